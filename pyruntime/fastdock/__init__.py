@@ -1,0 +1,1 @@
+"""fastdock: the container engine that you can ``pip install``."""

@@ -1,0 +1,113 @@
+"""The exceptions of fastdock, one tree.
+
+::
+
+    FastdockError(message, *, errno, operation, path, hint)
+    ├── KernelError            also an OSError, and its subclass where one fits the errno
+    ├── NotFound
+    │   ├── ImageNotFound
+    │   └── ContainerNotFound
+    ├── Conflict               a name is taken, or the thing is in use
+    ├── ContainerNotRunning
+    ├── LimitError             a resource limit that is malformed or that the kernel refuses
+    ├── SpecError              contradictory or malformed options
+    ├── ImageError             an archive, manifest or configuration that cannot be used
+    ├── RegistryError          what a registry said, or that it did not answer
+    ├── BuildError
+    ├── TimeoutExpired         also a subprocess.TimeoutExpired
+    └── CalledProcessError     also a subprocess.CalledProcessError
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class FastdockError(Exception):
+    """Something that fastdock could not do: what was tried, on what, why, and what to do."""
+
+    errno: int = 0
+    operation: str = ""
+    path: str = ""
+    hint: str = ""
+
+    def __init__(
+        self, message: str = "", *, errno: int = 0, operation: str = "", path: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.errno, self.operation, self.path, self.hint = errno, operation, path, hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class KernelError(FastdockError, OSError):
+    """A system call failed.
+
+    Raised as the subclass that is also the fitting built-in (``PermissionError``, ``FileNotFoundError``,
+    …), so that ``except`` clauses for those work.
+    """
+
+    def __init__(
+        self, message: str = "", *, errno: int = 0, operation: str = "", path: str = "", hint: str = ""
+    ) -> None:
+        OSError.__init__(self, errno, message, path or None)
+        self.message = message
+        self.errno, self.operation, self.path, self.hint = errno, operation, path, hint
+        self.strerror = os.strerror(errno) if errno else message
+
+
+class NotFound(FastdockError):
+    """No such image, container, network or volume."""
+
+
+class ImageNotFound(NotFound):
+    """No such image here (and, for a pull, none at the registry)."""
+
+
+class ContainerNotFound(NotFound):
+    """No such container."""
+
+
+class Conflict(FastdockError):
+    """The name is taken, or the thing is in use."""
+
+
+class ContainerNotRunning(FastdockError):
+    """The container has ended or has not started."""
+
+
+class LimitError(FastdockError):
+    """A resource limit that is malformed, or that the kernel refuses."""
+
+
+class SpecError(FastdockError, ValueError):
+    """Malformed or contradictory options."""
+
+
+class ImageError(FastdockError):
+    """An archive, manifest or configuration that cannot be used."""
+
+
+class RegistryError(FastdockError):
+    """What a registry answered, or that it did not answer."""
+
+
+class BuildError(FastdockError):
+    """A build failed."""
+
+
+def _kernel_error_types() -> dict[type[OSError], type[KernelError]]:
+    """One subclass of KernelError for each built-in OSError subclass, as OSError itself would pick."""
+    builtins = {type(OSError(number, "")) for number in range(1, 134)} - {OSError}
+    return {base: type(f"Kernel{base.__name__}", (KernelError, base), {}) for base in builtins}
+
+
+_KERNEL_ERRORS = _kernel_error_types()
+
+
+def _from_core(number: int, operation: str, path: str, hint: str, message: str) -> KernelError:
+    """The exception for an Error of the C++ core (csrc/base/error.h)."""
+    kind = _KERNEL_ERRORS.get(type(OSError(number, "")), KernelError)
+    return kind(message, errno=number, operation=operation, path=path, hint=hint)
