@@ -29,7 +29,8 @@ py::object get(const py::dict& object, const char* key) {
 py::list get_list(const py::dict& object, const char* key) {
   py::object value = get(object, key);
   if (value.is_none()) return {};
-  if (!py::isinstance<py::list>(value) && !py::isinstance<py::tuple>(value)) malformed(std::string(key) + " is not a list");
+  if (!py::isinstance<py::list>(value) && !py::isinstance<py::tuple>(value))
+    malformed(std::string(key) + " is not a list");
   return py::list(value);
 }
 
@@ -45,7 +46,8 @@ std::string as_text(const py::handle& value, const char* what) {
 
 // Go's uint64 and uint: neither negative nor a fraction, and bool is no number.
 std::uint64_t as_number(const py::handle& value, std::uint64_t largest, const char* what) {
-  if (!py::isinstance<py::int_>(value) || py::isinstance<py::bool_>(value)) malformed(std::string(what) + " is not a number");
+  if (!py::isinstance<py::int_>(value) || py::isinstance<py::bool_>(value))
+    malformed(std::string(what) + " is not a number");
   const std::uint64_t number = PyLong_AsUnsignedLongLong(value.ptr());
   if (PyErr_Occurred() != nullptr) {
     PyErr_Clear();
@@ -82,8 +84,9 @@ bool kernel_is_at_least(const std::string& version) {
   unsigned wanted[2];
   unsigned running[2];
   char rest = 0;
-  if (std::sscanf(version.c_str(), "%u.%u%c", &wanted[0], &wanted[1], &rest) != 2) malformed("minKernel " + version);
-  struct utsname name {};
+  if (std::sscanf(version.c_str(), "%u.%u%c", &wanted[0], &wanted[1], &rest) != 2)
+    malformed("minKernel " + version);
+  struct utsname name{};
   if (::uname(&name) != 0 || std::sscanf(name.release, "%u.%u", &running[0], &running[1]) != 2) return false;
   return running[0] != wanted[0] ? running[0] > wanted[0] : running[1] >= wanted[1];
 }
@@ -216,7 +219,8 @@ void register_security(py::module_& module) {
   module.def("capability_set", &capability_set, py::arg("names"));
   module.def("capability_names", &capability_names, py::arg("capabilities"));
   module.def("bounding_set", &bounding_set);
-  module.def("last_capability", [] { return without_gil([]() -> Result<int> { return last_capability(); }); });
+  module.def("last_capability",
+             [] { return without_gil([]() -> Result<int> { return last_capability(); }); });
   module.attr("DEFAULT_CAPABILITIES") = kDefaultCapabilities;
 }
 

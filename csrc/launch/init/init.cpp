@@ -3,9 +3,10 @@
 //   argv: "init" PROGRAM ARGUMENT…
 //
 // It starts the program as its child, hands every signal on to it, reaps whatever is orphaned in the
-// container, and ends as the child did: with its status, or with 128 + n if signal n ended it.  As docker-init
-// (tini) does it without options: the child stays in the same session, but is a process group of its own, and
-// the foreground one if there is a terminal, so that a shell has job control and Ctrl-C reaches it once.
+// container, and ends as the child did: with its status, or with 128 + n if signal n ended it.  As
+// docker-init (tini) does it without options: the child stays in the same session, but is a process group of
+// its own, and the foreground one if there is a terminal, so that a shell has job control and Ctrl-C reaches
+// it once.
 //
 // A process 1 gets no signal that it does not wait for (pid_namespaces(7)): without this, `docker stop` of a
 // program without a SIGTERM handler takes ten seconds.  No C library: one page of code, one of stack.
@@ -30,14 +31,14 @@ constexpr SignalSet bit(int signal) { return 1UL << (signal - 1); }
 constexpr int kNoStatus = 255;  // the child is gone, and who reaped it is unknown
 constexpr int kNotFound = 127;
 constexpr int kNotExecutable = 126;
-constexpr long kErrorMissing = -2;   // -ENOENT
+constexpr long kErrorMissing = -2;  // -ENOENT
 constexpr long kErrorInterrupted = -4;
 constexpr long kErrorNotDirectory = -20;
 constexpr long kErrorNoChild = -10;
 
 // Signals of the processor to ourselves must keep their meaning, as in tini.
-constexpr SignalSet kOwn = bit(SIGFPE) | bit(SIGILL) | bit(SIGSEGV) | bit(SIGBUS) | bit(SIGABRT) | bit(SIGTRAP) |
-                           bit(SIGSYS);
+constexpr SignalSet kOwn =
+    bit(SIGFPE) | bit(SIGILL) | bit(SIGSEGV) | bit(SIGBUS) | bit(SIGABRT) | bit(SIGTRAP) | bit(SIGSYS);
 
 [[noreturn]] void leave(int status) {
   while (true) raw_syscall(SYS_exit_group, status);
@@ -138,7 +139,7 @@ extern "C" [[noreturn, gnu::used]] void start(long* stack) {
   const SignalSet waited = ~kOwn;
   const SignalSet mask = set_mask(waited);
   // If it were ignored, children would vanish with their status (wait(2), Notes).
-  const struct sigaction by_default {};
+  const struct sigaction by_default{};
   raw_syscall(SYS_rt_sigaction, SIGCHLD, &by_default, nullptr, sizeof(SignalSet));
   // vfork's semantics would stop us from handling signals until execve; a page-table copy of this is nothing.
   const auto child = static_cast<int>(raw_syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));

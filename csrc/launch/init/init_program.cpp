@@ -1,4 +1,8 @@
-#include "launch/init/init_program.h"
+#include "launch/init_program.h"
+
+#include <mutex>
+
+#include "base/sealed.h"
 
 // The assembler reads the file; CMake names it, and builds it first.
 asm(R"(
@@ -22,5 +26,15 @@ extern "C" {
 namespace fastdock::launch {
 
 std::span<const std::byte> init_program() { return {fastdock_init_begin, fastdock_init_end}; }
+
+Result<int> init_descriptor() {
+  static std::mutex mutex;
+  static Fd descriptor;  // a failure (EMFILE) is not kept: the next caller tries again
+  std::lock_guard lock(mutex);
+  if (!descriptor) {
+    FASTDOCK_TRY(descriptor, sealed_memory("fastdock-init", init_program()));
+  }
+  return descriptor.get();
+}
 
 }  // namespace fastdock::launch
