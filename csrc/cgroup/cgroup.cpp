@@ -22,26 +22,24 @@ constexpr ControllerSet kAlways{Controller::kMemory, Controller::kPids, Controll
 constexpr ControllerSet kOnV2{Controller::kMemory,  Controller::kPids,    Controller::kCpu, Controller::kCpuset,
                               Controller::kIo,      Controller::kHugetlb, Controller::kRdma, Controller::kMisc};
 
+// Whether one of the controllers is in this hierarchy.
+bool serves(const Hierarchies& hierarchies, const Hierarchy& hierarchy, ControllerSet controllers) {
+  bool found = false;
+  controllers.for_each([&](Controller each) { found = found || hierarchies.of(each) == &hierarchy; });
+  return found;
+}
+
 // Whether the cgroup gets a directory in this hierarchy.
 bool is_needed(const Hierarchies& hierarchies, const Hierarchy& hierarchy, ControllerSet limited,
                const CreateOptions& options) {
-  if (options.all_controllers || !(hierarchy.controllers & limited).empty()) {
-    // On a hybrid machine, v2's implicit controllers are v1's.
-    bool only_implicit = hierarchy.version == Version::kV2 && hierarchies.version() == Version::kV1 &&
-                         [&] {
-                           bool own = false;
-                           limited.for_each([&](Controller each) { own = own || hierarchies.of(each) == &hierarchy; });
-                           return !own;
-                         }();
-    if (!only_implicit) return true;
-  }
+  if (options.all_controllers || serves(hierarchies, hierarchy, limited)) return true;
   if (hierarchy.version == Version::kV2) return options.unified || hierarchies.version() == Version::kV2;
   ControllerSet always = kAlways;
   if (!options.unified || hierarchies.unified() == nullptr) always.add(Controller::kFreezer);
-  return !(hierarchy.controllers & always).empty();
+  return serves(hierarchies, hierarchy, always);
 }
 
-// The limited controllers that this hierarchy, and no v1 one, is to enforce; on pure v2 also the rest.
+// What v2 is to offer to the cgroup: the limited controllers that are not v1's; on pure v2 also the rest.
 ControllerSet wanted_on(const Hierarchies& hierarchies, const Hierarchy& hierarchy, ControllerSet limited) {
   ControllerSet wanted;
   ControllerSet candidates = hierarchies.version() == Version::kV2 ? (limited | kOnV2) : limited;
@@ -213,9 +211,7 @@ Result<void> Cgroup::update(const Limits& limits) {
 Result<void> Cgroup::extend(const Limits& limits) const {
   ControllerSet limited = controllers_of(limits);
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
-    bool limited_here = false;
-    limited.for_each([&](Controller each) { limited_here = limited_here || hierarchies_->of(each) == &hierarchy; });
-    if (!limited_here) continue;
+    if (!serves(*hierarchies_, hierarchy, limited)) continue;
     std::string directory = directory_of(hierarchy, path_);
     if (!exists(directory)) {
       Made made;
