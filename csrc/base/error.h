@@ -180,6 +180,9 @@ enum class Hint : std::uint16_t {
   kPortTaken,
   kAddressTaken,
   kProcessGone,
+  kSwapBelowMemory,
+  kCgroupHoldsProcesses,
+  kNotOnThisCgroupVersion,
   kCount_,
 };
 

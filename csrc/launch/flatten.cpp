@@ -10,8 +10,9 @@
 #include <cerrno>
 #include <climits>
 
+#include "base/path.h"
 #include "launch/capabilities.h"
-#include "launch/init_program.h"
+#include "launch/init_descriptor.h"
 
 namespace fastdock::launch {
 namespace {

@@ -41,4 +41,7 @@ class PreparedRoot {
 // Overlayfs takes detached mounts as layers, by descriptor: Linux 6.15.
 bool overlay_takes_descriptors();
 
+// A tmpfs can hold an overlay's upper directory, in a user namespace too.
+bool memory_holds_upper();
+
 }  // namespace fastdock::rootfs
