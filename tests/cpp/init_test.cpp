@@ -15,7 +15,8 @@
 
 #include "base/fd.h"
 #include "base/path.h"
-#include "launch/init_program.h"
+#include "launch/init/init_program.h"
+#include "launch/init_descriptor.h"
 
 namespace fastdock::launch {
 namespace {
