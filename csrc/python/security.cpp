@@ -28,7 +28,7 @@ py::object get(const py::dict& object, const char* key) {
 
 py::list get_list(const py::dict& object, const char* key) {
   py::object value = get(object, key);
-  if (value.is_none()) return {};
+  if (value.is_none()) return py::list();
   if (!py::isinstance<py::list>(value) && !py::isinstance<py::tuple>(value))
     malformed(std::string(key) + " is not a list");
   return py::list(value);
