@@ -183,6 +183,12 @@ enum class Hint : std::uint16_t {
   kSwapBelowMemory,
   kCgroupHoldsProcesses,
   kNotOnThisCgroupVersion,
+  kArchiveEscapes,
+  kArchiveThroughLink,
+  kUnsupportedEntry,
+  kLinkTargetMissing,
+  kDirectoryNotEmpty,
+  kChangedWhileRead,
   kCount_,
 };
 
