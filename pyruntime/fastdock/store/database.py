@@ -69,7 +69,8 @@ MIGRATIONS: Sequence[str] = (
     CREATE TABLE manifests (                   -- every manifest known for an image; they differ in compression
       digest        TEXT PRIMARY KEY,
       image_id      TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-      media_type    TEXT NOT NULL
+      media_type    TEXT NOT NULL,
+      from_registry INTEGER NOT NULL           -- a registry knows the image by this manifest
     ) STRICT;
     CREATE INDEX manifests_of_image ON manifests (image_id);
     CREATE TABLE layer_blobs (                 -- a blob that unpacks to a diff_id; verified here

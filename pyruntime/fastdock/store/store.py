@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -220,15 +221,42 @@ class Store:
                 "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", [(image_id, digest) for digest in sorted(blobs)]
             )
             connection.execute(
-                "INSERT OR IGNORE INTO manifests VALUES (?, ?, ?)", (manifest_digest, image_id, parsed.media_type)
+                "INSERT INTO manifests VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
+                "SET from_registry = max(from_registry, excluded.from_registry)",
+                (manifest_digest, image_id, parsed.media_type, bool(digest_names)),
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", [(*pair, image_id) for pair in digest_names]
             )
             if name:
+                _forget_digests(connection, name, image_id)
                 connection.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, image_id))
                 connection.execute("UPDATE images SET tagged = ? WHERE id = ?", (now, image_id))
         return self._record(image_id)
+
+    def add_manifest(self, image_id: str, data: bytes, media_type: str, blobs: Sequence[str]) -> None:
+        """Keeps one more manifest of an image, and the blobs that it needs."""
+        digest = self.blobs.write(data)
+        with self.database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO manifests VALUES (?, ?, ?, 0)", (digest, image_id, media_type)
+            )
+            connection.executemany(
+                "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", [(image_id, blob) for blob in (digest, *blobs)]
+            )
+
+    def record_push(self, image_id: str, manifest: str, repository: str) -> None:
+        """Remembers that a repository has the image under this manifest."""
+        with self.database.transaction() as connection:
+            connection.execute("UPDATE manifests SET from_registry = 1 WHERE digest = ?", (manifest,))
+            connection.execute(
+                "INSERT OR REPLACE INTO digests SELECT ?, ?, id FROM images WHERE id = ?",
+                (repository, manifest, image_id),
+            )
+
+    def is_from_registry(self, manifest: str) -> bool:
+        """Whether a registry knows an image by this manifest."""
+        return self._one("SELECT digest FROM manifests WHERE digest = ? AND from_registry", manifest) is not None
 
     def record_blob(self, digest: str, diff_id: str, size: int, media_type: str) -> None:
         """Remembers that a blob was seen to unpack to ``diff_id``."""
@@ -239,6 +267,11 @@ class Store:
     def record_source(self, digest: str, repository: str) -> None:
         """Remembers that a registry's repository has a blob."""
         self.database.execute("INSERT OR IGNORE INTO blob_sources VALUES (?, ?)", (digest, repository))
+
+    def blob_sources(self, digest: str) -> list[str]:
+        """The repositories that are known to have a blob."""
+        rows = self.database.execute("SELECT repository FROM blob_sources WHERE digest = ? LIMIT 8", (digest,))
+        return [repository for (repository,) in rows.fetchall()]
 
     def tag(self, source: str, target: str) -> ImageRecord:
         """Gives the image ``source`` the name ``target`` too, taking it from whichever image has it."""
@@ -331,3 +364,12 @@ class Store:
             lock.release()
             raise ImageNotFound(f"no such image: {image_id}")
         return lock.detach()
+
+
+def _forget_digests(connection: sqlite3.Connection, name: str, image_id: str) -> None:
+    """An image that loses its last name to another loses its names by digest too: it dangles, and is pruned."""
+    connection.execute(
+        "DELETE FROM digests WHERE image_id = (SELECT image_id FROM names WHERE name = ?) AND image_id != ? "
+        "AND (SELECT count(*) FROM names n WHERE n.image_id = digests.image_id) = 1",
+        (name, image_id),
+    )
