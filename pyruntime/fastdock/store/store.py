@@ -100,6 +100,30 @@ class Store:
         rows = self.database.execute("SELECT id FROM images WHERE NOT removed ORDER BY tagged DESC, id")
         return [self._record(image_id) for (image_id,) in rows.fetchall()]
 
+    def names_in(self, repository: str) -> list[str]:
+        """The full names by tag in a repository that is given without a tag; none if ``repository`` has one."""
+        try:
+            name = parse(repository)
+        except SpecError:
+            return []
+        if name.digest or repository.endswith(f":{name.tag}"):
+            return []
+        rows = self.database.execute(
+            "SELECT name FROM names WHERE substr(name, 1, ?) = ? ORDER BY name",
+            (len(name.repository) + 1, name.repository + ":"),
+        )
+        return [found for (found,) in rows.fetchall()]
+
+    def layer_size(self, path: str) -> int:
+        """The bytes of the layer in a directory of ``ImageRecord.layer_paths``."""
+        row = self.database.execute("SELECT size FROM layers WHERE key = ?", (os.path.basename(path),)).fetchone()
+        return int(row[0]) if row else 0
+
+    def bytes_used(self) -> int:
+        """The bytes of all blobs and unpacked layers."""
+        (layers,) = self.database.execute("SELECT coalesce(sum(size), 0) FROM layers").fetchone()
+        return int(layers) + sum(self.blobs.size(digest) for digest in self.blobs.digests())
+
     def _one(self, statement: str, *parameters: str) -> str | None:
         row = self.database.execute(statement, parameters).fetchone()
         return row[0] if row else None
