@@ -163,6 +163,12 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "something else listens there; choose another port",
     "the address is in use; choose another",
     "the process has already ended",
+    "the archive names a file outside of the directory that it is unpacked into: refused",
+    "what should be a directory is a link or a file, and no link is followed while unpacking: refused",
+    "the archive has a kind of entry that is no file, link, device or directory",
+    "no layer has the file that this hard link names",
+    "the directory must be empty",
+    "the file changed while it was being read; stop or pause what writes to it",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

@@ -180,6 +180,12 @@ enum class Hint : std::uint16_t {
   kPortTaken,
   kAddressTaken,
   kProcessGone,
+  kArchiveEscapes,
+  kArchiveThroughLink,
+  kUnsupportedEntry,
+  kLinkTargetMissing,
+  kDirectoryNotEmpty,
+  kChangedWhileRead,
   kCount_,
 };
 
