@@ -12,10 +12,18 @@ from fastdock._errors import ImageError
 from fastdock.changes import apply_changes
 from fastdock.registry.platform import host_platform, parse_platform
 from fastdock.store import ImageRecord, Store
-from fastdock.store.compose import as_stored
 from fastdock.store.blobs import digest_of
+from fastdock.store.compose import as_stored
 from fastdock.store.ingest import add_layer, piped, read_chunks
-from fastdock.store.manifest import MAX_LAYERS, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest, encode
+from fastdock.store.manifest import (
+    MAX_LAYERS,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    encode,
+)
 
 
 class Step(NamedTuple):
@@ -104,7 +112,12 @@ def add(
 ) -> ImageRecord:
     """Records an image whose layers are here.  Call within ``store.writing()``."""
     created = timestamp()
-    entry = {"created": created, "created_by": step.created_by, "author": step.author, "comment": step.comment}
+    entry = {
+        "created": created,
+        "created_by": step.created_by,
+        "author": step.author,
+        "comment": step.comment,
+    }
     history = [*(document.get("history") or []), {key: value for key, value in entry.items() if value}]
     config = json.dumps({**document, "created": created, "history": history}, separators=(",", ":")).encode()
     manifest = Manifest(2, Descriptor(OCI_CONFIG, digest_of(config), len(config)), list(layers), OCI_MANIFEST)

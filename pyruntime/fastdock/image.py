@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fastdock.store.check import Finding
 
 _T = TypeVar("_T")
+Names = list[str]  # (inside Images, "list" is the method)
+Removals = list[tuple[str, str]]
 Source = str | os.PathLike[str] | IO[bytes]
 
 
@@ -145,9 +147,9 @@ class Images:
         """The image with this name, ID or beginning of an ID; ImageNotFound, SpecError."""
         return Image(self, self.store.get(reference))
 
-    def list(self) -> list[Image]:
+    def list(self) -> Sequence[Image]:
         """All images, the last tagged first."""
-        return [Image(self, record) for record in self.store.list()]
+        return [Image(self, record) for record in self.store.records()]
 
     def __iter__(self) -> Iterator[Image]:
         return iter(self.list())
@@ -158,7 +160,7 @@ class Images:
         except SpecError:
             return False
 
-    def history(self, reference: str) -> list[HistoryEntry]:
+    def history(self, reference: str) -> Sequence[HistoryEntry]:
         """How an image came about, newest step first."""
         record = self.store.get(reference)
         sizes = [self.store.layer_size(path) for path in record.layer_paths]
@@ -183,9 +185,9 @@ class Images:
             )
         return entries[::-1]
 
-    def disk_use(self) -> list[DiskUse]:
+    def disk_use(self) -> Sequence[DiskUse]:
         """What each image takes; layers that several share are told apart."""
-        records = self.store.list()
+        records = self.store.records()
         users: dict[str, int] = {}
         for record in records:
             for path in set(record.layer_paths):
@@ -204,7 +206,7 @@ class Images:
         """Gives an image another name, taking it away from whichever image has it."""
         return Image(self, self.store.tag(source, target))
 
-    def remove(self, reference: str, *, force: bool = False) -> list[tuple[str, str]]:
+    def remove(self, reference: str, *, force: bool = False) -> Sequence[tuple[str, str]]:
         """Takes a name away; the image goes with its last one.  Conflict, ImageNotFound (see Store.remove)."""
         return self.store.remove(reference, force=force)
 
@@ -214,7 +216,7 @@ class Images:
         Images for which ``keep`` says so stay.
         """
         before = self.store.bytes_used()
-        removed: list[tuple[str, str]] = []
+        removed: Removals = []
         for image in self.list():
             named = bool(image.record.names or image.record.digests)
             if (named and not all) or (keep and keep(image)) or self.store.holders(image.id):
@@ -265,7 +267,7 @@ class Images:
             push(self.store, name, compression=compression, progress=progress or ignore, transfer=transfer)
         )
 
-    def remote_tags(self, repository: str, *, transfer: Transfer | None = None) -> list[str]:
+    def remote_tags(self, repository: str, *, transfer: Transfer | None = None) -> Sequence[str]:
         """The tags that a registry has of a repository."""
         from fastdock.registry.pull import list_tags
 
@@ -277,10 +279,12 @@ class Images:
         from fastdock.registry.pull import fetch_manifest
 
         name = parse(reference)
-        fetched = run_async(_ask(name, transfer, lambda client: fetch_manifest(client, name.path, name.selector)))
+        fetched = run_async(
+            _ask(name, transfer, lambda client: fetch_manifest(client, name.path, name.selector))
+        )
         return fetched.data, fetched.media_type, fetched.digest
 
-    def referrers(self, reference: str, *, transfer: Transfer | None = None) -> list[dict[str, Any]]:
+    def referrers(self, reference: str, *, transfer: Transfer | None = None) -> Sequence[dict[str, Any]]:
         """What a registry has that refers to a manifest (signatures, attestations): OCI descriptors."""
         import msgspec
 
@@ -344,7 +348,15 @@ class Images:
         record = parent if isinstance(parent, ImageRecord) else self.store.get(parent)
         step = assemble.Step(created_by=created_by, author=author, comment=message)
         made = assemble.from_upper(
-            self.store, os.fspath(upper), record, _tag_name(reference), config, changes, step, uid_offset, gid_offset
+            self.store,
+            os.fspath(upper),
+            record,
+            _tag_name(reference),
+            config,
+            changes,
+            step,
+            uid_offset,
+            gid_offset,
         )
         return Image(self, made)
 
@@ -368,7 +380,9 @@ class Images:
         with _opened(output, "wb") as file:
             archive.save(self.store, chosen, file, compression=compression, docker=format == "docker-archive")
 
-    def load(self, source: Source, *, progress: LayerProgress | None = None) -> Sequence[tuple[Image, Sequence[str]]]:
+    def load(
+        self, source: Source, *, progress: LayerProgress | None = None
+    ) -> Sequence[tuple[Image, Sequence[str]]]:
         """Takes the images out of an archive of docker save or an OCI layout; each with the names it came with."""
         from fastdock.store import archive
 
@@ -376,20 +390,24 @@ class Images:
             loaded = archive.load(self.store, file, progress)
         return [(Image(self, entry.image), [familiar(name) for name in entry.names]) for entry in loaded]
 
-    def bootstrap(self, what: str, reference: str | None = None, *, progress: Callable[[str], None] | None = None) -> Image:
+    def bootstrap(
+        self, what: str, reference: str | None = None, *, progress: Callable[[str], None] | None = None
+    ) -> Image:
         """Makes a base image of this machine's own: ``busybox``, or ``debian[:suite]`` from its package mirror."""
         from fastdock import bootstrap
 
         return Image(self, bootstrap.bootstrap(self.store, what, _tag_name(reference or what), progress))
 
-    def check(self, *, repair: bool = False, progress: Callable[[str], None] | None = None) -> Sequence[Finding]:
+    def check(
+        self, *, repair: bool = False, progress: Callable[[str], None] | None = None
+    ) -> Sequence[Finding]:
         """Verifies blobs, layers and database against each other; what is wrong, and whether it was repaired."""
         from fastdock.store.check import check
 
         return check(self.store, repair=repair, progress=progress)
 
     def _to_save(self, references: Sequence[str]) -> Sequence[tuple[ImageRecord, Sequence[str]]]:
-        chosen: dict[str, tuple[ImageRecord, list[str]]] = {}
+        chosen: dict[str, tuple[ImageRecord, Names]] = {}
         for reference in references:
             names = self.store.names_in(reference)
             for name in names or [reference]:
@@ -399,7 +417,7 @@ class Images:
                     kept.append(name)
                 elif (full := _full_name(name)) in record.names:
                     kept.append(full)
-        return list(chosen.values())
+        return [*chosen.values()]
 
 
 def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -416,7 +434,9 @@ def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
         return executor.submit(asyncio.run, coroutine).result()
 
 
-async def _ask(name: Reference, transfer: Transfer | None, question: Callable[[Any], Coroutine[Any, Any, _T]]) -> _T:
+async def _ask(
+    name: Reference, transfer: Transfer | None, question: Callable[[Any], Coroutine[Any, Any, _T]]
+) -> _T:
     from fastdock.registry.pull import Transfer, connect
 
     async with connect(name, transfer or Transfer.default()) as client:

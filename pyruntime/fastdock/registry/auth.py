@@ -17,7 +17,7 @@ from fastdock._errors import RegistryError
 from fastdock.registry.credentials import Credentials
 from fastdock.registry.settings import is_loopback
 
-_CHALLENGE = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s+(?=[^,=\s]+\s*=)|\s*,|\s*$)')
+_CHALLENGE = re.compile(r"\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s+(?=[^,=\s]+\s*=)|\s*,|\s*$)")
 _PARAMETER = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?')
 DEFAULT_LIFETIME = 60.0  # seconds, if a token server does not say (distribution-spec)
 

@@ -24,7 +24,9 @@ from fastdock.registry import auth
 from fastdock.registry.credentials import Credentials, CredentialStore
 from fastdock.registry.settings import RegistrySettings, Settings, is_loopback, tls_context
 
-READ_BUFFER = 1 << 20  # bytes; aiohttp pauses the socket at twice that.  Its default, 64 KiB, costs 40 % more time
+READ_BUFFER = (
+    1 << 20
+)  # bytes; aiohttp pauses the socket at twice that.  Its default, 64 KiB, costs 40 % more time
 MAX_REDIRECTS = 5
 MAX_ANSWER = 1 << 20  # bytes of an error or of a token answer
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -44,7 +46,7 @@ class Retry(NamedTuple):
     def seconds(self, attempt: int, retry_after: str | None = None) -> float:
         if retry_after and retry_after.isascii() and retry_after.isdigit():
             return min(float(retry_after), self.longest)
-        return min(self.delay * 2**attempt, self.longest) * random.uniform(0.7, 1.0)
+        return min(self.delay * 2.0**attempt, self.longest) * random.uniform(0.7, 1.0)
 
 
 class Interrupted(RegistryError):
@@ -67,12 +69,14 @@ class RegistryClient:
         url = URL(endpoint) if endpoint else None
         self.registry = registry
         self.host = _netloc(url) if url else HUB if registry == "docker.io" else registry
-        self.settings: RegistrySettings = settings.of(self.host if url or registry != "docker.io" else registry)
+        self.settings: RegistrySettings = settings.of(
+            self.host if url or registry != "docker.io" else registry
+        )
         self.retry = retry or Retry()
         self._scheme = url.scheme if url else ""
         self._prefix = url.raw_path.rstrip("/") if url else ""
         self._credentials = credentials
-        self._asked_credentials: Credentials | None | bool = False  # False: not asked yet
+        self._asked_credentials: Credentials | bool | None = False  # False: not asked yet
         self._tokens: dict[str, str | auth.Token] = {}
         self._token_lock = asyncio.Lock()
         self._tls: ssl.SSLContext | None = None
@@ -196,7 +200,9 @@ class RegistryClient:
         if not location or target.scheme not in ("http", "https"):
             raise RegistryError(f"{self.host} redirects to a malformed URL: {location[:200]!r}")
         if url.scheme == "https" and target.scheme == "http":
-            raise RegistryError(f"{self.host} redirects to {target.host} without TLS", hint="that is not followed")
+            raise RegistryError(
+                f"{self.host} redirects to {target.host} without TLS", hint="that is not followed"
+            )
         if is_loopback(_netloc(target)) and not is_loopback(self.host):
             raise RegistryError(f"{self.host} redirects to this machine itself: {target}")
         return target
@@ -220,7 +226,9 @@ class RegistryClient:
         if not plain or (self.settings.ca and not self.settings.insecure):
             return "https"
         try:
-            async with self._session.get(f"https://{self.host}/v2/", ssl=self._tls_context(), allow_redirects=False):
+            async with self._session.get(
+                f"https://{self.host}/v2/", ssl=self._tls_context(), allow_redirects=False
+            ):
                 return "https"
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._tls_error(error) from error
@@ -264,7 +272,8 @@ class RegistryClient:
             if challenge.scheme == "basic":
                 if credentials is None:
                     raise RegistryError(
-                        f"{self.registry} wants a user name and password", hint=f"fastdock login {self.registry}"
+                        f"{self.registry} wants a user name and password",
+                        hint=f"fastdock login {self.registry}",
                     )
                 self._tokens[""] = auth.basic(credentials)
                 return
@@ -275,10 +284,17 @@ class RegistryClient:
                 URL(realm), challenge.parameters.get("service", ""), scope, credentials
             )
 
-    async def _fetch_token(self, realm: URL, service: str, scope: str, credentials: Credentials | None) -> auth.Token:
+    async def _fetch_token(
+        self, realm: URL, service: str, scope: str, credentials: Credentials | None
+    ) -> auth.Token:
         scopes = scope.split()
         if credentials and credentials.identity_token:
-            form = {"grant_type": "refresh_token", "service": service, "client_id": "fastdock", "scope": scope}
+            form = {
+                "grant_type": "refresh_token",
+                "service": service,
+                "client_id": "fastdock",
+                "scope": scope,
+            }
             form["refresh_token"] = credentials.identity_token
             method, url, data, headers = "POST", realm, form, {}
         else:
@@ -288,7 +304,11 @@ class RegistryClient:
                 query.append(("account", credentials.username))
             joined = "&".join(part for part in (realm.raw_query_string, urlencode(query)) if part)
             url = URL(str(realm).partition("?")[0] + "?" + joined, encoded=True)
-            method, data, headers = "GET", None, {"Authorization": auth.basic(credentials)} if credentials else {}
+            method, data, headers = (
+                "GET",
+                None,
+                {"Authorization": auth.basic(credentials)} if credentials else {},
+            )
         tls = self._tls_context() if _netloc(realm) == self.host or is_loopback(_netloc(realm)) else True
         try:
             async with self._session.request(

@@ -62,7 +62,9 @@ class CredentialStore:
         if helper := self._helper(config, key):
             secret = credentials.identity_token or credentials.password
             username = "<token>" if credentials.identity_token else credentials.username
-            _run_helper(helper, "store", json.dumps({"ServerURL": key, "Username": username, "Secret": secret}))
+            _run_helper(
+                helper, "store", json.dumps({"ServerURL": key, "Username": username, "Secret": secret})
+            )
         else:
             text = f"{credentials.username}:{credentials.password}".encode()
             entry["auth"] = base64.b64encode(text).decode()
@@ -100,7 +102,9 @@ class CredentialStore:
         except (OSError, ValueError) as error:
             raise SpecError(f"cannot read {self.path}: {error}") from error
         sections = ("auths", "credHelpers")
-        if not isinstance(config, dict) or any(not isinstance(config.get(name, {}), dict) for name in sections):
+        if not isinstance(config, dict) or any(
+            not isinstance(config.get(name, {}), dict) for name in sections
+        ):
             raise SpecError(f"{self.path} is not a Docker configuration")
         return config
 

@@ -137,7 +137,9 @@ class LayerDownload:
             if offset < self.descriptor.size:
                 failures = 0 if offset - start >= WORTH else failures + 1
                 if failures >= self.client.retry.attempts:
-                    raise Interrupted(f"{self.client.host} keeps breaking off {self.descriptor.digest}: {problem}")
+                    raise Interrupted(
+                        f"{self.client.host} keeps breaking off {self.descriptor.digest}: {problem}"
+                    )
                 await self.client.sleep(self.client.retry.seconds(failures))
 
     async def _batches(self, offset: int) -> AsyncIterator[list[bytes]]:

@@ -55,7 +55,9 @@ def select(descriptors: Sequence[Descriptor], wanted: Platform, what: str) -> De
     fitting = [entry for entry in ranked if entry[0] >= 0]
     if fitting:
         return min(fitting, key=lambda entry: entry[:2])[2]
-    known = {show(entry.platform) for entry in descriptors if entry.platform and entry.platform.os != "unknown"}
+    known = {
+        show(entry.platform) for entry in descriptors if entry.platform and entry.platform.os != "unknown"
+    }
     raise ImageNotFound(
         f"{what} does not exist for {show(wanted)}",
         hint=f"there is: {', '.join(sorted(known)) or 'nothing with a platform'}; choose with --platform",

@@ -66,7 +66,9 @@ class Transfer(NamedTuple):
 
 
 @asynccontextmanager
-async def connect(reference: Reference, transfer: Transfer, mirror: str | None = None) -> AsyncIterator[RegistryClient]:
+async def connect(
+    reference: Reference, transfer: Transfer, mirror: str | None = None
+) -> AsyncIterator[RegistryClient]:
     """A client for the reference's registry, or for one of its mirrors."""
     registry = reference.domain
     if mirror:
@@ -81,7 +83,9 @@ async def connect(reference: Reference, transfer: Transfer, mirror: str | None =
         yield client
 
 
-async def fetch_manifest(client: RegistryClient, repository: str, selector: str, size: int | None = None) -> Fetched:
+async def fetch_manifest(
+    client: RegistryClient, repository: str, selector: str, size: int | None = None
+) -> Fetched:
     """The manifest or index that a tag or digest names, verified.  ImageNotFound if there is none."""
     data, headers = await client.fetch(
         f"{repository}/manifests/{selector}",
@@ -251,7 +255,9 @@ async def fetch_referrers(client: RegistryClient, repository: str, digest: str) 
     """
     scope = f"repository:{repository}:pull"
     try:
-        data, headers = await client.fetch(f"{repository}/referrers/{digest}", scope=scope, limit=MAX_MANIFEST)
+        data, headers = await client.fetch(
+            f"{repository}/referrers/{digest}", scope=scope, limit=MAX_MANIFEST
+        )
     except ImageNotFound:
         try:
             found = await fetch_manifest(client, repository, digest.replace(":", "-"))

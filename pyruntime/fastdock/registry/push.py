@@ -170,7 +170,9 @@ class _BlobUpload:
             except (Interrupted, aiohttp.ClientError, TimeoutError, ImageNotFound) as error:
                 failures += 1
                 if failures >= self.client.retry.attempts:
-                    raise Interrupted(f"{self.client.host} keeps breaking off {self.descriptor.digest}: {error}") from error
+                    raise Interrupted(
+                        f"{self.client.host} keeps breaking off {self.descriptor.digest}: {error}"
+                    ) from error
             await self.client.sleep(self.client.retry.seconds(failures - 1))
             location, offset = await self._resume(location)
             if offset > before:

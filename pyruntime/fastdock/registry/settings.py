@@ -81,7 +81,7 @@ def read_settings(path: Path) -> dict[str, RegistrySettings]:
         raise SpecError(f"{path}: {error}") from error
     tables = document.pop("registry", {})
     if document or not isinstance(tables, dict):
-        raise SpecError(f"{path}: only [registry.\"host\"] tables belong here")
+        raise SpecError(f'{path}: only [registry."host"] tables belong here')
     return {name: _registry(path, name, table) for name, table in tables.items()}
 
 

@@ -223,7 +223,9 @@ class _Archive:
                     if member.isreg() and not member.issparse():
                         self.members[name] = member.offset_data, member.size
                     elif member.issym():  # how docker save once wrote a layer that it had written before
-                        links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                        links[name] = posixpath.normpath(
+                            posixpath.join(posixpath.dirname(name), member.linkname)
+                        )
                     elif member.islnk():
                         links[name] = posixpath.normpath(member.linkname)
         except (tarfile.TarError, EOFError, ValueError) as error:
@@ -264,7 +266,12 @@ class _Archive:
 
 
 def _load_layer(
-    store: Store, archive: _Archive, name: str, diff_id: str, digest: str | None, progress: LayerProgress | None
+    store: Store,
+    archive: _Archive,
+    name: str,
+    diff_id: str,
+    digest: str | None,
+    progress: LayerProgress | None,
 ) -> Descriptor:
     """One layer of the archive, unless it is here already; its blob's descriptor."""
     if store.layers.find_diff(diff_id):
@@ -297,7 +304,9 @@ def _load_docker(store: Store, archive: _Archive, progress: LayerProgress | None
             _load_layer(store, archive, path, diff_id, None, progress)
             for path, diff_id in zip(layers, diff_ids, strict=True)
         ]
-        manifest = Manifest(2, Descriptor(OCI_CONFIG, digest_of(config), len(config)), descriptors, OCI_MANIFEST)
+        manifest = Manifest(
+            2, Descriptor(OCI_CONFIG, digest_of(config), len(config)), descriptors, OCI_MANIFEST
+        )
         loaded.append(_record(store, config, encode(manifest), OCI_MANIFEST, tags))
     return loaded
 
@@ -342,7 +351,9 @@ def _load_oci(store: Store, archive: _Archive, progress: LayerProgress | None) -
         config = archive.read_blob(document.config, MAX_CONFIG)
         diff_ids = parse_config(config).rootfs.diff_ids
         if len(diff_ids) != len(document.layers):
-            raise ImageError(f"the manifest has {len(document.layers)} layers, the configuration {len(diff_ids)}")
+            raise ImageError(
+                f"the manifest has {len(document.layers)} layers, the configuration {len(diff_ids)}"
+            )
         for layer, diff_id in zip(document.layers, diff_ids, strict=True):
             _load_layer(store, archive, _blob_path(layer.digest), diff_id, layer.digest, progress)
         names += tags.get(document.config.digest, [])
@@ -364,9 +375,10 @@ def _docker_tags(archive: _Archive) -> dict[str, list[str]]:
 
 def _record(store: Store, config: bytes, manifest: bytes, media_type: str, names: Sequence[str]) -> Loaded:
     try:
-        full = list(dict.fromkeys(parse(name).name for name in names))
+        full: list[str | None] = list(dict.fromkeys(parse(name).name for name in names))
     except SpecError as error:
         raise ImageError(f"the archive names its image badly: {error}") from error
-    for name in full or [None]:
+    image = store.add_image(config=config, manifest=manifest, media_type=media_type, name=None)
+    for name in full:
         image = store.add_image(config=config, manifest=manifest, media_type=media_type, name=name)
     return Loaded(image, full)

@@ -56,7 +56,8 @@ class BlobStore:
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise ImageError(
-                f"blob {digest} is missing", hint="pull the image again, or run 'fastdock system check --repair'"
+                f"blob {digest} is missing",
+                hint="pull the image again, or run 'fastdock system check --repair'",
             ) from None
         if len(data) > limit:
             raise ImageError(f"blob {digest} is larger than {limit} bytes")

@@ -79,7 +79,9 @@ def as_pulled(store: Store, image: ImageRecord) -> Composed | None:
 
 def as_stored(store: Store, image: ImageRecord) -> Composed | None:
     """The image's own manifest, whatever its compression, if all its blobs are here."""
-    row = store.database.execute("SELECT media_type FROM manifests WHERE digest = ?", (image.manifest,)).fetchone()
+    row = store.database.execute(
+        "SELECT media_type FROM manifests WHERE digest = ?", (image.manifest,)
+    ).fetchone()
     if row is None or not store.blobs.has(image.manifest):
         return None
     data = store.blobs.read(image.manifest)

@@ -65,7 +65,9 @@ def write_all(file: Any, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def read_chunks(file: Any, size: int | None = None, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
+def read_chunks(
+    file: Any, size: int | None = None, progress: Callable[[int], None] | None = None
+) -> Iterator[bytes]:
     """The bytes of a file, to its end or ``size`` of them."""
     done = 0
     while size is None or done < size:

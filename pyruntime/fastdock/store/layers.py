@@ -112,7 +112,9 @@ class LayerStore:
         keys: list[str] = []
         chain_id = ""
         for diff_id in diff_ids:
-            chain_id = f"sha256:{sha256(f'{chain_id} {diff_id}'.encode()).hexdigest()}" if chain_id else diff_id
+            chain_id = (
+                f"sha256:{sha256(f'{chain_id} {diff_id}'.encode()).hexdigest()}" if chain_id else diff_id
+            )
             layer = self.find_diff(diff_id)
             if layer is None:
                 raise ImageError(f"layer {diff_id} is not here", hint="pull the image again")

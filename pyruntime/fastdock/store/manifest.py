@@ -38,7 +38,9 @@ class Platform(msgspec.Struct, omit_defaults=True):
     variant: str = ""
 
 
-class Descriptor(msgspec.Struct, omit_defaults=True, rename={"media_type": "mediaType", "artifact_type": "artifactType"}):
+class Descriptor(
+    msgspec.Struct, omit_defaults=True, rename={"media_type": "mediaType", "artifact_type": "artifactType"}
+):
     media_type: str
     digest: str
     size: int
@@ -51,7 +53,9 @@ class Descriptor(msgspec.Struct, omit_defaults=True, rename={"media_type": "medi
             raise ValueError("a descriptor's size is negative")
 
 
-class Manifest(msgspec.Struct, omit_defaults=True, rename={"schema_version": "schemaVersion", "media_type": "mediaType"}):
+class Manifest(
+    msgspec.Struct, omit_defaults=True, rename={"schema_version": "schemaVersion", "media_type": "mediaType"}
+):
     schema_version: int
     config: Descriptor
     layers: list[Descriptor]
@@ -60,7 +64,9 @@ class Manifest(msgspec.Struct, omit_defaults=True, rename={"schema_version": "sc
     annotations: dict[str, str] | None = None
 
 
-class Index(msgspec.Struct, omit_defaults=True, rename={"schema_version": "schemaVersion", "media_type": "mediaType"}):
+class Index(
+    msgspec.Struct, omit_defaults=True, rename={"schema_version": "schemaVersion", "media_type": "mediaType"}
+):
     schema_version: int
     manifests: list[Descriptor]
     media_type: str = ""

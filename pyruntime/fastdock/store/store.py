@@ -92,10 +92,12 @@ class Store:
             "SELECT id FROM images WHERE id >= ? AND id < ? AND NOT removed LIMIT 2", (prefix, prefix + "g")
         ).fetchall()
         if len(rows) > 1:
-            raise SpecError(f"{reference} is the beginning of more than one image's ID", hint="give more digits")
+            raise SpecError(
+                f"{reference} is the beginning of more than one image's ID", hint="give more digits"
+            )
         return rows[0][0] if rows else None
 
-    def list(self) -> list[ImageRecord]:
+    def records(self) -> list[ImageRecord]:
         """All images, the last tagged first."""
         rows = self.database.execute("SELECT id FROM images WHERE NOT removed ORDER BY tagged DESC, id")
         return [self._record(image_id) for (image_id,) in rows.fetchall()]
@@ -116,7 +118,9 @@ class Store:
 
     def layer_size(self, path: str) -> int:
         """The bytes of the layer in a directory of ``ImageRecord.layer_paths``."""
-        row = self.database.execute("SELECT size FROM layers WHERE key = ?", (os.path.basename(path),)).fetchone()
+        row = self.database.execute(
+            "SELECT size FROM layers WHERE key = ?", (os.path.basename(path),)
+        ).fetchone()
         return int(row[0]) if row else 0
 
     def bytes_used(self) -> int:
@@ -235,14 +239,24 @@ class Store:
                 "INSERT INTO images (id, manifest, document, architecture, created, size, tagged) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET manifest = excluded.manifest, "
                 "removed = 0",
-                (image_id, manifest_digest, config.decode(), checked.architecture, checked.created or "", size, now),
+                (
+                    image_id,
+                    manifest_digest,
+                    config.decode(),
+                    checked.architecture,
+                    checked.created or "",
+                    size,
+                    now,
+                ),
             )
             connection.execute("DELETE FROM image_layers WHERE image_id = ?", (image_id,))
             connection.executemany(
-                "INSERT INTO image_layers VALUES (?, ?, ?)", [(image_id, i, key) for i, key in enumerate(keys)]
+                "INSERT INTO image_layers VALUES (?, ?, ?)",
+                [(image_id, i, key) for i, key in enumerate(keys)],
             )
             connection.executemany(
-                "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", [(image_id, digest) for digest in sorted(blobs)]
+                "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)",
+                [(image_id, digest) for digest in sorted(blobs)],
             )
             connection.execute(
                 "INSERT INTO manifests VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
@@ -250,7 +264,8 @@ class Store:
                 (manifest_digest, image_id, parsed.media_type, bool(digest_names)),
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", [(*pair, image_id) for pair in digest_names]
+                "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)",
+                [(*pair, image_id) for pair in digest_names],
             )
             if name:
                 _forget_digests(connection, name, image_id)
@@ -266,7 +281,8 @@ class Store:
                 "INSERT OR IGNORE INTO manifests VALUES (?, ?, ?, 0)", (digest, image_id, media_type)
             )
             connection.executemany(
-                "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)", [(image_id, blob) for blob in (digest, *blobs)]
+                "INSERT OR IGNORE INTO image_blobs VALUES (?, ?)",
+                [(image_id, blob) for blob in (digest, *blobs)],
             )
 
     def record_push(self, image_id: str, manifest: str, repository: str) -> None:
@@ -280,7 +296,9 @@ class Store:
 
     def is_from_registry(self, manifest: str) -> bool:
         """Whether a registry knows an image by this manifest."""
-        return self._one("SELECT digest FROM manifests WHERE digest = ? AND from_registry", manifest) is not None
+        return (
+            self._one("SELECT digest FROM manifests WHERE digest = ? AND from_registry", manifest) is not None
+        )
 
     def record_blob(self, digest: str, diff_id: str, size: int, media_type: str) -> None:
         """Remembers that a blob was seen to unpack to ``diff_id``."""
@@ -294,7 +312,9 @@ class Store:
 
     def blob_sources(self, digest: str) -> list[str]:
         """The repositories that are known to have a blob."""
-        rows = self.database.execute("SELECT repository FROM blob_sources WHERE digest = ? LIMIT 8", (digest,))
+        rows = self.database.execute(
+            "SELECT repository FROM blob_sources WHERE digest = ? LIMIT 8", (digest,)
+        )
         return [repository for (repository,) in rows.fetchall()]
 
     def tag(self, source: str, target: str) -> ImageRecord:
@@ -358,7 +378,8 @@ class Store:
     def hold(self, holder: str, image_id: str) -> None:
         """Keeps an image, its layers and blobs, for ``holder`` ("container:<id>"), until it is released."""
         cursor = self.database.execute(
-            "INSERT OR REPLACE INTO holds SELECT ?, id FROM images WHERE id = ? AND NOT removed", (holder, image_id)
+            "INSERT OR REPLACE INTO holds SELECT ?, id FROM images WHERE id = ? AND NOT removed",
+            (holder, image_id),
         )
         if cursor.rowcount != 1:
             raise ImageNotFound(f"no such image: {image_id}")
@@ -366,7 +387,8 @@ class Store:
     def release(self, holder: str) -> None:
         """Ends a hold; what it alone kept goes."""
         row = self.database.execute(
-            "DELETE FROM holds WHERE holder = ? RETURNING (SELECT removed FROM images WHERE id = image_id)", (holder,)
+            "DELETE FROM holds WHERE holder = ? RETURNING (SELECT removed FROM images WHERE id = image_id)",
+            (holder,),
         ).fetchall()
         if row and row[0][0]:
             sweep.sweep(self)

@@ -88,10 +88,14 @@ def _forget(
         layer_candidates: set[str] = set()
         for image_id in images:
             candidates.update(
-                d for (d,) in connection.execute("SELECT digest FROM image_blobs WHERE image_id = ?", (image_id,))
+                d
+                for (d,) in connection.execute(
+                    "SELECT digest FROM image_blobs WHERE image_id = ?", (image_id,)
+                )
             )
             layer_candidates.update(
-                k for (k,) in connection.execute("SELECT key FROM image_layers WHERE image_id = ?", (image_id,))
+                k
+                for (k,) in connection.execute("SELECT key FROM image_layers WHERE image_id = ?", (image_id,))
             )
             connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
         if everything:
