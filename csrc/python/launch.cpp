@@ -144,6 +144,8 @@ void register_plan(py::module_& module) {
       .def_readwrite("stdio", &LaunchPlan::stdio)
       .def("set_terminal", [](LaunchPlan& plan, std::uint16_t rows,
                               std::uint16_t columns) { plan.terminal = Terminal{rows, columns}; })
+      .def_readwrite("apparmor_profile", &LaunchPlan::apparmor_profile)
+      .def_readwrite("selinux_label", &LaunchPlan::selinux_label)
       .def_readwrite("init", &LaunchPlan::init)
       .def_readwrite("new_session", &LaunchPlan::new_session)
       .def_readwrite("parent_death_signal", &LaunchPlan::parent_death_signal);
