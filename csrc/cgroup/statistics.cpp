@@ -50,7 +50,8 @@ void read_memory_usage(const Files& files, bool v1, Usage& usage) {
 void read_memory_v1(const Files& files, Statistics& out) {
   out.memory_current = number_of(files, "memory.usage_in_bytes");
   out.memory_limit = limit_v1(files, "memory.limit_in_bytes");
-  out.memory_limit_hits = number_of(files, "memory.failcnt");
+  // Where both limits are equal, it is the one of memory and swap together that is hit first.
+  out.memory_limit_hits = number_of(files, "memory.failcnt") + number_of(files, "memory.memsw.failcnt");
   out.memory_kernel = number_of(files, "memory.kmem.usage_in_bytes");
   out.memory_stat = parse_flat_keyed(text_of(files, "memory.stat"));
   out.memory_anon = value_of(out.memory_stat, "total_rss");

@@ -234,6 +234,7 @@ void register_class(py::module_& module) {
           "open", [](const std::string& path) { return without_gil([&] { return open(path); }); },
           py::arg("path"))
       .def_property_readonly("path", &Cgroup::path)
+      .def_property_readonly("is_nowhere", &Cgroup::is_nowhere)
       .def_property_readonly("warnings", &Cgroup::warnings)
       .def("directories",
            [](const Cgroup& self) {
