@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include "launch/capabilities.h"
@@ -156,6 +158,23 @@ py::object status_or_none(const std::optional<ExitStatus>& status) {
   return py::make_tuple(status->code, status->signal);
 }
 
+// A signal's Python handler runs (and may raise: KeyboardInterrupt); else the waiting goes on, for what is left.
+py::object wait_interruptibly(Container& container, int timeout_ms) {
+  using Clock = std::chrono::steady_clock;
+  auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+  while (true) {
+    auto status = [&] {
+      py::gil_scoped_release release;
+      return container.wait(timeout_ms);
+    }();
+    if (status || status.error().number != EINTR) return status_or_none(unwrap(std::move(status)));
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (timeout_ms < 0) continue;
+    auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    timeout_ms = std::max(0, static_cast<int>(left.count()));
+  }
+}
+
 void register_container(py::module_& module) {
   py::class_<Session, std::shared_ptr<Session>>(module, "Session", "The containers that this process owns.")
       .def_static("current",
@@ -187,9 +206,7 @@ void register_container(py::module_& module) {
            "The descriptor of the terminal's other side; the caller's to close.")
       .def_property_readonly("warnings", &Container::warnings)
       .def("wait",
-           [](Container& self, int timeout_ms) {
-             return status_or_none(without_gil([&] { return self.wait(timeout_ms); }));
-           },
+           [](Container& self, int timeout_ms) { return wait_interruptibly(self, timeout_ms); },
            py::arg("timeout_ms") = -1)
       .def("kill", [](Container& self, int signal) { without_gil([&] { return self.kill(signal); }); })
       .def("finish",

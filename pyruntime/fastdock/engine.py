@@ -181,11 +181,11 @@ def base_of(record: Any) -> Base:
 
 
 def which_image(
-    image: str | Sequence[str], args: Sequence[str] | str | None
+    image: str | Sequence[str] | None, args: Sequence[str] | str | None
 ) -> tuple[str, Sequence[str] | str | None]:
     """``run(["true"])`` is a command in the default image; ``run("busybox")`` an image with its own."""
-    if isinstance(image, str):
-        return image, args
+    if image is None or isinstance(image, str):
+        return image or DEFAULT_IMAGE, args
     if args is not None:
         raise SpecError("two commands were given: the first argument is an image's name, the second a command")
     return DEFAULT_IMAGE, image
