@@ -109,13 +109,13 @@ class Image:
     def tag(self, name: str) -> None:
         self._images.tag(self.id, name)
 
-    def remove(self, *, force: bool = False) -> list[tuple[str, str]]:
+    def remove(self, *, force: bool = False) -> Sequence[tuple[str, str]]:
         return self._images.remove(self.id, force=force)
 
     def save(self, output: Source, **options: Any) -> None:
         self._images.save([self.record.names[0] if self.record.names else self.id], output, **options)
 
-    def history(self) -> list[HistoryEntry]:
+    def history(self) -> Sequence[HistoryEntry]:
         return self._images.history(self.id)
 
     def inspect(self) -> dict[str, Any]:

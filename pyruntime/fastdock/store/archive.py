@@ -359,7 +359,7 @@ def _docker_tags(archive: _Archive) -> dict[str, list[str]]:
 
 def _record(store: Store, config: bytes, manifest: bytes, media_type: str, names: Sequence[str]) -> Loaded:
     try:
-        full: list[str | None] = list(dict.fromkeys(parse(name).name for name in names))
+        full = list(dict.fromkeys(parse(name).name for name in names))
     except SpecError as error:
         raise ImageError(f"the archive names its image badly: {error}") from error
     image = store.add_image(config=config, manifest=manifest, media_type=media_type, name=None)
