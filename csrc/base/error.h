@@ -186,6 +186,7 @@ enum class Hint : std::uint16_t {
   kLinkTargetMissing,
   kDirectoryNotEmpty,
   kChangedWhileRead,
+  kOverlayReference,
   kCount_,
 };
 
