@@ -12,7 +12,7 @@
 
 #include "base/path.h"
 #include "launch/capabilities.h"
-#include "launch/init_program.h"
+#include "launch/init/init_program.h"
 
 namespace fastdock::launch {
 namespace {
