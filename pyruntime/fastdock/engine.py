@@ -187,7 +187,9 @@ def which_image(
     if image is None or isinstance(image, str):
         return image or DEFAULT_IMAGE, args
     if args is not None:
-        raise SpecError("two commands were given: the first argument is an image's name, the second a command")
+        raise SpecError(
+            "two commands were given: the first argument is an image's name, the second a command"
+        )
     return DEFAULT_IMAGE, image
 
 
