@@ -169,10 +169,10 @@ def test_open_of_nothing() -> None:
         Cgroup.open(f"{TOP}/none")
 
 
-@pytest.mark.parametrize("path", ["", "/", "../x", f"{TOP}/../../x", f"{TOP}//x", f"{TOP}/a\nb"])
+@pytest.mark.parametrize("path", ["", "/", "../x", "TOP/../../x", "TOP//x", "TOP/a\nb", "TOP/."])
 def test_a_path_cannot_lead_elsewhere(path: str) -> None:
-    with pytest.raises(OSError, match="cgroup"):
-        Cgroup.create(path)
+    with pytest.raises(OSError, match="create the cgroup"):
+        Cgroup.create(path.replace("TOP", TOP))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,7 @@ def test_a_path_cannot_lead_elsewhere(path: str) -> None:
         {"unified": {"../cgroup.procs": "0"}},
         {"blkio_read_bps": [(4000, 0, 1)], "blkio_write_bps": [(4000, 0, 1)]},
     ],
+    ids=lambda limits: ",".join(limits),
 )
 def test_a_limit_that_is_refused_leaves_nothing(limits: dict[str, Any]) -> None:
     with pytest.raises(OSError) as raised:  # noqa: PT011 (which one depends on the limit)
@@ -283,7 +284,7 @@ def test_the_cpu_quota_throttles(boxes: Any) -> None:
 
 def test_shares_or_weight(boxes: Any) -> None:
     box = boxes(cpu_shares=2048)
-    file, value = ("cpu.weight", "173") if IS_V2 else ("cpu.shares", "2048")
+    file, value = ("cpu.weight", "174") if IS_V2 else ("cpu.shares", "2048")
     assert (box.directory("cpu") / file).read_text().strip() == value
 
 
