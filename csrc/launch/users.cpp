@@ -271,14 +271,15 @@ long resolve_user(std::string_view specification, ByteSource passwd, ByteSource 
   std::size_t colon = 0;
   while (colon < specification.size() && specification[colon] != ':') ++colon;
   const std::string_view user_text = {specification.data(), colon};
-  const std::string_view group_text = colon == specification.size()
-                                          ? std::string_view()
-                                          : std::string_view(specification.data() + colon + 1,
-                                                             specification.size() - colon - 1);
+  const std::string_view group_text =
+      colon == specification.size()
+          ? std::string_view()
+          : std::string_view(specification.data() + colon + 1, specification.size() - colon - 1);
   user.uid = 0;
   user.gid = 0;
   user.group_count = 0;
   user.problem = UserProblem::kUser;
+  if (!is_plain_text(specification)) return -EINVAL;
   Wanted wanted;
   if (long error = parse_wanted(user_text, wanted); error != 0) return error;
   if (user_text.empty()) wanted.is_number = true;  // uid 0
