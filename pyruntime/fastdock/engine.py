@@ -14,7 +14,6 @@ from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
 if TYPE_CHECKING:
-    from typing import Unpack
 
     from fastdock.image import Images
     from fastdock.options import RunOptions
