@@ -183,6 +183,13 @@ enum class Hint : std::uint16_t {
   kSwapBelowMemory,
   kCgroupHoldsProcesses,
   kNotOnThisCgroupVersion,
+  kArchiveEscapes,
+  kArchiveThroughLink,
+  kUnsupportedEntry,
+  kLinkTargetMissing,
+  kDirectoryNotEmpty,
+  kChangedWhileRead,
+  kOverlayReference,
   kCount_,
 };
 

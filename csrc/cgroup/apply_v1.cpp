@@ -12,14 +12,13 @@ namespace {
 constexpr char kMemory[] = "memory.limit_in_bytes";
 constexpr char kMemoryAndSwap[] = "memory.memsw.limit_in_bytes";
 
-// The kernel refuses, at every moment, memory above memory-and-swap: raise the second first, lower it last.
+// The kernel refuses (EINVAL), at every moment, memory above memory-and-swap.  Lowering and the limits of a
+// new cgroup take memory first; where that is refused, the other limit has to be raised before it.
 Result<void> set_memory_and_swap(const Files& files, std::int64_t memory, std::int64_t memory_and_swap) {
-  FASTDOCK_TRY(std::uint64_t current, files.read_number(kMemoryAndSwap));
-  bool raises = memory < 0 || static_cast<std::uint64_t>(memory) > current;
-  auto swap_text = number_or(memory_and_swap, "-1");
-  if (raises) FASTDOCK_CHECK(files.set(kMemoryAndSwap, swap_text));
-  FASTDOCK_CHECK(files.set(kMemory, number_or(memory, "-1")));
-  if (!raises) FASTDOCK_CHECK(files.set(kMemoryAndSwap, swap_text));
+  auto first = files.set(kMemory, number_or(memory, "-1"));
+  if (!first && first.error().number != EINVAL) return first;
+  FASTDOCK_CHECK(files.set(kMemoryAndSwap, number_or(memory_and_swap, "-1")));
+  if (!first) return files.set(kMemory, number_or(memory, "-1"));
   return {};
 }
 
@@ -67,11 +66,11 @@ Result<void> apply_memory(const Files& files, const Limits& limits, Warnings& wa
     FASTDOCK_CHECK(set_or_warn(files, "memory.kmem.limit_in_bytes", number_or(*limits.kernel_memory, "-1"),
                                "kernel memory limit", warnings));
   if (limits.kernel_memory_tcp)
-    FASTDOCK_CHECK(set_or_warn(files, "memory.kmem.tcp.limit_in_bytes", number_or(*limits.kernel_memory_tcp, "-1"),
-                               "limit of TCP buffers", warnings));
+    FASTDOCK_CHECK(set_or_warn(files, "memory.kmem.tcp.limit_in_bytes",
+                               number_or(*limits.kernel_memory_tcp, "-1"), "limit of TCP buffers", warnings));
   if (limits.memory_swappiness)
-    FASTDOCK_CHECK(set_or_warn(files, "memory.swappiness", std::to_string(*limits.memory_swappiness), "swappiness",
-                               warnings));
+    FASTDOCK_CHECK(set_or_warn(files, "memory.swappiness", std::to_string(*limits.memory_swappiness),
+                               "swappiness", warnings));
   if (limits.oom_kill_disable)
     FASTDOCK_CHECK(set_or_warn(files, "memory.oom_control", *limits.oom_kill_disable ? "1" : "0",
                                "switch for the OOM killer", warnings));
@@ -115,8 +114,10 @@ Result<void> apply_cpu(const Files& files, const Limits& limits) {
   if (limits.cpu_idle) FASTDOCK_CHECK(files.set("cpu.idle", std::to_string(*limits.cpu_idle)));
   if (limits.cpu_shares) FASTDOCK_CHECK(files.set("cpu.shares", std::to_string(*limits.cpu_shares)));
   FASTDOCK_CHECK(set_bandwidth(files, limits));
-  if (limits.cpu_rt_period) FASTDOCK_CHECK(files.set("cpu.rt_period_us", std::to_string(*limits.cpu_rt_period)));
-  if (limits.cpu_rt_runtime) FASTDOCK_CHECK(files.set("cpu.rt_runtime_us", number_or(*limits.cpu_rt_runtime, "-1")));
+  if (limits.cpu_rt_period)
+    FASTDOCK_CHECK(files.set("cpu.rt_period_us", std::to_string(*limits.cpu_rt_period)));
+  if (limits.cpu_rt_runtime)
+    FASTDOCK_CHECK(files.set("cpu.rt_runtime_us", number_or(*limits.cpu_rt_runtime, "-1")));
   return {};
 }
 
@@ -130,7 +131,8 @@ Result<void> apply_blkio(const Files& files, const Limits& limits) {
   // Which weight there is depends on the I/O scheduler: CFQ's (before 5.0) or BFQ's.
   auto first_of = [&](const char* cfq, const char* bfq) { return files.has(cfq) ? cfq : bfq; };
   if (limits.blkio_weight)
-    FASTDOCK_CHECK(files.set(first_of("blkio.weight", "blkio.bfq.weight"), std::to_string(*limits.blkio_weight)));
+    FASTDOCK_CHECK(
+        files.set(first_of("blkio.weight", "blkio.bfq.weight"), std::to_string(*limits.blkio_weight)));
   for (const DeviceWeight& weight : limits.blkio_weight_device)
     FASTDOCK_CHECK(files.set_keyed(first_of("blkio.weight_device", "blkio.bfq.weight_device"),
                                    device_line(weight.major, weight.minor, std::to_string(weight.weight))));

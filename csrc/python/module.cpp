@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, module) {
   register_cgroup(module);
   register_launch(module);
   register_security(module);
+  register_layer(module);
 }
