@@ -312,3 +312,126 @@ class CgroupInfo(TypedDict):
 
 def cgroup_info() -> CgroupInfo:
     """The cgroup hierarchies of this machine, as fastdock sees them."""
+
+# --- launching (csrc/launch) ---
+
+class Mount:
+    """One mount below the root, or the root itself: csrc/rootfs/mount.h."""
+
+    type: str
+    source: str
+    destination: str
+    options: str
+    attributes_set: int
+    attributes_clear: int
+    recursive_set: int
+    recursive_clear: int
+    propagation: int
+    recursive: bool
+    map_ids: bool
+    layers: list[str]
+    directory: str
+    in_memory: bool
+
+    def __init__(self, **values: object) -> None: ...
+    def copy(self) -> Mount: ...
+
+class Device:
+    """A device node in the container; with ``host_path`` bound from the host instead of made."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+    host_path: str
+
+    def __init__(self, **values: object) -> None: ...
+    def copy(self) -> Device: ...
+
+class LaunchPlan:
+    """Everything that decides how a process starts: csrc/launch/plan.h."""
+
+    argv: list[str]
+    environment: list[str]
+    working_directory: str
+    create_working_directory: bool
+    root: Mount | None
+    attach_point: str
+    mounts: list[Mount]
+    devices: list[Device]
+    masked_paths: list[str]
+    read_only_paths: list[str]
+    hostname: str
+    domainname: str
+    raise_loopback: bool
+    no_new_privileges: bool
+    oom_score_adjustment: int | None
+    stdio: Sequence[int]
+    apparmor_profile: str
+    selinux_label: str
+    init: bool
+    new_session: bool
+    parent_death_signal: int
+
+    def __init__(self, **values: object) -> None: ...
+    def copy(self) -> LaunchPlan: ...
+    def set_user(self, name: str, groups: list[str] = ...) -> None: ...
+    def set_umask(self, mask: int) -> None: ...
+    def set_namespace(self, name: str, mode: str, path: str = "") -> None:
+        """``mode``: host, new or join (``path``: /proc/PID/ns/NAME)."""
+    def set_id_maps(self, uids: list[tuple[int, int, int]], gids: list[tuple[int, int, int]]) -> None:
+        """Each range as (inside, outside, count)."""
+    def set_clock_offset(self, clock: int, seconds: int, nanoseconds: int) -> None: ...
+    def set_links(self, links: list[tuple[str, str]]) -> None:
+        """Each as (target, path)."""
+    def set_sysctls(self, sysctls: list[tuple[str, str]]) -> None: ...
+    def set_capabilities(
+        self, bounding: int, effective: int, permitted: int, inheritable: int = 0, ambient: int = 0
+    ) -> None: ...
+    def set_seccomp(self, program: bytes) -> None: ...
+    def add_limit(self, resource: int, soft: int, hard: int) -> None: ...
+    def set_terminal(self, rows: int, columns: int) -> None: ...
+
+class Session:
+    """The containers that this process owns: csrc/launch/session.h."""
+
+    @staticmethod
+    def current(state: str, run: str, cgroup_parent: str) -> Session: ...
+    @staticmethod
+    def remove_abandoned(state: str, run: str, cgroup_parent: str) -> int:
+        """Removes what dead sessions left; returns how many there were."""
+
+class Container:
+    """A container from its start to its end: csrc/launch/container.h."""
+
+    @staticmethod
+    def start(
+        session: Session,
+        plan: LaunchPlan,
+        *,
+        limits: Limits = ...,
+        own_ids: bool = True,
+        in_memory: bool = True,
+    ) -> Container: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int:
+        """Readable when it has ended; stays the container's."""
+    def take_terminal(self) -> int:
+        """The descriptor of the terminal's other side; the caller's to close."""
+    @property
+    def warnings(self) -> list[str]: ...
+    def wait(self, timeout_ms: int = -1) -> tuple[int, int] | None:
+        """(the exit code as a shell gives it, the signal or 0); None when the time is up."""
+    def kill(self, signal: int) -> None: ...
+    def finish(self) -> tuple[int, int | None, int]:
+        """(processor time in ns, peak memory in bytes, processes killed for memory); removes everything."""
+
+def memory_holds_upper() -> bool:
+    """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""
