@@ -10,6 +10,7 @@
 #include "launch/helper/helper_program.h"
 #include "launch/launcher_thread.h"
 #include "python/binding.h"
+#include "rootfs/id_map.h"
 #include "rootfs/prepare.h"
 
 namespace fastdock::python {
@@ -229,6 +230,11 @@ void register_launch(py::module_& module) {
   register_mount(module);
   register_plan(module);
   register_container(module);
+  module.def("release_kept", [] {
+    release_kept_ids();
+    rootfs::release_kept_layers();
+    rootfs::release_kept_user_namespaces();
+  }, "Closes what is kept for further starts: id ranges, layers' mounts, user namespaces.");
   module.def("memory_holds_upper", &rootfs::memory_holds_upper,
              "Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6).");
 }

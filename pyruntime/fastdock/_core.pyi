@@ -435,5 +435,8 @@ class Container:
     def finish(self) -> tuple[int, int | None, int]:
         """(processor time in ns, peak memory in bytes, processes killed for memory); removes everything."""
 
+def release_kept() -> None:
+    """Closes what is kept for further starts: id ranges, layers' mounts, user namespaces."""
+
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""
