@@ -6,6 +6,7 @@ The sets below are those of Docker (moby, ``oci/defaults.go`` and ``oci/caps``),
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from typing import NamedTuple
@@ -387,7 +388,8 @@ def _sysctls(options: Options) -> list[tuple[str, str]]:
         kind = next(
             (kind for prefix, kind in _SYSCTLS.items() if name.replace("/", ".").startswith(prefix)), None
         )
-        if kind is None or ".." in name.split("/"):
+        # Dots and slashes change places on the way to a path (sysctl.d(5)), so both spellings of ".." are out.
+        if kind is None or "" in re.split("[./]", name) or "\0" in name:
             raise SpecError(
                 f"sysctl {name!r} belongs to no namespace of a container: it would change the host's"
             )
