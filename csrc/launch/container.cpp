@@ -46,7 +46,7 @@ Container::~Container() {
     (void)kill(SIGKILL);
     (void)wait(-1);
   }
-  (void)remove();
+  if (!remove()) session_->keep_for_repair();
 }
 
 Result<void> Container::make_directories(LaunchPlan& plan) {
