@@ -1,0 +1,125 @@
+#include "launch/container.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/path.h"
+
+namespace fastdock::launch {
+namespace {
+
+Result<void> make_directory(const std::string& path, mode_t mode, uid_t owner) {
+  if (::mkdir(path.c_str(), mode) != 0)
+    return failed(Operation::kPrepareDirectory, path, errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
+  if (owner != 0 && ::lchown(path.c_str(), owner, owner) != 0) return failed(Operation::kSetOwner, path);
+  return {};
+}
+
+}  // namespace
+
+Container::Container(std::shared_ptr<Session> session, const ContainerOptions& options)
+    : session_(std::move(session)),
+      options_(options),
+      id_(session_->new_id()),
+      directory_(session_->places().state + "/containers/" + id_) {}
+
+Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> session, LaunchPlan plan,
+                                                    const ContainerOptions& options, const Observer& observer) {
+  std::unique_ptr<Container> container(new Container(std::move(session), options));
+  if (plan.hostname.empty() && plan.namespaces[static_cast<std::size_t>(Namespace::kUts)].mode == NamespaceMode::kNew)
+    plan.hostname = container->id_.substr(0, 12);
+  FASTDOCK_CHECK(container->make_directories(plan));
+  FASTDOCK_CHECK(container->make_cgroup(plan));
+  FASTDOCK_TRY(container->process_, launch(plan, observer));
+  container->join_ = {};
+  for (const std::string& path : container->process_.unmapped)
+    container->warnings_.push_back(path + ": its file system cannot map user ids; files there show as nobody's");
+  return container;
+}
+
+Container::~Container() {
+  if (process_.pidfd && !status_) {
+    (void)kill(SIGKILL);
+    (void)wait(-1);
+  }
+  (void)remove();
+}
+
+Result<void> Container::make_directories(LaunchPlan& plan) {
+  if (options_.own_ids) {
+    const Places& places = session_->places();
+    FASTDOCK_TRY(ids_, take_ids(places.run, places.state + "/ids"));
+    plan.uid_map = plan.gid_map = {{0, ids_->first_id(), kIdsPerRange}};
+  }
+  int number = 0;
+  if (plan.root) FASTDOCK_CHECK(make_directory_for(*plan.root, number++));
+  for (Mount& mount : plan.mounts)
+    if (mount.type == "overlay") FASTDOCK_CHECK(make_directory_for(mount, number++));
+  return {};
+}
+
+// containers/ID for the root, containers/ID/1, 2 … for further overlays.  The container's root opens upper/ and
+// work/ below it, so the directory is theirs; nobody else gets past the state directory.
+Result<void> Container::make_directory_for(Mount& mount, int number) {
+  if (mount.type != "overlay") return {};
+  if (options_.in_memory) {
+    mount.in_memory = true;
+    return {};
+  }
+  uid_t owner = ids_ ? ids_->first_id() : 0;
+  mount.directory = number == 0 ? directory_ : directory_ + "/" + std::to_string(number);
+  FASTDOCK_CHECK(make_directory(mount.directory, 0700, owner));
+  has_directory_ = true;
+  FASTDOCK_CHECK(make_directory(mount.directory + "/upper", 0755, owner));
+  return make_directory(mount.directory + "/work", 0755, owner);
+}
+
+Result<void> Container::make_cgroup(LaunchPlan& plan) {
+  FASTDOCK_TRY(auto hierarchies, cgroup::Hierarchies::machine());
+  FASTDOCK_TRY(cgroup_, cgroup::Cgroup::create(*hierarchies, session_->places().cgroup_parent + "/" + id_,
+                                               options_.limits));
+  warnings_ = cgroup_->warnings();
+  FASTDOCK_TRY(join_, cgroup_->join());
+  for (const Fd& tasks : join_.tasks) plan.cgroup_tasks.push_back(tasks.get());
+  plan.cgroup_directory = join_.directory.get();
+  return {};
+}
+
+Result<std::optional<ExitStatus>> Container::wait(int timeout_ms) {
+  if (status_) return status_;
+  FASTDOCK_TRY(status_, launch::wait(process_, timeout_ms));
+  return status_;
+}
+
+Result<void> Container::kill(int signal) {
+  if (status_) return {};
+  return send_signal(process_, signal);
+}
+
+Result<cgroup::Usage> Container::finish() {
+  Result<cgroup::Usage> usage = cgroup_ ? cgroup_->usage() : cgroup::Usage{};
+  FASTDOCK_CHECK(remove());
+  return usage;
+}
+
+Result<void> Container::remove() {
+  if (cgroup_) {
+    // Without a PID namespace of its own, a container's other processes outlive the first.
+    FASTDOCK_TRY(auto left, cgroup_->processes());
+    if (!left.empty()) FASTDOCK_CHECK(cgroup_->kill_all());
+    FASTDOCK_CHECK(cgroup_->remove());
+    cgroup_.reset();
+  }
+  if (has_directory_) {
+    FASTDOCK_CHECK(remove_tree(AT_FDCWD, directory_));
+    has_directory_ = false;
+  }
+  if (ids_) give_back(session_->places().run, std::move(ids_));
+  return {};
+}
+
+}  // namespace fastdock::launch

@@ -1,0 +1,68 @@
+// A container from its start to its end: directories, ids, cgroup and process, made together and removed
+// together.  What is on disk is described in ARCHITECTURE.md, "What is on disk".
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "cgroup/cgroup.h"
+#include "launch/ids.h"
+#include "launch/launch.h"
+#include "launch/plan.h"
+#include "launch/session.h"
+
+namespace fastdock::launch {
+
+struct ContainerOptions {
+  cgroup::Limits limits;
+  bool own_ids = true;    // a range of its own; the plan then has a new user namespace, and its maps are filled in
+  bool in_memory = true;  // what it writes is kept in memory, not on disk: faster, and gone with it
+};
+
+class Container {
+ public:
+  // Starts `plan` (a copy: the container's own directories, ids and cgroup are filled in).  On failure
+  // nothing is left.
+  static Result<std::unique_ptr<Container>> start(std::shared_ptr<Session> session, LaunchPlan plan,
+                                                  const ContainerOptions& options, const Observer& observer = {});
+  // Kills what still runs, and removes everything.
+  ~Container();
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+
+  [[nodiscard]] const std::string& id() const { return id_; }
+  [[nodiscard]] const Process& process() const { return process_; }
+  Process& process() { return process_; }
+  [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
+
+  // Nothing when the time (milliseconds, -1: for ever) is up.  May be called again, also after the end.
+  Result<std::optional<ExitStatus>> wait(int timeout_ms);
+  Result<void> kill(int signal);
+  [[nodiscard]] const cgroup::Cgroup* cgroup() const { return cgroup_ ? &*cgroup_ : nullptr; }
+
+  // After the end: what it used.  Then removes everything; the destructor does the same without the answer.
+  Result<cgroup::Usage> finish();
+
+ private:
+  Container(std::shared_ptr<Session> session, const ContainerOptions& options);
+  Result<void> make_directories(LaunchPlan& plan);
+  Result<void> make_directory_for(Mount& mount, int number);
+  Result<void> make_cgroup(LaunchPlan& plan);
+  Result<void> remove();
+
+  std::shared_ptr<Session> session_;
+  ContainerOptions options_;
+  std::string id_, directory_;
+  std::unique_ptr<IdRange> ids_;
+  std::optional<cgroup::Cgroup> cgroup_;
+  cgroup::Join join_;
+  Process process_;
+  std::optional<ExitStatus> status_;
+  std::vector<std::string> warnings_;
+  bool has_directory_ = false;
+};
+
+}  // namespace fastdock::launch
