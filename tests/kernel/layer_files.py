@@ -148,6 +148,6 @@ def overlay(*layers: str | Path, upper: Path | None = None, work: Path | None = 
     finally:
         os.close(filesystem)
     try:
-        yield f"/proc/self/fd/{mount}"
+        yield f"/proc/self/fd/{mount}/."
     finally:
         os.close(mount)
