@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -11,8 +12,9 @@
 #include <climits>
 
 #include "base/path.h"
+#include "base/sealed.h"
 #include "launch/capabilities.h"
-#include "launch/init_program.h"
+#include "launch/init/init_program.h"
 
 namespace fastdock::launch {
 namespace {
@@ -40,6 +42,13 @@ std::vector<unsigned long> cpu_mask(const std::vector<int>& cpus) {
     mask[word] |= 1UL << (cpu % kBits);
   }
   return mask;
+}
+
+// The tiny init, for execveat(2); open for the life of the process.
+Result<int> init_descriptor() {
+  static const Result<Fd> memory = sealed_memory("fastdock-init", init_program());
+  if (!memory) return std::unexpected(memory.error());
+  return memory->get();
 }
 
 bool has_nul(const std::vector<std::string>& texts) {
@@ -125,6 +134,7 @@ Result<void> Flattened::add_stdio() {
       source = descriptors_.emplace_back(std::move(copy)).get();
     }
     child_.stdio[target] = source;
+    give_pipe(source);
   }
   child_.preserve = plan_.preserve_descriptors;
   child_.new_session = plan_.new_session;
@@ -136,6 +146,17 @@ Result<void> Flattened::add_stdio() {
     child_.columns = plan_.terminal->columns;
   }
   return {};
+}
+
+// Programs open /dev/stdout again, which is a new open of the pipe, by the rights of its owner.  Only pipes: a
+// terminal or a file keeps the owner that it has on the host.
+void Flattened::give_pipe(int descriptor) const {
+  struct stat status {};
+  if (!child_.new_user_namespace || ::fstat(descriptor, &status) != 0 || !S_ISFIFO(status.st_mode)) return;
+  uid_t owner = plan_.uid_map.empty() ? status.st_uid : plan_.uid_map.front().outside;
+  if (::fchown(descriptor, owner, static_cast<gid_t>(-1)) != 0) {
+    // A pipe of a file system that is read-only or another user's: then only the descriptor itself works.
+  }
 }
 
 void Flattened::add_names_and_limits() {

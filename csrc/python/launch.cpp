@@ -8,6 +8,7 @@
 #include "launch/container.h"
 #include "launch/helper.h"
 #include "launch/helper/helper_program.h"
+#include "launch/launcher_thread.h"
 #include "python/binding.h"
 #include "rootfs/prepare.h"
 
@@ -193,12 +194,17 @@ void register_container(py::module_& module) {
   py::class_<Container>(module, "Container", "A container from its start to its end: csrc/launch/container.h.")
       .def_static("start",
                   [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
-                     bool own_ids, bool in_memory) {
+                     bool own_ids, bool in_memory, bool outlive_thread) {
                     ContainerOptions options{limits, own_ids, in_memory};
-                    return without_gil([&] { return Container::start(session, plan, options); });
+                    return without_gil([&] {
+                      if (!outlive_thread) return Container::start(session, plan, options);
+                      Result<std::unique_ptr<Container>> started;
+                      run_on_launcher_thread([&] { started = Container::start(session, plan, options); });
+                      return started;
+                    });
                   },
                   py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
-                  py::arg("own_ids") = true, py::arg("in_memory") = true)
+                  py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true)
       .def_property_readonly("id", &Container::id)
       .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
       .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })
