@@ -25,7 +25,7 @@ from fastdock._errors import ImageError, KernelError
 
 pytestmark = pytest.mark.kernel
 
-property_test = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+property_test = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @contextmanager
