@@ -400,3 +400,16 @@ def test_the_umask_and_the_destination_do_not_matter(tmp_path: Path) -> None:
     found = describe(out, root_too=True)
     assert [found[name].mode & 0o7777 for name in ("", "d", "f")] == [0o755, 0o777, 0o666]
     assert {file.owner for file in found.values()} == {(0, 0)}
+
+
+def test_headers_at_the_ends_of_chunks(tmp_path: Path) -> None:
+    """A long name whose header ends one of the pipeline's chunks and whose text begins the next one."""
+    for shift in range(0, 4096, 512):
+        data = make_tar(
+            entry("fill", data=bytes((512 << 10) - 5 * 512 + shift)),
+            entry("n/" * 120 + "file", tarfile.SYMTYPE, linkname="target/" * 40),
+            entry("rest", data=bytes(3 << 20)),
+            form=tarfile.GNU_FORMAT,
+        )
+        apply(data, tmp_path / str(shift))
+        assert os.readlink(tmp_path / str(shift) / ("n/" * 120 + "file")) == "target/" * 40
