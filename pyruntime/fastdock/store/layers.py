@@ -142,10 +142,7 @@ class LayerStore:
         """Fills an empty directory with what these layers need on top of them; how many things that was."""
         from fastdock import _core
 
-        try:
-            return _core.repair_layers([(self.path(layer.key), layer.repairs) for layer in layers], directory)
-        except FileNotFoundError as error:
-            raise ImageError(f"a layer refers to a file that no layer below has: {error}") from error
+        return _core.repair_layers([(self.path(layer.key), layer.repairs) for layer in layers], directory)
 
     def settle(self) -> None:
         """Makes what was written in this boot durable, and says so in the database."""
