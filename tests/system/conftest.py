@@ -12,7 +12,7 @@ from fastdock.registry.credentials import CredentialStore
 from fastdock.registry.pull import Transfer
 from fastdock.registry.settings import RegistrySettings, Settings
 from fastdock.store import Store
-from tests.system.servers import Registry, make_certificate
+from tests.system.servers import Registry, TokenServer, make_certificate
 
 FAST = Retry(attempts=6, delay=0.01, longest=0.05)
 
@@ -84,3 +84,11 @@ def skopeo(tmp_path):
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def token_server(certificate):
+    """A token server whose tokens docker-registry trusts."""
+    server = TokenServer(certificate)
+    yield server
+    server.close()

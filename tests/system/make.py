@@ -41,6 +41,7 @@ def layered(images, reference: str, sizes: list[int], base_seed: int = 0):
     made = image(images, reference, {"layer0": noise(sizes[0], base_seed)})
     for number, size in enumerate(sizes[1:], 1):
         with tempfile.TemporaryDirectory() as upper:
+            Path(upper).chmod(0o755)  # as the root directory is below
             Path(upper, f"layer{number}").write_bytes(noise(size, base_seed + number))
             made = images.commit(upper, made.id, reference)
     return made

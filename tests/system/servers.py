@@ -232,3 +232,40 @@ class Proxy:
                 return False
             self.cuts -= 1
             return True
+
+
+class TokenServer:
+    """Gives tokens for docker-registry to user "me" with password "secret"; nothing to others."""
+
+    def __init__(self, certificate: tuple[Path, Path]) -> None:
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+        from urllib.parse import parse_qs, urlsplit
+
+        self.requests: list[dict[str, object]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802
+                scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
+                encoded = self.headers.get("Authorization", "").removeprefix("Basic ")
+                user, _, password = base64.b64decode(encoded).decode().partition(":")
+                outer.requests.append({"scope": scopes, "user": user})
+                allowed = (user, password) == ("me", "secret")
+                body = json.dumps({"token": make_token(certificate, scopes, user)} if allowed else {}).encode()
+                self.send_response(200 if allowed else 401)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://localhost:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
