@@ -245,7 +245,7 @@ class TokenServer:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
                 encoded = self.headers.get("Authorization", "").removeprefix("Basic ")
                 user, _, password = base64.b64decode(encoded).decode().partition(":")

@@ -19,10 +19,10 @@ KILLS = 200
 
 def pull(root, name):
     """In a process of its own: pulls, as a user would."""
-    from tests.system.conftest import FAST
     from fastdock.registry.credentials import CredentialStore
     from fastdock.registry.pull import Transfer
     from fastdock.registry.settings import Settings
+    from tests.system.conftest import FAST
 
     transfer = Transfer(Settings({}, ()), CredentialStore(), FAST)
     Images(Store(root)).pull(name, transfer=transfer)

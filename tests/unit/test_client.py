@@ -246,7 +246,7 @@ async def test_manifest_that_is_also_an_index(registry, store, fetch):
     both = {**json.loads(image.manifest), **json.loads(image.index())}
     for media_type in (OCI_MANIFEST, OCI_INDEX):
         registry.manifests["latest"] = (encoded(**both, mediaType_=1), media_type)
-        with pytest.raises(ImageError, match="ambiguous|announced"):
+        with pytest.raises(ImageError, match=r"ambiguous|announced"):
             await fetch(registry)
     assert_nothing_left(store)
 

@@ -33,6 +33,8 @@ def add_layer(store: Store, chunks: Iterable[bytes], *, diff_id: str | None = No
                     start += chunk[:4]
                 write_all(file, chunk)
                 unpacking.write(chunk)
+            if not start:
+                raise ImageError("the archive is empty")
             result = unpacking.finish()
             check_result(result, None, diff_id)
             os.fsync(file.fileno())
