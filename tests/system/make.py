@@ -27,9 +27,9 @@ def noise(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def image(images, reference: str, files: dict[str, bytes] | None = None, **options):
+def image(images, reference: str | None, files: dict[str, bytes] | None = None, **options):
     """An image of one layer."""
-    files = {"etc/": b"", "etc/name": reference.encode()} if files is None else files
+    files = {"etc/": b"", "etc/name": str(reference).encode()} if files is None else files
     return images.import_tar(io.BytesIO(tar(files)), reference, **options)
 
 
