@@ -79,7 +79,9 @@ def skopeo(tmp_path):
 
     def run(*arguments):
         command = ["skopeo", "--policy", str(policy), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

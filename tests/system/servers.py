@@ -67,15 +67,16 @@ class Registry:
             config += f"auth: {{htpasswd: {{realm: test, path: {directory / 'htpasswd'}}}}}\n"
         if token:
             realm, bundle = token
-            config += (
-                f"auth: {{token: {{realm: '{realm}', service: test, issuer: test, rootcertbundle: {bundle}}}}}\n"
-            )
+            config += f"auth: {{token: {{realm: '{realm}', service: test, issuer: test, rootcertbundle: {bundle}}}}}\n"
         self._config = directory / "config.yml"
         self._config.write_text(config + extra)
 
     def __enter__(self) -> Registry:
         self._process = subprocess.Popen(
-            ["docker-registry", "serve", str(self._config)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            ["docker-registry", "serve", str(self._config)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
         )
         assert self._process.stderr is not None
         lines = []
@@ -85,7 +86,9 @@ class Registry:
                 break
         else:
             raise AssertionError("docker-registry did not start: " + "".join(lines))
-        self._reader = threading.Thread(target=self._process.stderr.read, daemon=True)  # so that it never blocks
+        self._reader = threading.Thread(
+            target=self._process.stderr.read, daemon=True
+        )  # so that it never blocks
         self._reader.start()
         return self
 
@@ -124,7 +127,9 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
         key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
         )
     )
     return paths
@@ -251,7 +256,9 @@ class TokenServer:
                 user, _, password = base64.b64decode(encoded).decode().partition(":")
                 outer.requests.append({"scope": scopes, "user": user})
                 allowed = (user, password) == ("me", "secret")
-                body = json.dumps({"token": make_token(certificate, scopes, user)} if allowed else {}).encode()
+                body = json.dumps(
+                    {"token": make_token(certificate, scopes, user)} if allowed else {}
+                ).encode()
                 self.send_response(200 if allowed else 401)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

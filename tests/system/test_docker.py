@@ -17,9 +17,15 @@ def docker(tmp_path_factory):
     """A dockerd of our own, without networks, on its own socket: runs docker commands."""
     base = tmp_path_factory.mktemp("docker")
     sockets = tempfile.mkdtemp(prefix="dkr")  # unix(7): 108 bytes
-    environment = {**os.environ, "DOCKER_HOST": f"unix://{sockets}/docker.sock", "DOCKER_CONFIG": str(base / "config")}
-    command = ["dockerd", "--data-root", str(base / "data"), "--exec-root", f"{sockets}/exec", "--pidfile", f"{sockets}/pid",
-               "--host", environment["DOCKER_HOST"], "--bridge=none", "--iptables=false", "--storage-driver=vfs"]  # fmt: skip
+    environment = {
+        **os.environ,
+        "DOCKER_HOST": f"unix://{sockets}/docker.sock",
+        "DOCKER_CONFIG": str(base / "config"),
+    }
+    command = ["dockerd", "--data-root", str(base / "data"), "--exec-root", f"{sockets}/exec",
+               "--pidfile", f"{sockets}/pid",
+               "--host", environment["DOCKER_HOST"], "--bridge=none",
+               "--iptables=false", "--storage-driver=vfs"]  # fmt: skip
     log = (base / "log").open("w")
     daemon = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
@@ -85,4 +91,6 @@ def test_docker_pulls_what_we_push(docker, registry, images, transfer):
     pushed = images.push(name, transfer=transfer())
     docker("pull", "-q", name)
     assert docker("image", "inspect", "-f", "{{.Id}}", name) == made.id
-    assert json.loads(docker("image", "inspect", name))[0]["RepoDigests"] == [f"{registry.host}/ours/x@{pushed.digest}"]
+    assert json.loads(docker("image", "inspect", name))[0]["RepoDigests"] == [
+        f"{registry.host}/ours/x@{pushed.digest}"
+    ]

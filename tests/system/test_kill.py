@@ -149,7 +149,8 @@ def test_many_processes_fetch_once(registry, images, tmp_path, transfer, process
     Store(root)
     with Proxy(registry.port) as proxy:
         running = [
-            processes.Process(target=pull, args=(str(root), f"{proxy.host}/x:{1 + number % 2}")) for number in range(6)
+            processes.Process(target=pull, args=(str(root), f"{proxy.host}/x:{1 + number % 2}"))
+            for number in range(6)
         ]
         for process in running:
             process.start()

@@ -81,7 +81,10 @@ def test_a_registry_that_always_cuts(registry, images, other, transfer):
     name = f"{registry.host}/x:1"
     make.image(images, name, {"noise": make.noise(size)})
     images.push(name, transfer=transfer())
-    with Proxy(registry.port, cut_after=20000, cuts=1000) as proxy, pytest.raises(RegistryError, match="breaking off"):
+    with (
+        Proxy(registry.port, cut_after=20000, cuts=1000) as proxy,
+        pytest.raises(RegistryError, match="breaking off"),
+    ):
         other.pull(f"{proxy.host}/x:1", transfer=transfer())
     assert len(os.listdir(other.store.blobs.ingest)) == 1
     other.pull(name, transfer=transfer())
@@ -233,9 +236,15 @@ def test_platforms(registry, images, other, transfer, skopeo, tmp_path):
         make.image(images, name, {"platform": platform.encode()}, platform=platform)
         pushed = images.push(name, transfer=transfer())
         system, architecture, *variant = platform.split("/")
-        described = {"os": system, "architecture": architecture, **({"variant": variant[0]} if variant else {})}
+        described = {
+            "os": system,
+            "architecture": architecture,
+            **({"variant": variant[0]} if variant else {}),
+        }
         media_type = "application/vnd.oci.image.manifest.v1+json"
-        entries.append({"mediaType": media_type, "digest": pushed.digest, "size": pushed.size, "platform": described})
+        entries.append(
+            {"mediaType": media_type, "digest": pushed.digest, "size": pushed.size, "platform": described}
+        )
     _put_index(registry, "multi", "latest", entries)
     name = f"{registry.host}/multi"
     native = other.pull(name, transfer=transfer()).image
@@ -263,7 +272,14 @@ def test_skopeo_pushes_and_pulls(registry, images, other, transfer, skopeo, tmp_
     images.save(["x:1"], tmp_path / "x.tar")
     for kind in ("v2s2", "oci"):
         target = f"docker://{registry.host}/{kind}:1"
-        skopeo("copy", "--dest-tls-verify=false", "--format", kind, f"docker-archive:{tmp_path / 'x.tar'}", target)
+        skopeo(
+            "copy",
+            "--dest-tls-verify=false",
+            "--format",
+            kind,
+            f"docker-archive:{tmp_path / 'x.tar'}",
+            target,
+        )
         digest = json.loads(skopeo("inspect", "--tls-verify=false", target))["Digest"]
         assert other.pull(f"{registry.host}/{kind}:1", transfer=transfer()).digest == digest
         other.tag(f"{registry.host}/{kind}:1", f"{registry.host}/back-{kind}:1")

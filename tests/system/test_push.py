@@ -64,7 +64,10 @@ def test_cut_uploads_go_on(registry, images, transfer, monkeypatch, size):
         pushed = images.push(f"{proxy.host}/x:1", transfer=transfer())
         assert proxy.cuts == 0
     (layer,) = json.loads(images.store.blobs.read(pushed.digest))["layers"]
-    assert registry.blob(layer["digest"]).read_bytes() == Path(images.store.blobs.path(layer["digest"])).read_bytes()
+    assert (
+        registry.blob(layer["digest"]).read_bytes()
+        == Path(images.store.blobs.path(layer["digest"])).read_bytes()
+    )
 
 
 def test_token_server(tmp_path, certificate, images, other, transfer, token_server):
@@ -111,7 +114,9 @@ def test_referrers(registry, images, transfer):
     entry["size"] = len(images.store.blobs.read(digest))
     body = json.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": [entry]}).encode()
     urlopen(Request(url, body, {"Content-Type": media_type}, method="PUT")).close()
-    assert [one["artifactType"] for one in images.referrers(name, transfer=transfer())] == ["application/x-signature"]
+    assert [one["artifactType"] for one in images.referrers(name, transfer=transfer())] == [
+        "application/x-signature"
+    ]
 
 
 def test_podman_pulls_what_we_push(registry, images, transfer, tmp_path):
@@ -122,7 +127,15 @@ def test_podman_pulls_what_we_push(registry, images, transfer, tmp_path):
     policy = tmp_path / "policy.json"
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     with tempfile.TemporaryDirectory(prefix="pod") as runroot:  # podman wants it shorter than 50 characters
-        podman = ["podman", "--root", str(tmp_path / "podman"), "--runroot", runroot, "--storage-driver", "vfs"]
+        podman = [
+            "podman",
+            "--root",
+            str(tmp_path / "podman"),
+            "--runroot",
+            runroot,
+            "--storage-driver",
+            "vfs",
+        ]
         done = subprocess.run(
             [*podman, "pull", "-q", "--tls-verify=false", "--signature-policy", str(policy), name],
             capture_output=True,

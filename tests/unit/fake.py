@@ -33,7 +33,9 @@ class FakeImage:
         tars = layers or (tar(a=b"1"),)
         self.blobs = [gzip.compress(one, mtime=0) for one in tars]
         self.config = encoded(
-            architecture="amd64", os="linux", rootfs={"type": "layers", "diff_ids": [digest_of(one) for one in tars]}
+            architecture="amd64",
+            os="linux",
+            rootfs={"type": "layers", "diff_ids": [digest_of(one) for one in tars]},
         )
         self.manifest = encoded(
             schemaVersion=2,
@@ -43,7 +45,10 @@ class FakeImage:
         )
 
     def index(self, **changes: object) -> bytes:
-        entry = {**descriptor(OCI_MANIFEST, self.manifest), "platform": {"os": "linux", "architecture": "amd64"}}
+        entry = {
+            **descriptor(OCI_MANIFEST, self.manifest),
+            "platform": {"os": "linux", "architecture": "amd64"},
+        }
         return encoded(schemaVersion=2, mediaType=OCI_INDEX, manifests=[{**entry, **changes}])
 
 

@@ -49,7 +49,9 @@ def packed(files):
 def test_there_and_back(images, other, format, compression):
     """The same ID, name, layers and configuration, whatever the compression."""
     made = make.layered(images, "me/app:1", [2000, 3000])
-    ((image, names),) = other.load(io.BytesIO(saved(images, "me/app:1", format=format, compression=compression)))
+    ((image, names),) = other.load(
+        io.BytesIO(saved(images, "me/app:1", format=format, compression=compression))
+    )
     assert names == ["me/app:1"]
     assert image.id == made.id
     assert make.tree(image) == make.tree(made)
@@ -65,7 +67,10 @@ def test_reproducible(images, other):
     assert saved(other, "x:1") == first
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lambda data: subprocess.run(["zstd", "-qc"], input=data, capture_output=True).stdout])
+@pytest.mark.parametrize(
+    "pack",
+    [gzip.compress, lambda data: subprocess.run(["zstd", "-qc"], input=data, capture_output=True).stdout],
+)
 @pytest.mark.parametrize("seekable", [True, False])
 def test_compressed_archives(images, other, tmp_path, pack, seekable):
     """docker save | gzip, and zstd; from a file and from a pipe."""
@@ -112,11 +117,17 @@ def test_legacy_docker_archive(images, other):
     """As docker save wrote until version 24: a directory for each layer, links to repeated ones."""
     layer = make.tar({"a": b"1"})
     diff_id = digest_of(layer)
-    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id] * 2}})
+    config = json.dumps(
+        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id] * 2}}
+    )
     manifest = [{"Config": "cfg.json", "RepoTags": ["old/app:1"], "Layers": ["l1/layer.tar", "l2/layer.tar"]}]
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w") as archive:
-        for name, data in (("l1/layer.tar", layer), ("cfg.json", config.encode()), ("manifest.json", json.dumps(manifest).encode())):
+        for name, data in (
+            ("l1/layer.tar", layer),
+            ("cfg.json", config.encode()),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
@@ -148,7 +159,11 @@ def test_changed_documents(images, other, name):
     make.image(images, "x:1")
     files = members(saved(images, "x:1"))
     path = json.loads(files["manifest.json"])[0]["Config"] if name == "config" else name
-    files[path] = files[path].replace(b"amd64", b"arm64") if name == "config" else b'{"schemaVersion":2,"manifests":[{}]}'
+    files[path] = (
+        files[path].replace(b"amd64", b"arm64")
+        if name == "config"
+        else b'{"schemaVersion":2,"manifests":[{}]}'
+    )
     if name == "manifest.json":
         del files["index.json"]
     with pytest.raises(ImageError):
@@ -169,7 +184,9 @@ def test_changed_documents(images, other, name):
         {"manifest.json": b'[{"Config": "../../../etc/passwd", "Layers": []}]'},
         {"manifest.json": b'[{"Config": 7, "Layers": "x"}]'},
         {"index.json": b"{}"},
-        {"index.json": b'{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:../x","size":1}]}'},
+        {
+            "index.json": b'{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:../x","size":1}]}'
+        },
         {"index.json": b'{"schemaVersion":2,"layers":[],"config":{},"manifests":[]}'},
     ],
 )
@@ -180,7 +197,9 @@ def test_malformed(other, files):
     assert_nothing(other)
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 2000, gzip.compress(b"x" * 2000), gzip.compress(b"x" * 2000)[:30]])
+@pytest.mark.parametrize(
+    "data", [b"", b"x" * 2000, gzip.compress(b"x" * 2000), gzip.compress(b"x" * 2000)[:30]]
+)
 def test_no_archive(other, data):
     """Not a tar at all."""
     with pytest.raises(ImageError):

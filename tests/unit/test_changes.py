@@ -18,7 +18,10 @@ from fastdock.changes import apply_changes, duration, words
         ("ENV A=1 B='two words' C=a\\ b", {"Env": ["A=1", "B=two words", "C=a b"]}),
         ("ENV OLD the rest", {"Env": ["OLD=the rest"]}),
         ('LABEL a="b c" d=', {"Labels": {"a": "b c", "d": ""}}),
-        ("EXPOSE 80 53/udp 90-91", {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "90/tcp": {}, "91/tcp": {}}}),
+        (
+            "EXPOSE 80 53/udp 90-91",
+            {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "90/tcp": {}, "91/tcp": {}}},
+        ),
         ('VOLUME ["/a", "/b"]', {"Volumes": {"/a": {}, "/b": {}}}),
         ("VOLUME /a /b", {"Volumes": {"/a": {}, "/b": {}}}),
         ("WORKDIR a/../b", {"WorkingDir": "/b"}),
@@ -41,7 +44,9 @@ def test_change(change, expected):
 def test_changes_build_on_what_is_there():
     """ENV and LABEL replace their own names; ENTRYPOINT does away with the old CMD; WORKDIR is relative."""
     config = {"Env": ["A=1", "B=2"], "Cmd": ["old"], "Labels": {"x": "1"}, "WorkingDir": "/srv"}
-    changed = apply_changes(config, ["ENV A=3", 'ENTRYPOINT ["e"]', "LABEL y=2", "WORKDIR app", "WORKDIR /abs"])
+    changed = apply_changes(
+        config, ["ENV A=3", 'ENTRYPOINT ["e"]', "LABEL y=2", "WORKDIR app", "WORKDIR /abs"]
+    )
     assert changed == {
         "Env": ["A=3", "B=2"],
         "Entrypoint": ["e"],
@@ -63,7 +68,9 @@ def test_refused(change):
         apply_changes({}, [change])
 
 
-@pytest.mark.parametrize(("text", "value"), [("1s", 10**9), ("1.5m", 90 * 10**9), ("2h3ms", 7200003 * 10**6), ("0s", 0)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1s", 10**9), ("1.5m", 90 * 10**9), ("2h3ms", 7200003 * 10**6), ("0s", 0)]
+)
 def test_durations(text, value):
     """Go's durations."""
     assert duration(text) == value

@@ -227,7 +227,9 @@ async def test_manifest_of_another_digest(registry, store, fetch):
     assert_nothing_left(store)
 
 
-@pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_MANIFEST, "application/vnd.docker.distribution.manifest.v1+json"])
+@pytest.mark.parametrize(
+    "media_type", [OCI_INDEX, DOCKER_MANIFEST, "application/vnd.docker.distribution.manifest.v1+json"]
+)
 async def test_manifest_announced_as_something_else(registry, store, fetch, media_type):
     """Media type and shape agree, or nothing is done (CVE-2021-41190)."""
     image = FakeImage()

@@ -46,7 +46,10 @@ def test_images(images, fastdock):
     images.tag("x:1", "registry.example/y:2")
     heading, *rows = lines(fastdock("images"))
     assert heading.split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
-    assert [row.split()[:3] for row in rows] == [["x", "1", made.short_id], ["registry.example/y", "2", made.short_id]]
+    assert [row.split()[:3] for row in rows] == [
+        ["x", "1", made.short_id],
+        ["registry.example/y", "2", made.short_id],
+    ]
     assert lines(fastdock("images", "-q")) == [made.short_id]
     assert lines(fastdock("images", "-q", "--no-trunc", "x")) == [made.id]
     assert lines(fastdock("images", "nothing"))[1:] == []
@@ -70,7 +73,7 @@ def test_images_filters(images, fastdock):
     dangling = make.image(images, None, {"a": b"3"})
 
     def names(*arguments):
-        return {line for line in lines(fastdock("images", "--format", "{{.Repository}}", *arguments))}
+        return set(lines(fastdock("images", "--format", "{{.Repository}}", *arguments)))
 
     assert names() == {"old", "new", "<none>"}
     assert names("-f", "dangling=true") == {"<none>"}
@@ -133,7 +136,9 @@ def test_inspect(images, fastdock):
     assert document["Id"] == made.id
     assert document["Config"]["Cmd"] == ["sh"]
     assert document["RootFS"]["Layers"] == made.record.diff_ids
-    assert lines(fastdock("image", "inspect", "-f", "{{.Id}} {{json .Config.Cmd}}", "x:1")) == [f'{made.id} ["sh"]']
+    assert lines(fastdock("image", "inspect", "-f", "{{.Id}} {{json .Config.Cmd}}", "x:1")) == [
+        f'{made.id} ["sh"]'
+    ]
     both = fastdock("image", "inspect", "x:1", "none", status=1)
     assert len(json.loads(both.stdout)) == 1
     assert "no such image: none" in both.stderr
@@ -173,7 +178,9 @@ def test_system_check(images, fastdock):
     fastdock("system", "check", "-q")
 
 
-@pytest.mark.parametrize("arguments", [["pull", "localhost:1/x"], ["push", "localhost:1/none"], ["pull", "NO NAME"]])
+@pytest.mark.parametrize(
+    "arguments", [["pull", "localhost:1/x"], ["push", "localhost:1/none"], ["pull", "NO NAME"]]
+)
 def test_errors_are_one_line(fastdock, arguments):
     """No traceback, exit status 1."""
     output = fastdock(*arguments, status=1).stderr
@@ -186,10 +193,14 @@ def test_login_needs_a_user_for_stdin(fastdock):
     assert "--username" in fastdock("login", "--password-stdin", "localhost:1", input="x", status=2).stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["pull", "--help"], ["images", "--help"], ["image", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["pull", "--help"], ["images", "--help"], ["image", "--help"]]
+)
 def test_help_imports_little(arguments):
     """No HTTP client, no rich: help is there at once."""
     code = "import sys; from fastdock.cli import cli\ntry: cli(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "print(sorted({'aiohttp', 'rich', 'msgspec', 'asyncio'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
     assert done.stdout.endswith("[]\n")

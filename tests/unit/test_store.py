@@ -236,7 +236,7 @@ def test_a_layer_that_a_reboot_may_have_cut_is_unpacked_again(images, monkeypatc
 def test_what_is_settled_is_trusted_after_a_reboot(images, monkeypatch):
     """The next writer syncs what earlier ones wrote."""
     made = make.image(images, "x:1")
-    make.image(images, "y:1")
+    images.store.layers.settle()
     monkeypatch.setattr(layers, "_boot_id", "another boot")
     inode = os.stat(made.record.layer_paths[0]).st_ino
     assert os.stat(images.get("x:1").record.layer_paths[0]).st_ino == inode
@@ -249,7 +249,10 @@ def test_everything_is_private(images, tmp_path):
     """0700 all the way: other users run no set-uid file out of a layer (CVE-2021-41091)."""
     make.image(images, "x:1")
     root = images.store.root
-    for path in (root, *(os.path.join(root, name) for name in ("layers", "blobs", "staging", "ingest", "locks"))):
+    for path in (
+        root,
+        *(os.path.join(root, name) for name in ("layers", "blobs", "staging", "ingest", "locks")),
+    ):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
     os.chmod(root, 0o755)
     os.unlink(os.path.join(root, "oci-layout"))
@@ -383,7 +386,9 @@ def test_commit(images, tmp_path):
     upper = tmp_path / "upper"
     upper.mkdir(mode=0o755)
     (upper / "new").write_text("new")
-    made = images.commit(upper, "x:1", "y:1", changes=["ENV B=2"], author="me", message="why", created_by="sh -c x")
+    made = images.commit(
+        upper, "x:1", "y:1", changes=["ENV B=2"], author="me", message="why", created_by="sh -c x"
+    )
     assert made.record.layer_paths[0] == parent.record.layer_paths[0]
     assert made.config == {"Env": ["A=1", "B=2"], "Cmd": ["sh"]}
     assert made.inspect()["Author"] == "me"

@@ -57,7 +57,9 @@ DATA = {
 )  # fmt: skip
 def test_render(template, expected):
     """What Go writes."""
-    shown = Template(template).render({key: value for key, value in DATA.items() if key != "Label" or "Label" in template})
+    shown = Template(template).render(
+        {key: value for key, value in DATA.items() if key != "Label" or "Label" in template}
+    )
     assert expected is None or shown == expected
 
 

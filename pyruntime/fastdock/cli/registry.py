@@ -164,4 +164,3 @@ def manifest_referrers(context: click.Context, reference: str) -> None:
     import json
 
     click.echo(json.dumps(get_images(context).referrers(reference), indent=3))
-

@@ -50,7 +50,6 @@ CONTAINERD_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
-
 class Loaded(NamedTuple):
     image: ImageRecord
     names: list[str]  # full names that the archive gave it

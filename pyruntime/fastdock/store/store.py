@@ -15,7 +15,7 @@ from fastdock.registry.reference import familiar, parse
 from fastdock.store import sweep
 from fastdock.store.blobs import BlobStore
 from fastdock.store.database import Database
-from fastdock.store.layers import LayerStore, boot_id
+from fastdock.store.layers import LayerStore, is_whole
 from fastdock.store.locks import FileLock
 from fastdock.store.paths import make_private, run_directory
 from fastdock.store.record import ImageRecord
@@ -145,7 +145,7 @@ class Store:
             (image_id,),
         ).fetchall()
         document = json.loads(row[1])
-        if any(boot is not None and boot != boot_id() for _, boot in layers):
+        if not all(is_whole(boot) for _, boot in layers):
             keys = self._recover(image_id, document["rootfs"]["diff_ids"])
         else:
             keys = [key for key, _ in layers]
@@ -190,7 +190,7 @@ class Store:
         """
         sweep.sweep_leftovers(self)
         with FileLock(self.writers_lock, shared=True):
-            self.layers.settle()
+            self.layers.settle_meanwhile()
             yield
         if os.path.exists(self.sweep_wanted):
             sweep.sweep(self)
