@@ -130,6 +130,7 @@ def test_unknown_layers_are_refused(media_type):
         {**IMAGE, "config": {"Labels": {"a": 1}}},
         {**IMAGE, "history": "long"},
         without(IMAGE, "rootfs"),
+        {**IMAGE, "x": "\ud800"},
         [],
     ],
 )
@@ -137,6 +138,13 @@ def test_malformed_configurations_are_refused(document):
     """A configuration is typed before anything relies on it."""
     with pytest.raises(ImageError):
         m.parse_config(encoded(document))
+
+
+@pytest.mark.parametrize("member", [b"1" * 5000, b'"\xff"', b"[" * 5000 + b"]" * 5000, b"NaN,"])
+def test_members_that_nobody_asked_for_are_checked_too(member):
+    """The configuration is kept, and read again by others: by json, by jq, by Docker."""
+    with pytest.raises(ImageError):
+        m.parse_config(encoded(IMAGE)[:-1] + b', "x": ' + member + b"}")
 
 
 def test_configuration_with_nulls():

@@ -21,7 +21,8 @@ def test_file(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["x", "[other]\n", '[registry.x]\nunknown = 1\n', '[registry.x]\ninsecure = "yes"\n', "[registry.x]\nmirrors = [1]\n",
+    ["x", "[other]\n", "[registry.x]\nunknown = 1\n",
+     '[registry.x]\ninsecure = "yes"\n', "[registry.x]\nmirrors = [1]\n",
      "registry = 1\n", "[registry]\nx = 1\n"],
 )  # fmt: skip
 def test_mistakes_are_errors(tmp_path, text):

@@ -1,5 +1,6 @@
 """The store: names, references, removal, holds, repair, migrations, permissions."""
 
+import gzip
 import io
 import os
 import sqlite3
@@ -12,8 +13,10 @@ import pytest
 from fastdock._errors import Conflict, FastdockError, ImageError, ImageNotFound, SpecError
 from fastdock.image import Images
 from fastdock.store import Store, layers
+from fastdock.store.blobs import digest_of
 from fastdock.store.database import MIGRATIONS
 from fastdock.store.locks import FileLock
+from fastdock.store.manifest import OCI_MANIFEST
 from tests.system import make
 
 
@@ -105,6 +108,32 @@ def test_shared_layers_stay(images, tmp_path):
     images.remove("top")
     assert make.tree(images.get("base")) == make.tree(base)
     assert images.check() == []
+
+
+def test_removal_of_a_name_by_digest(images, tmp_path):
+    """The digest is untagged, the image stays as long as it has a name."""
+    made = make.image(images, "x:1")
+    images.store.record_push(made.id, made.record.manifest, "docker.io/library/x")
+    reference = f"x@{made.record.manifest}"
+    assert images.get(reference).id == made.id
+    assert images.remove(reference) == [("Untagged", reference)]
+    assert images.get("x:1").digests == []
+
+
+def test_the_same_tar_in_two_blobs(images, tmp_path):
+    """An image whose own blob was never fetched keeps the one that it was unpacked from."""
+    data = make.tar({"a": b"1" * 1000})
+    packed = gzip.compress(data, mtime=0)
+    images.import_tar(io.BytesIO(data), "plain")
+    second = images.import_tar(io.BytesIO(packed), "packed")
+    images.store.blobs.remove(digest_of(packed))  # as when its layer was here before it was pulled
+    config = images.store.blobs.read(second.id)
+    manifest = images.store.blobs.read(second.record.manifest)
+    with images.store.writing():
+        images.store.add_image(config=config, manifest=manifest, media_type=OCI_MANIFEST, name=None)
+    images.remove("plain")
+    assert images.check() == []
+    images.save(["packed"], tmp_path / "x.tar")
 
 
 def test_removal_by_id_with_several_repositories(images):

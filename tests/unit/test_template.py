@@ -65,8 +65,8 @@ def test_render(template, expected):
 
 @pytest.mark.parametrize(
     "template",
-    ["{{", "{{.A", "{{if .A}}", "{{end}}", "{{else}}", "{{range}}{{end}}", "{{unknown .A}}", "{{.A)}}", "{{(.A}}", "{{|}}",
-     "{{if .A}}{{else}}{{else}}{{end}}", "{{define \"x\"}}{{end}}", "{{\"unclosed}}", "{{.A | 3 |}}", "{{$x}", "{{}}"],
+    ["{{", "{{.A", "{{if .A}}", "{{end}}", "{{else}}", "{{range}}{{end}}", "{{unknown .A}}", "{{.A)}}", "{{(.A}}",
+     "{{|}}", "{{if .A}}{{else}}{{else}}{{end}}", "{{define \"x\"}}{{end}}", "{{\"unclosed}}", "{{.A | 3 |}}", "{{$x}", "{{}}"],
 )  # fmt: skip
 def test_malformed(template):
     """An error, before anything is printed."""
@@ -102,6 +102,11 @@ def test_table():
         "IMAGE ID              NAME\nabc                   first\na-longer-identifier   x\n"
     )
     assert align(["a\tb", "c\td"]) == "a         b\nc         d\n"
+
+
+def test_tables_do_not_steer_the_terminal():
+    """An image's own words may have escape sequences."""
+    assert align(["\x1b[31mred\tb"]) == "?[31mred   b\n"
 
 
 def test_formats():
