@@ -184,3 +184,46 @@ def test_removal_while_others_pull(registry, images, tmp_path, transfer, process
     contested.pull(name, transfer=transfer())
     contested.prune()
     assert contested.check() == []
+
+
+def churn(root, seed):
+    """In a process of its own: makes, names, commits and removes images until it is killed."""
+    import tempfile
+
+    chance = random.Random(seed)
+    images = Images(Store(root))
+    while True:
+        name = f"x{chance.randrange(3)}:1"
+        made = make.image(images, name, {f"f{number}": make.noise(2000, number) for number in range(chance.randrange(20))})
+        with tempfile.TemporaryDirectory() as upper:
+            os.chmod(upper, 0o755)
+            with open(os.path.join(upper, "more"), "wb") as file:
+                file.write(make.noise(1000, chance.randrange(5)))
+            images.commit(upper, made.id, f"{name}-more")
+        if chance.random() < 0.5:
+            images.tag(name, "y:1")
+        for image in images.list():
+            if chance.random() < 0.4:
+                images.remove(image.id, force=True)
+        if chance.random() < 0.3:
+            images.prune()
+
+
+def test_killed_changes(tmp_path, processes):
+    """Imports, commits, removals and prunes that are killed leave leftovers at most."""
+    seed = int(os.environ.get("FASTDOCK_SEED") or time.time())
+    print(f"FASTDOCK_SEED={seed}")
+    chance = random.Random(seed)
+    root = tmp_path / "churned"
+    images = Images(Store(root))
+    for number in range(40):
+        process = processes.Process(target=churn, args=(str(root), seed + number))
+        process.start()
+        process.join(chance.uniform(0.02, 0.4))
+        assert process.exitcode is None, "it should not have failed"
+        process.kill()
+        process.join()
+        assert [finding for finding in images.check() if finding.kind != "leftover"] == []
+    images.prune()
+    assert images.check() == []
+    assert os.listdir(images.store.layers.staging) == []

@@ -10,7 +10,7 @@ from fastdock._errors import ImageError, ImageNotFound, RegistryError
 from fastdock.image import Images
 from fastdock.registry.client import RegistryClient, Retry
 from fastdock.registry.credentials import Credentials, CredentialStore
-from fastdock.registry.pull import Transfer, pull
+from fastdock.registry.pull import Transfer, fetch_referrers, list_tags, pull
 from fastdock.registry.reference import parse
 from fastdock.registry.settings import RegistrySettings, Settings
 from fastdock.store import Store
@@ -395,3 +395,99 @@ async def test_not_found(registry, fetch):
     """A 404 is ImageNotFound, so that run's --pull can tell."""
     with pytest.raises(ImageNotFound, match="no such thing"):
         await fetch(registry)
+
+
+# -- questions ---------------------------------------------------------------------------------------------
+
+
+async def test_referrers(registry):
+    """The call of distribution-spec 1.1."""
+    image = FakeImage()
+    digest = digest_of(image.manifest)
+    registry.manifests["unused"] = (b"", "")
+
+    async def referrers(request):
+        if request.path == f"/v2/x/referrers/{digest}":
+            return web.Response(body=image.index(artifactType="application/x-sbom"), content_type=OCI_INDEX)
+        return None
+
+    registry.hooks.append(referrers)
+    async with RegistryClient(registry.host, settings=Settings(certificates=())) as client:
+        index = await fetch_referrers(client, "x", digest)
+    assert [entry.artifact_type for entry in index.manifests] == ["application/x-sbom"]
+
+
+async def test_tags_come_in_pages(registry):
+    """Link headers are followed, on the same registry."""
+
+    async def pages(request):
+        if not request.path.endswith("/tags/list"):
+            return None
+        if "last" in request.query:
+            return web.json_response({"tags": ["c"]})
+        link = '</v2/x/tags/list?n=2&last=b>; rel="next"'
+        return web.json_response({"tags": ["a", "b"]}, headers={"Link": link})
+
+    registry.hooks.append(pages)
+    async with RegistryClient(registry.host, settings=Settings(certificates=())) as client:
+        assert await list_tags(client, "x") == ["a", "b", "c"]
+
+
+async def test_pages_that_do_not_end(registry, monkeypatch):
+    """A registry cannot keep us counting for ever."""
+    count = [0]
+
+    async def pages(request):
+        count[0] += 1
+        link = f'</v2/x/tags/list?last={count[0]}>; rel="next"'
+        return web.json_response({"tags": ["a"] * 100}, headers={"Link": link})
+
+    registry.hooks.append(pages)
+    monkeypatch.setattr("fastdock.registry.pull.MAX_PAGES", 5)
+    async with RegistryClient(registry.host, settings=Settings(certificates=())) as client:
+        with pytest.raises(RegistryError, match="endless"):
+            await list_tags(client, "x")
+
+
+async def test_pull_within_a_running_loop(registry, tmp_path, monkeypatch):
+    """The blocking API works where a loop runs already (Jupyter)."""
+    import asyncio
+
+    from fastdock.registry.face import run_async
+
+    async def answer():
+        return 42
+
+    assert run_async(answer()) == 42
+    assert asyncio.get_running_loop()
+
+
+async def test_a_cancelled_pull_leaves_no_thread(registry, store, fetch):
+    """Ctrl-C: what was being unpacked is gone, what arrived is kept for the next pull."""
+    import asyncio
+
+    image = FakeImage(tar(a=os.urandom(3_000_000)))
+    registry.add(image)
+    digest = digest_of(image.blobs[0])
+    arrived = asyncio.Event()
+
+    async def stall(request):
+        if digest not in request.path or "Range" in request.headers:
+            return None
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(image.blobs[0][:2_500_000])
+        arrived.set()
+        await asyncio.Event().wait()
+        return response
+
+    registry.hooks.append(stall)
+    task = asyncio.create_task(fetch(registry))
+    await arrived.wait()
+    while not os.path.exists(store.blobs.partial_path(digest)) or not os.path.getsize(store.blobs.partial_path(digest)):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert os.listdir(store.layers.staging) == []
+    assert os.path.getsize(store.blobs.partial_path(digest)) > 0
