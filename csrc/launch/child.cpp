@@ -286,7 +286,7 @@ bool set_limits(State& state) {
     std::uint64_t values[2] = {limit.soft, limit.hard};
     long answer = raw_syscall(SYS_prlimit64, 0, limit.resource, values, nullptr);
     Hint hint = answer == -EPERM ? Hint::kHardLimit : Hint::kNone;
-    if (!check(answer, state.failure, Operation::kSetLimit, "", hint)) return false;
+    if (!check(answer, state.failure, Operation::kSetLimit, limit.name, hint)) return false;
   }
   if (plan.scheduler != nullptr && !check(raw_syscall(SYS_sched_setattr, 0, plan.scheduler, 0), state.failure,
                                           Operation::kSetScheduler, ""))

@@ -314,5 +314,7 @@ def _check(options: Options) -> None:
         raise SpecError("privileged uses the host's user ids: it contradicts userns=private")
     if options.pull not in ("missing", "always", "never"):
         raise SpecError(f"pull: {options.pull!r} is none of missing, always and never")
+    if options.oom_score_adj is not None and not -1000 <= options.oom_score_adj <= 1000:
+        raise LimitError(f"oom_score_adj: {options.oom_score_adj} is not between -1000 and 1000")
     if options.pids is not None and options.pids < -1:
         raise LimitError(f"pids: {options.pids} is negative; -1 is without limit")
