@@ -449,6 +449,9 @@ long execute_at(const State& state, const char* path) {
   if (plan.init < 0) return raw_syscall(SYS_execve, path, plan.argv, plan.environment);
   long answer = raw_syscall(SYS_faccessat2, AT_FDCWD, path, 1 /* X_OK */, AT_EACCESS);
   if (raw_failed(answer)) return answer;
+  struct stat status {};
+  answer = raw_syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0);
+  if (raw_failed(answer) || S_ISDIR(status.st_mode)) return raw_failed(answer) ? answer : -EACCES;
   return raw_syscall(SYS_execveat, plan.init, "", plan.argv, plan.environment, AT_EMPTY_PATH);
 }
 

@@ -138,6 +138,8 @@ def parse_volume(text: str) -> MountOption:
 def parse_tmpfs(text: str) -> MountOption:
     """Docker's ``--tmpfs``: ``/path[:options]``, by default ``rw,nosuid,nodev,noexec``."""
     target, _, words = text.partition(":")
+    if "\0" in words:
+        raise SpecError(f"tmpfs {text!r}: a NUL byte is in no option")
     return MountOption("tmpfs", mount_point(target, "tmpfs"), options=words or "noexec")
 
 

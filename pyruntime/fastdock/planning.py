@@ -258,7 +258,10 @@ def _user_mount(mount: MountOption, own_ids: bool) -> _core.Mount:
             f"volume {mount.source or mount.target}: a named volume needs a container that is kept"
         )
     if not os.path.exists(mount.source) and mount.create_source:
-        os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
+        try:
+            os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
+        except OSError as error:
+            raise SpecError(f"volume {mount.source}: cannot make this directory: {error.strerror}") from None
     recursive = mount.propagation.startswith("r") or not mount.propagation
     made = _core.Mount(
         type="bind", source=mount.source, destination=mount.target, recursive=mount.recursive, map_ids=own_ids,

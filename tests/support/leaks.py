@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastdock import _core
+from fastdock.store.paths import run_directory
 
 
 class Footprint(NamedTuple):
@@ -61,6 +62,12 @@ def hierarchies() -> list[Path]:
     return [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
 
 
+def _cgroups(root: Path) -> frozenset[str]:
+    """Those of this state directory: other engines of the machine have theirs beside them (Engine.cgroup_parent)."""
+    parent = "fastdock/" + os.path.basename(run_directory(str(root)))
+    return frozenset(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{parent}/*") if path.is_dir())
+
+
 def _children() -> frozenset[int]:
     pids: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
@@ -71,9 +78,9 @@ def _children() -> frozenset[int]:
     return frozenset(pids)
 
 
-# One for the life of the process: the init's program, and SQLite's descriptors, which it closes late
+# One for the life of the process: the init's program; of the engine: an image's lease; and SQLite's descriptors, which it closes late
 # because closing one drops all POSIX locks of the file (sqlite.org, os_unix.c, "setPendingFd").
-_KEPT = ("/memfd:fastdock-init", "/memfd:fastdock-helper", "fastdock.db", "/proc/")
+_KEPT = ("/memfd:fastdock-init", "/memfd:fastdock-helper", "fastdock.db", "/locks/lease-", "/proc/")
 
 
 def _descriptors() -> Counter[str]:
