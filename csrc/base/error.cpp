@@ -120,6 +120,8 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "add the address",
     "add the route",
     "configure the firewall",
+    "open the container's resolver address",
+    "talk to the resolver at",
     "parse",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
@@ -163,6 +165,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "something else listens there; choose another port",
     "the address is in use; choose another",
     "the process has already ended",
+    "a bridge takes 1,023 containers: put the others on another network",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

@@ -135,6 +135,8 @@ enum class Operation : std::uint16_t {
   kAddAddress,
   kAddRoute,
   kConfigureFirewall,
+  kOpenResolver,
+  kConnectResolver,
   // input
   kParse,
   kCount_,
@@ -180,6 +182,7 @@ enum class Hint : std::uint16_t {
   kPortTaken,
   kAddressTaken,
   kProcessGone,
+  kBridgeFull,
   kCount_,
 };
 

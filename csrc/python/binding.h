@@ -28,5 +28,6 @@ auto without_gil(Call&& call) {
 }
 
 void register_errors(pybind11::module_& module);
+void register_net(pybind11::module_& module);
 
 }  // namespace fastdock::python

@@ -3,4 +3,5 @@
 PYBIND11_MODULE(_core, module) {
   using namespace fastdock::python;
   register_errors(module);
+  register_net(module);
 }
