@@ -92,6 +92,14 @@ void NftTransaction::add_set(std::uint8_t family, const std::string& table, cons
     put_number(batch_, NFTA_SET_DATA_LEN, data.length);
   }
   put_number(batch_, NFTA_SET_ID, next_set_++);
+  if (set.key == std::vector{NftType::kInterface}) {
+    // For `nft list`: names are in the host's byte order (libnftnl's NFTNL_UDATA_SET_KEYBYTEORDER, nft's
+    // BYTEORDER_HOST_ENDIAN).
+    constexpr std::uint32_t kHostEndian = 1;
+    std::array<std::byte, 6> order{std::byte{0}, std::byte{4}};
+    std::memcpy(order.data() + 2, &kHostEndian, sizeof kHostEndian);
+    batch_.put(NFTA_SET_USERDATA, order);
+  }
   if (flags & NFT_SET_CONCAT) {
     std::size_t description = batch_.open(NFTA_SET_DESC);
     std::size_t fields = batch_.open(NFTA_SET_DESC_CONCAT);
