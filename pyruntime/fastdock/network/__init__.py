@@ -4,10 +4,8 @@ from .files import RESOLVER, ResolvConf, hosts, parse_resolv_conf, resolv_conf
 from .model import Attachment, Document, Egress, Endpoint, Network, NetworkOptions, NetworkPlan
 from .networks import Networks
 from .ports import PortSpec, PublishedPort, parse_port
-from .schema import MIGRATION
 
 __all__ = [
-    "MIGRATION",
     "RESOLVER",
     "Attachment",
     "Document",
