@@ -191,6 +191,7 @@ enum class Hint : std::uint16_t {
   kLinkTargetMissing,
   kDirectoryNotEmpty,
   kChangedWhileRead,
+  kOverlayReference,
   kBridgeFull,
   kCount_,
 };

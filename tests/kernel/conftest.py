@@ -1,0 +1,45 @@
+"""Kernel tests need root.  Each runs here, and once more on cgroup v2 in a VM (see v2.py)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import v2
+from netlab import Lab
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m and -k select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    if v2.REPORT not in os.environ:
+        doubled = [item for item in items if here in item.path.parents]
+        # Networks know nothing of cgroups.
+        doubled = [item for item in doubled if not item.path.name.startswith("test_net_")]
+        items.extend(v2.doubles(doubled))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if v2.REPORT in os.environ:
+        v2.write_result(report)
+
+
+@pytest.fixture(autouse=True)
+def _needs_root() -> None:
+    if os.geteuid() != 0:
+        if os.environ.get("FASTDOCK_MUST_WORK"):
+            pytest.fail("kernel tests need root")
+        pytest.skip("needs root")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A host of our own, with an outside machine: network namespaces."""
+    made = Lab(tmp_path)
+    yield made
+    made.close()
