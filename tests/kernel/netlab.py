@@ -152,17 +152,13 @@ class Lab:
         self.guests: list[Guest] = []
         self._return = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         _check(_libc.setns(self.host.fd, CLONE_NEWNET), "setns")
-        peer = f"/proc/self/fd/{self.outside.fd}"
-        self.host.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer)
-        for side, v4, v6, gateway in (
-            (self.host, self.HOST4, self.HOST6, self.OUTSIDE4), (self.outside, self.OUTSIDE4, self.OUTSIDE6, ""),
-        ):
-            side.run("ip", "addr", "add", f"{v4}/24", "dev", "eth0")
-            side.run("ip", "addr", "add", f"{v6}/64", "dev", "eth0", "nodad")
-            side.run("ip", "link", "set", "eth0", "up")
-            if gateway:
-                side.run("ip", "route", "add", "default", "via", gateway)
-                side.run("ip", "-6", "route", "add", "default", "via", self.OUTSIDE6)
+        with self.oracle(self.host) as oracle:
+            oracle.link("add", ifname="eth0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": self.outside.fd})
+        for side, v4, v6 in ((self.host, self.HOST4, self.HOST6), (self.outside, self.OUTSIDE4, self.OUTSIDE6)):
+            side.run("sh", "-ec", f"ip addr add {v4}/24 dev eth0; ip addr add {v6}/64 dev eth0 nodad;"
+                     " ip link set eth0 up")
+        self.host.run("sh", "-ec", f"ip route add default via {self.OUTSIDE4};"
+                      f" ip -6 route add default via {self.OUTSIDE6}")
         self.directory = directory
         self.networks = Networks(Database(str(directory / "fastdock.db")), str(directory / "run"))
 
