@@ -38,7 +38,11 @@ Result<void> set_defaults(bool inet6) {
   struct statfs file_system {};
   if (::fstatfs(defaults->get(), &file_system) != 0 || file_system.f_type != PROC_SUPER_MAGIC)
     return failed_with(EPERM, Operation::kCheckProcfs, "/proc/sys/net");
-  if (inet6) FASTDOCK_CHECK(write_file_at(defaults->get(), "accept_ra", "0"));
+  if (inet6) {
+    FASTDOCK_CHECK(write_file_at(defaults->get(), "accept_ra", "0"));
+    // Addresses are the database's; a tentative one (duplicate address detection) is of no use for a second.
+    FASTDOCK_CHECK(write_file_at(defaults->get(), "accept_dad", "0"));
+  }
   return write_file_at(defaults->get(), "disable_ipv6", inet6 ? "0" : "1");
 }
 

@@ -77,6 +77,8 @@ Result<std::uint32_t> ensure_bridge(const Bridge& bridge) {
   FASTDOCK_TRY(auto index, find_link(bridge.name));
   // Before it comes up: an advertisement must not find it listening.
   FASTDOCK_CHECK(write_device_sysctl("ipv6", bridge.name, "accept_ra", "0"));
+  // Its address comes from our database.  While the link-local one is tentative (a second), no neighbour is found.
+  FASTDOCK_CHECK(write_device_sysctl("ipv6", bridge.name, "accept_dad", "0"));
   FASTDOCK_CHECK(write_device_sysctl("ipv4", bridge.name, "route_localnet", "1"));
   Batch batch;
   for (const auto& address : bridge.addresses) add_address(batch, index, address);

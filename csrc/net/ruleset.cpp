@@ -82,6 +82,10 @@ void add_port_rules(Writer& table) {
   // Nobody outside reaches a port that is published on 127.0.0.1 (CVE-2020-8558): the kernel refuses such packets
   // when it routes them, but translation comes before routing.
   target4(family(table.rule("prerouting"), NFPROTO_IPV4), 0).mask(0, {0xff, 0, 0, 0}).equals(0, {127, 0, 0, 0}).leave();
+  // IPv6 has no counterpart of route_localnet: an answer to ::1 would be dropped on its way back.  Refused instead of
+  // translated, so that a program that tries ::1 for "localhost" goes on to 127.0.0.1 at once.
+  target6(family(table.rule("output"), NFPROTO_IPV6), 0)
+      .equals(0, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}).leave();
   for (const char* chain : {"prerouting", "output"})
     table.rule(chain).address_type_of_destination(0).equals(0, {RTN_LOCAL, 0, 0, 0}).go("ports");
   // The port bound to one address first, then the one bound to all.  The destination port is at the same place in
@@ -109,9 +113,9 @@ void add_source_rules(Writer& table) {
   // From the host's 127.0.0.1 to a published port: the container could not answer there.
   source4(family(table.rule("to_container"), NFPROTO_IPV4), 0)
       .mask(0, {0xff, 0, 0, 0}).equals(0, {127, 0, 0, 0}).masquerade();
-  source6(family(table.rule("to_container"), NFPROTO_IPV6), 0)
-      .equals(0, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}).masquerade();
-  // From a container to a published port of its own network ("hairpin"): the answer must come back this way.
+  // From a container to a published port of its own network ("hairpin"): the answer must come back this way.  (Where
+  // bridged packets pass iptables, net.bridge.bridge-nf-call-iptables, the kernel translates them in the bridge and
+  // calls this hook without an input device: then the answer passes there as well, and the address is kept.)
   table.rule("to_container").ct(NFT_CT_STATUS, 0).mask(0, {IPS_DST_NAT, 0, 0, 0}).differs(0, {0, 0, 0, 0})
       .meta(NFT_META_IIFNAME, 0).meta(NFT_META_OIFNAME, 4).in("same", 0).masquerade();
 }

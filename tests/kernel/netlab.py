@@ -194,6 +194,8 @@ def serve(where: Namespace, family: int, kind: int, address: str, port: int) -> 
     """A server that says whom it was asked by; see ask().  Close it to end it."""
     server = where.socket(family, kind)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     server.settimeout(None)
     server.bind((address, port))
     if kind == socket.SOCK_STREAM:
@@ -208,6 +210,8 @@ def serve(where: Namespace, family: int, kind: int, address: str, port: int) -> 
                         connection.sendall(peer[0].encode())
                 else:
                     _, peer = server.recvfrom(100)
+                    if peer is None:  # shut down
+                        return
                     server.sendto(peer[0].encode(), peer)
 
     threading.Thread(target=body, daemon=True).start()
@@ -252,9 +256,9 @@ def pings(where: Namespace, address: str) -> bool:
             request = request[:2] + checksum.to_bytes(2) + request[4:]
         try:
             raw.sendto(request, (address, 0))
-            while True:
-                answer = raw.recv(200)
+            for answer in iter(lambda: raw.recv(200), b""):
                 if answer[0 if six else 20] == (129 if six else 0):
                     return True
         except OSError:
-            return False
+            pass
+    return False

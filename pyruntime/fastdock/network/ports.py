@@ -95,10 +95,15 @@ def _port_range(text: str, whole: str) -> range:
 
 
 def families(spec: PortSpec) -> tuple[tuple[int, str], ...]:
-    """The (family, host address) pairs to publish on: "" stands for every address of that family."""
+    """The (family, host address) pairs to publish on: "" stands for every address of that family.
+
+    Raises SpecError for ::1.
+    """
     if not spec.host:
         return ((socket.AF_INET, ""), (socket.AF_INET6, ""))
     address = ipaddress.ip_address(spec.host)
+    if address.version == 6 and address.is_loopback:
+        raise SpecError("the kernel does not route ::1; publish on 127.0.0.1")
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     return ((family, "" if address.is_unspecified else str(address)),)
 
@@ -152,6 +157,6 @@ def holder(family: int, protocol: str, port: int) -> str:
 
 def _holds(process: Path, inodes: set[str]) -> bool:
     try:
-        return any(os.readlink(entry) in inodes for entry in os.scandir(process / "fd"))
+        return any(os.readlink(f"/proc/{process.name}/fd/{fd}") in inodes for fd in os.listdir(process / "fd"))
     except OSError:
         return False
