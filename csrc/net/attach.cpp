@@ -23,6 +23,8 @@
 namespace fastdock::net {
 namespace {
 
+constexpr std::uint32_t kLoopback = 1;  // its index in every network namespace (net_dev_init)
+
 // What the helper thread brings back from the container's namespace.
 struct Inside {
   std::optional<NetlinkSocket> netlink;
@@ -51,7 +53,12 @@ Result<Inside> prepare_inside(int namespace_fd, bool inet6, bool resolver) {
   if (::setns(namespace_fd, CLONE_NEWNET) != 0) return failed(Operation::kJoinNamespace, "network");
   FASTDOCK_CHECK(set_defaults(inet6));
   FASTDOCK_TRY(inside.netlink, NetlinkSocket::open(NETLINK_ROUTE));
+  Batch loopback;
+  set_up(loopback, kLoopback, "lo");
+  FASTDOCK_CHECK(inside.netlink->execute(loopback));
   if (resolver) {
+    // With the loopback device up: a socket bound before that would answer from 127.0.0.1 (a namespace without
+    // a local routing table takes every address for a broadcast one, __inet_dev_addr_type()).
     FASTDOCK_TRY(inside.resolver, open_resolver_sockets());
   }
   return inside;
@@ -89,8 +96,6 @@ Result<void> create_devices(const AttachPlan& plan, int namespace_fd) {
   return created;
 }
 
-constexpr std::uint32_t kLoopback = 1;  // its index in every network namespace (net_dev_init)
-
 // The index of a device in the socket's namespace.
 Result<std::uint32_t> find_inside(NetlinkSocket& socket, const std::string& name) {
   Batch batch;
@@ -109,7 +114,6 @@ Result<std::uint32_t> find_inside(NetlinkSocket& socket, const std::string& name
 
 Result<void> configure_inside(NetlinkSocket& socket, const std::vector<Endpoint>& endpoints) {
   Batch batch;
-  set_up(batch, kLoopback, "lo");
   for (const auto& endpoint : endpoints) {
     FASTDOCK_TRY(auto index, find_inside(socket, endpoint.name));
     set_up(batch, index, endpoint.name);
@@ -171,8 +175,8 @@ Result<void> reconnect_resolver(const AttachPlan& plan, pid_t pid) {
 }
 
 Result<void> attach_loopback(int namespace_fd) {
-  FASTDOCK_TRY(auto inside, enter(namespace_fd, true, false));
-  return configure_inside(*inside.netlink, {});
+  FASTDOCK_CHECK(enter(namespace_fd, true, false));
+  return {};
 }
 
 Result<void> detach(const AttachPlan& plan) {

@@ -16,9 +16,6 @@ namespace {
 Result<Fd> open_socket(int type) {
   Fd opened(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!opened) return failed(Operation::kOpenResolver, kResolverAddress);
-  // The loopback device may not be up yet.
-  int on = 1;
-  ::setsockopt(opened.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(53);

@@ -17,7 +17,7 @@ struct ResolverSockets {
 };
 inline constexpr const char* kResolverAddress = "127.0.0.11";
 
-// In the calling thread's network namespace.
+// In the calling thread's network namespace, whose loopback device is up.
 Result<ResolverSockets> open_resolver_sockets();
 
 // Adds or replaces a container's record.  Without sockets (-1) the record of a known container is replaced.

@@ -29,6 +29,7 @@ namespace fastdock::net::dns {
 namespace {
 
 constexpr uid_t kNobody = 65534;
+constexpr int kBacklog = 128;
 
 sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
@@ -43,7 +44,7 @@ Result<Fd> listen_on(const std::string& path) {
   if (!opened) return failed(Operation::kOpenResolver, path);
   ::unlink(path.c_str());  // of one that was killed; nobody else is here, we hold the lock
   if (::bind(opened.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      ::chmod(path.c_str(), 0600) != 0 || ::listen(opened.get(), 128) != 0)
+      ::chmod(path.c_str(), 0600) != 0 || ::listen(opened.get(), kBacklog) != 0)
     return failed(Operation::kOpenResolver, path);
   return opened;
 }
@@ -95,6 +96,8 @@ Result<void> serve(const std::string& path, const std::string& table, std::chron
   FASTDOCK_TRY(auto control, listen_on(path));
   uid_t owner = ::geteuid();
   FASTDOCK_CHECK(go_to_background());
+  // Again, so that SO_PEERCRED names this process to whoever connects, and not the parent.
+  if (::listen(control.get(), kBacklog) != 0) return failed(Operation::kOpenResolver, path);
   use_all_descriptors();
   FASTDOCK_CHECK(drop_privileges());
   Scope scope;

@@ -237,6 +237,7 @@ class Networks:
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
         if not self._is_whole(network for network, _ in chosen):
             self.repair()
+        gateways = self._host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
         with self._database.transaction() as db:
             self._insert_container(db, container_id, name, chosen)
             document = planning.make_document(
@@ -246,7 +247,7 @@ class Networks:
                 "UPDATE network_containers SET document = ?, resolver = ? WHERE container_id = ?",
                 (msgspec.json.encode(document).decode(), document.uses_resolver, container_id),
             )
-            hosts, resolv = planning.texts(document, options, hostname, host_conf, self._host_gateways)
+            hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
         if document.uses_resolver:
             self._ensure_resolver()
         core = rules.attach_plan(

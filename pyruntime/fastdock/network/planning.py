@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from fastdock._errors import Conflict, FastdockError, SpecError
 
@@ -179,13 +179,10 @@ def _take_port(
 
 def texts(
     document: Document, options: NetworkOptions, hostname: str, host_conf: files.ResolvConf,
-    host_gateways: Callable[[], Sequence[str]],
+    host_gateways: Sequence[str],
 ) -> tuple[str, str]:
     """The text of /etc/hosts and of /etc/resolv.conf."""
-    extra = [
-        pair for entry in options.add_host
-        for pair in files.parse_add_host(entry, host_gateways() if "host-gateway" in entry else ())
-    ]
+    extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, host_gateways)]
     own = [address for endpoint in document.endpoints for address in endpoint.plain_addresses]
     conf = files.ResolvConf(
         nameservers=tuple(options.dns) or host_conf.reachable_nameservers,
