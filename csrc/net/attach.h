@@ -39,8 +39,8 @@ struct AttachPlan {
 
 // Order: the container's process exists (its network namespace does, too) and waits; attach; let it run.
 //
-// The calling thread stays in its own namespace.  What has to be done inside the container's is done through a
-// netlink socket that a helper thread opens there: setns(2) with CLONE_NEWNET moves only the thread that calls it.
+// What has to be made inside the container's namespace (a netlink socket, the resolver's sockets) is made by the
+// calling thread, which goes there and comes back (see Visit in attach.cpp); the process's other threads stay.
 // `process` is a descriptor (pidfd_open(2)) of the container's init process, so that the resolver forgets the
 // container when it ends, whoever is still there to tell it; -1 if there is none.
 // On failure nothing is left behind.
@@ -57,5 +57,10 @@ Result<void> attach_loopback(int namespace_fd);
 
 // Undoes it.  Good at any time, also after the container has ended, and twice.
 Result<void> detach(const AttachPlan& plan);
+
+// The same for a container that has ended: its devices end with its network namespace, in the background, where
+// removing them by hand takes 30 ms (unregister_netdevice() waits for RCU grace periods) and the RTNL lock, which
+// all starts need.  Until they are gone they are mute: the firewall does not know them any more.
+Result<void> release(const AttachPlan& plan);
 
 }  // namespace fastdock::net

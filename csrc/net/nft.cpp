@@ -3,10 +3,13 @@
 #include <arpa/inet.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 namespace fastdock::net {
 namespace {
@@ -51,6 +54,46 @@ Shape shape_of(const std::vector<NftType>& fields) {
     shape.length += fields.size() == 1 ? length_of(field) : (length_of(field) + 3) / 4 * 4;
   }
   return shape;
+}
+
+// The process's socket for transactions, one per network namespace that it works in (there is one, but for tests).
+//
+// It stays open: closing a nf_tables socket waits until everything that was removed before is freed, which takes RCU
+// grace periods of 10 ms and more (nft_rcv_nl_event(), since Linux 5.18's commit 9f6958ba2e90).
+class SharedSocket {
+ public:
+  template <class Work>
+  Result<void> with(Work&& work) {
+    std::scoped_lock lock(mutex_);
+    FASTDOCK_CHECK(open());
+    auto done = work(*socket_);
+    // After an error other answers may be waiting in it.
+    if (!done) socket_.reset();
+    return done;
+  }
+
+ private:
+  Result<void> open() {
+    struct stat space {};
+    if (::stat("/proc/thread-self/ns/net", &space) != 0) return failed(Operation::kOpenNamespace, "network");
+    // A socket inherited over fork(2) is shared with the parent: its answers may be read by either.
+    if (socket_ && process_ == ::getpid() && space_ == space.st_ino) return {};
+    socket_.reset();
+    FASTDOCK_TRY(socket_, NetlinkSocket::open(NETLINK_NETFILTER));
+    process_ = ::getpid();
+    space_ = space.st_ino;
+    return {};
+  }
+
+  std::mutex mutex_;
+  std::optional<NetlinkSocket> socket_;
+  pid_t process_ = 0;
+  ino_t space_ = 0;
+};
+
+SharedSocket& shared_socket() {
+  static auto* socket = new SharedSocket;  // never destroyed: threads may still use it when the process exits
+  return *socket;
 }
 
 }  // namespace
@@ -162,8 +205,7 @@ Result<void> NftTransaction::commit() {
   if (batch_.requests().size() == 1) return {};  // nothing but the beginning
   batch_.begin(NFNL_MSG_BATCH_END, 0, header_of(AF_UNSPEC, NFNL_SUBSYS_NFTABLES), Operation::kConfigureFirewall,
                {});
-  FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_NETFILTER));
-  return socket.execute_transaction(batch_);
+  return shared_socket().with([&](NetlinkSocket& socket) { return socket.execute_transaction(batch_); });
 }
 
 NftRule::NftRule(NftTransaction& transaction, std::uint8_t family, const std::string& table,
@@ -330,19 +372,19 @@ void NftRule::redirect_to(std::uint8_t family, std::uint32_t address_slot, std::
 }
 
 Result<std::optional<std::string>> table_comment(std::uint8_t family, const std::string& table) {
-  FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_NETFILTER));
   Batch batch;
   batch.begin(type_of(NFT_MSG_GETTABLE), NLM_F_ACK, header_of(family), Operation::kConfigureFirewall, table);
   batch.put_string(NFTA_TABLE_NAME, table);
   std::optional<std::string> comment;
-  auto asked = socket.ask(batch, [&](std::uint16_t, Bytes message) {
+  auto read = [&](std::uint16_t, Bytes message) {
     comment.emplace();
     if (message.size() < sizeof(nfgenmsg)) return;
     for_each_attribute(message.subspan(sizeof(nfgenmsg)), [&](std::uint16_t type, Bytes value) {
       if (type != NFTA_TABLE_USERDATA || value.size() < 3) return;
       comment->assign(reinterpret_cast<const char*>(value.data()) + 2, value.size() - 3);
     });
-  });
+  };
+  auto asked = shared_socket().with([&](NetlinkSocket& socket) { return socket.ask(batch, read); });
   if (!asked && asked.error().number == ENOENT) return std::optional<std::string>{};
   if (!asked) return std::unexpected(asked.error());
   return comment;

@@ -154,6 +154,8 @@ void register_attach(py::module_& net) {
   }, py::arg("namespace_fd"), "Only the loopback device.");
   net.def("detach", [](const AttachPlan& plan) { without_gil([&] { return detach(plan); }); }, py::arg("plan"),
           "Undoes attach(); good at any time, and twice.");
+  net.def("release", [](const AttachPlan& plan) { without_gil([&] { return release(plan); }); }, py::arg("plan"),
+          "The same for a container that has ended: its devices end by themselves.");
 }
 
 void register_resolver(py::module_& net) {

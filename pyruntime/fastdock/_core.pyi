@@ -241,6 +241,9 @@ class net:  # noqa: N801
     def detach(plan: net.AttachPlan) -> None:
         """Undoes attach(); good at any time, and twice."""
     @staticmethod
+    def release(plan: net.AttachPlan) -> None:
+        """The same for a container that has ended: its devices end by themselves."""
+    @staticmethod
     def register_container(resolver: str, record: str) -> None:
         """Replaces the record of a container that the resolver knows."""
     @staticmethod
