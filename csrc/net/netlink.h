@@ -95,7 +95,8 @@ class NetlinkSocket {
   using Visit = std::function<void(std::uint16_t type, Bytes message)>;
   Result<void> ask(Batch& batch, const Visit& visit);
 
-  [[nodiscard]] int get() const { return fd_.get(); }
+  // Throws away what has been answered but not read.
+  void discard_answers();
 
  private:
   Result<void> send(Batch& batch);

@@ -67,8 +67,7 @@ class SharedSocket {
     std::scoped_lock lock(mutex_);
     FASTDOCK_CHECK(open());
     auto done = work(*socket_);
-    // After an error other answers may be waiting in it.
-    if (!done) socket_.reset();
+    if (!done) socket_->discard_answers();  // after an error others may be waiting
     return done;
   }
 

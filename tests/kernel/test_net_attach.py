@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 import pytest
-from netlab import Lab
+from netlab import Lab, pings
 
 from fastdock._core import net
 from fastdock._errors import Conflict, KernelError
@@ -70,7 +71,7 @@ def test_the_bridge_keeps_its_address_when_containers_come_and_go(lab: Lab) -> N
     with lab.oracle(lab.host) as oracle:
         before = oracle.get_links(ifname="fastdock0")[0].get_attr("IFLA_ADDRESS")
         lab.guest()
-        first.networks.detach(first.id)
+        first.networks.detach(first.id, running=True)
         assert oracle.get_links(ifname="fastdock0")[0].get_attr("IFLA_ADDRESS") == before
 
 
@@ -79,9 +80,9 @@ def test_detach_leaves_nothing(lab: Lab) -> None:
     before = lab.nft("list", "ruleset"), _links(lab)
     guest = lab.guest(publish=["8080:80"], egress="10.0.0.0/8,example.org")
     assert lab.nft("list", "ruleset") != before[0]
-    lab.networks.detach(guest.id)
+    lab.networks.detach(guest.id, running=True)
     assert (lab.nft("list", "ruleset"), _links(lab)) == before
-    lab.networks.detach(guest.id)
+    lab.networks.detach(guest.id, running=True)
     assert lab.guest().address() == guest.address(), "its address is free again"
 
 
@@ -134,8 +135,6 @@ def test_macvlan_is_a_machine_of_its_own_on_the_hosts_network(lab: Lab) -> None:
     with lab.oracle(guest) as oracle:
         (eth0,) = oracle.get_links(ifname="eth0")
         assert eth0.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_KIND") == "macvlan"
-    from netlab import pings
-
     assert pings(guest, lab.OUTSIDE4)
 
 
@@ -151,3 +150,21 @@ def test_two_roots_share_a_machine(lab: Lab) -> None:
     other.repair()
     assert first.plan.endpoints[0].host_name in lab.nft("list", "table", "bridge", "fastdock")
     other.detach("e" * 64)
+
+
+def test_a_container_that_ended_is_gone_with_its_namespace(lab: Lab) -> None:
+    guest = lab.guest()
+    port = guest.plan.endpoints[0].host_name
+    guest.close()
+    while port in _links(lab):  # the kernel removes it in the background
+        os.sched_yield()
+    assert port not in lab.nft("list", "ruleset")
+    lab.guests.clear()
+
+
+def test_a_namespace_that_somebody_holds_is_mute_until_it_is_repaired(lab: Lab) -> None:
+    guest, friend = lab.guest(), lab.guest()
+    guest.networks.detach(guest.id)
+    assert not pings(guest, friend.address())
+    lab.networks.repair()
+    assert guest.plan.endpoints[0].host_name not in _links(lab)

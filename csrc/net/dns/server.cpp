@@ -16,6 +16,7 @@ constexpr std::uint32_t kTtl = 5;  // seconds; a name may be another container's
 constexpr std::size_t kMostForwarded = 64, kMostConnections = 16;
 constexpr std::size_t kMostForwardedOfAll = 1024;
 constexpr std::chrono::milliseconds kConnectionPatience{10'000};
+constexpr int kQuestionsPerTurn = 16;
 constexpr std::size_t kLargestTcp = 65535;
 
 bool may_be_opened(const IpAddress& address) {
@@ -164,16 +165,19 @@ void Server::receive_udp(const std::string& id) {
   if (found == ports_.end()) return;
   auto ports = found->second;
   std::array<std::uint8_t, kLargestUdpSize> buffer;
-  sockaddr_in from{};
-  socklen_t size = sizeof from;
-  ssize_t length = ::recvfrom(ports->udp.get(), buffer.data(), buffer.size(), MSG_DONTWAIT,
-                              reinterpret_cast<sockaddr*>(&from), &size);
-  if (length < 0) return;
-  answer(id, View(buffer.data(), static_cast<std::size_t>(length)), false, [ports, from](const Message& response) {
-    if (ports->udp)
-      ::sendto(ports->udp.get(), response.data(), response.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-               reinterpret_cast<const sockaddr*>(&from), sizeof from);
-  });
+  // A few at a time, so that a container that asks without end does not keep the others waiting.
+  for (int turn = 0; turn < kQuestionsPerTurn && ports->udp; ++turn) {
+    sockaddr_in from{};
+    socklen_t size = sizeof from;
+    ssize_t length = ::recvfrom(ports->udp.get(), buffer.data(), buffer.size(), MSG_DONTWAIT,
+                                reinterpret_cast<sockaddr*>(&from), &size);
+    if (length < 0) return;
+    answer(id, View(buffer.data(), static_cast<std::size_t>(length)), false, [ports, from](const Message& response) {
+      if (ports->udp)
+        ::sendto(ports->udp.get(), response.data(), response.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                 reinterpret_cast<const sockaddr*>(&from), sizeof from);
+    });
+  }
 }
 
 void Server::accept_tcp(const std::string& id) {
