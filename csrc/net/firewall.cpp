@@ -133,20 +133,16 @@ Result<void> add_rules(const Scope& scope, const FirewallRules& rules) {
 Result<void> remove_rules(const Scope& scope, const FirewallRules& rules) {
   Changes changes(rules);
   NftTransaction transaction;
-  for (const auto& change : changes.all())
-    transaction.remove_elements(change.family, scope.table, change.set, change.elements);
-  auto removed = transaction.commit();
-  if (removed || removed.error().number != ENOENT) return removed;
-  // Something is gone already, and a transaction is all or nothing: one by one.  (NFT_MSG_DESTROYSETELEM, which
-  // does not mind, needs Linux 6.3.)
+  // Removing what is not there fails the transaction, and a failed one waits for an RCU grace period (tens of
+  // milliseconds, nf_tables_abort()) with all others waiting behind it.  Adding what is there is nothing, so adding
+  // first makes removing right in any case.  (NFT_MSG_DESTROYSETELEM needs Linux 6.3.)
   for (const auto& change : changes.all()) {
-    for (const auto& element : change.elements) {
-      NftTransaction single;
-      single.remove_elements(change.family, scope.table, change.set, {element});
-      if (auto done = single.commit(); !done && done.error().number != ENOENT) return done;
-    }
+    transaction.add_elements(change.family, scope.table, change.set, change.elements);
+    transaction.remove_elements(change.family, scope.table, change.set, change.elements);
   }
-  return {};
+  auto removed = transaction.commit();
+  if (!removed && removed.error().number == ENOENT) return {};  // no tables
+  return removed;
 }
 
 Result<void> allow_destination(const Scope& scope, const IpAddress& source, const IpAddress& destination,
