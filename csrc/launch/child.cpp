@@ -227,6 +227,7 @@ bool build_and_enter_root(State& state) {
     Descriptor made(rootfs::open_or_create(state.root, plan.working_directory, true, state.failure));
     if (!made.ok()) return false;
   }
+  if (!rootfs::close_root(plan.root, state.root, state.failure)) return false;
   if (!rootfs::enter_root(state.root, plan.pivot, state.failure)) return false;
   if (plan.final_propagation == 0) return true;
   return check(raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.final_propagation, nullptr), state.failure,

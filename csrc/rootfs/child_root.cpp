@@ -323,7 +323,9 @@ int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
   // mount_namespaces(7): nothing of what follows may propagate to the host.
   long answer = raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.old_root_propagation, nullptr);
   if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
-  int root = make_mount(plan.root, plan, failure);
+  ChildMount writable = plan.root;  // until close_root()
+  writable.attributes &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
+  int root = make_mount(writable, plan, failure);
   if (root < 0) return -1;
   Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
   if (!check(target.get(), failure, Operation::kOpenMountPoint, plan.attach_point)) return -1;
@@ -345,6 +347,14 @@ bool protect_paths(const ChildRoot& plan, int root, Failure& failure) {
   for (const char* path : plan.masked_paths)
     if (!mask(path, root, null.get(), failure)) return false;
   return true;
+}
+
+bool close_root(const ChildRoot& plan, int root, Failure& failure) {
+  if ((plan.root.attributes & MOUNT_ATTR_RDONLY) == 0) return true;
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  long answer = raw_syscall(SYS_mount_setattr, root, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+  return check(answer, failure, Operation::kSetMountAttributes, "/");
 }
 
 bool enter_root(int root, bool pivot, Failure& failure) {

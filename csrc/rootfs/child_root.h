@@ -72,6 +72,9 @@ int build_root(const ChildRoot& plan, int& proc, child::Failure& failure);
 // Masks and read-only paths; after everything that needs them writable.
 bool protect_paths(const ChildRoot& plan, int root, child::Failure& failure);
 
+// Makes the root read-only if the plan says so; after everything that makes mount points in it.
+bool close_root(const ChildRoot& plan, int root, child::Failure& failure);
+
 // Makes `root` the root directory and the working directory; what was there before is gone.
 // `pivot` false: a moved mount and chroot(2), for a host whose root is the initramfs, which cannot pivot.
 bool enter_root(int root, bool pivot, child::Failure& failure);

@@ -204,13 +204,16 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
         mounts.append(
             _core.Mount(type="sysfs", source="sysfs", destination="/sys", attributes_set=usual | system)
         )
-        mounts += _cgroup_view(system)
+        mounts += _host_cgroup_view() if options.cgroupns == "host" else _cgroup_view(system)
+    if options.ipc == "host":
+        # The host's own: a user namespace may mount them only for its own IPC namespace (mqueue_init_fs_context).
+        for path in filter(os.path.ismount, ("/dev/mqueue", "/dev/shm")):
+            mounts.append(_core.Mount(type="bind", source=path, destination=path))
+        return mounts
     mounts.append(
         _core.Mount(type="mqueue", source="mqueue", destination="/dev/mqueue", attributes_set=usual)
     )
-    if options.ipc == "host":
-        mounts.append(_core.Mount(type="bind", source="/dev/shm", destination="/dev/shm"))
-    elif options.ipc != "none":
+    if options.ipc != "none":
         mounts.append(
             _core.Mount(
                 type="tmpfs",
@@ -221,6 +224,20 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
             )
         )
     return mounts
+
+
+def _host_cgroup_view() -> list[_core.Mount]:
+    """cgroupns=host: what the host sees, read-only; cgroup file systems cannot be mounted from inside then."""
+    usual = NOSUID | NODEV | NOEXEC
+    return [
+        _core.Mount(
+            type="bind",
+            source="/sys/fs/cgroup",
+            destination="/sys/fs/cgroup",
+            recursive=True,
+            recursive_set=RDONLY | usual,
+        )
+    ]
 
 
 def _cgroup_view(system: int) -> list[_core.Mount]:

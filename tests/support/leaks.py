@@ -64,8 +64,14 @@ def hierarchies() -> list[Path]:
 
 def _cgroups(root: Path) -> frozenset[str]:
     """Those of this state directory: other engines of the machine have theirs beside them (Engine.cgroup_parent)."""
-    parent = "fastdock/" + os.path.basename(run_directory(str(root)))
-    return frozenset(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{parent}/*") if path.is_dir())
+    directories = cgroup_directories("fastdock/" + os.path.basename(run_directory(str(root))))
+    return frozenset(str(path) for directory in directories for path in directory.iterdir() if path.is_dir())
+
+
+def cgroup_directories(path: str) -> list[Path]:
+    """A cgroup's directory in each hierarchy that has it (v1 has several, v2 one)."""
+    tops = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
+    return [top / path for top in tops if (top / path / "cgroup.procs").exists()]
 
 
 def _children() -> frozenset[int]:
