@@ -153,8 +153,10 @@ Result<void> Flattened::add_stdio() {
 void Flattened::give_pipe(int descriptor) const {
   struct stat status {};
   if (!child_.new_user_namespace || ::fstat(descriptor, &status) != 0 || !S_ISFIFO(status.st_mode)) return;
-  uid_t owner = plan_.uid_map.empty() ? status.st_uid : plan_.uid_map.front().outside;
-  if (::fchown(descriptor, owner, static_cast<gid_t>(-1)) != 0) {
+  if (plan_.uid_map.empty() || plan_.gid_map.empty()) return;
+  // The group too: the child passes the pipe on to its user, for which both must be mapped
+  // (capable_wrt_inode_uidgid).
+  if (::fchown(descriptor, plan_.uid_map.front().outside, plan_.gid_map.front().outside) != 0) {
     // A pipe of a file system that is read-only or another user's: then only the descriptor itself works.
   }
 }

@@ -9,7 +9,9 @@
 #include "launch/helper.h"
 #include "launch/helper/helper_program.h"
 #include "launch/launcher_thread.h"
+#include "launch/wire.h"
 #include "python/binding.h"
+#include "rootfs/id_map.h"
 #include "rootfs/prepare.h"
 
 namespace fastdock::python {
@@ -149,6 +151,8 @@ void register_plan(py::module_& module) {
                               std::uint16_t columns) { plan.terminal = Terminal{rows, columns}; })
       .def_readwrite("apparmor_profile", &LaunchPlan::apparmor_profile)
       .def_readwrite("selinux_label", &LaunchPlan::selinux_label)
+      .def("to_bytes", [](const LaunchPlan& plan) { return py::bytes(to_bytes(plan)); },
+           "The plan for another process of this very build (csrc/launch/wire.h).")
       .def_readwrite("init", &LaunchPlan::init)
       .def_readwrite("new_session", &LaunchPlan::new_session)
       .def_readwrite("parent_death_signal", &LaunchPlan::parent_death_signal);
@@ -229,6 +233,11 @@ void register_launch(py::module_& module) {
   register_mount(module);
   register_plan(module);
   register_container(module);
+  module.def("release_kept", [] {
+    release_kept_ids();
+    rootfs::release_kept_layers();
+    rootfs::release_kept_user_namespaces();
+  }, "Closes what is kept for further starts: id ranges, layers' mounts, user namespaces.");
   module.def("memory_holds_upper", &rootfs::memory_holds_upper,
              "Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6).");
 }

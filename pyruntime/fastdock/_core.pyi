@@ -110,6 +110,12 @@ def write_tar(
 ) -> LayerResult:
     """Writes a whole directory, without what is mounted in it."""
 
+def recompress(source_fd: int, output_fd: int, compression: str) -> LayerResult:
+    """Writes the same tar (gzip, zstd or plain) in another compression: none, gzip or zstd.
+
+    The result's digests and sizes are those of what was written; ``entries`` is 0.
+    """
+
 def changes(upper: StrPath, lower: Sequence[StrPath]) -> list[tuple[str, str]]:
     """What an upper directory changes in the layers below (bottom to top): ("A" | "C" | "D", "/path")."""
 
@@ -378,6 +384,8 @@ class LaunchPlan:
 
     def __init__(self, **values: object) -> None: ...
     def copy(self) -> LaunchPlan: ...
+    def to_bytes(self) -> bytes:
+        """The plan for another process of this very build."""
     def set_user(self, name: str, groups: list[str] = ...) -> None: ...
     def set_umask(self, mask: int) -> None: ...
     def set_namespace(self, name: str, mode: str, path: str = "") -> None:
@@ -434,6 +442,9 @@ class Container:
     def kill(self, signal: int) -> None: ...
     def finish(self) -> tuple[int, int | None, int]:
         """(processor time in ns, peak memory in bytes, processes killed for memory); removes everything."""
+
+def release_kept() -> None:
+    """Closes what is kept for further starts: id ranges, layers' mounts, user namespaces."""
 
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""

@@ -87,7 +87,8 @@ class Engine:
         return Popen(image, args, engine=self, **keywords)
 
     def close(self) -> None:
-        """Gives back images that were kept for further starts, and the database connection."""
+        """Gives back what was kept for further starts: images, mounts, id ranges, the database connection."""
+        _core.release_kept()
         with self._lock:
             leases, self._leases = self._leases, {}
             self._plans.clear()
