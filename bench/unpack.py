@@ -68,9 +68,8 @@ def main() -> int:
     own = statistics.median(times["fastdock"])
     for name, values in times.items():
         median = statistics.median(values)
-        print(
-            f"{name:16} {median:6.2f} s  (best {min(values):.2f}, processor {min(processor[name]):.2f})  {median / own:5.2f} x"
-        )
+        best = f"best {min(values):.2f}, processor {min(processor[name]):.2f}"
+        print(f"{name:16} {median:6.2f} s  ({best})  {median / own:5.2f} x")
     print(f"peak memory of fastdock and Python: {memory / 1024:.0f} MB")
     return 0
 
