@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor, Future, wait
 from typing import Any
 
@@ -125,12 +125,13 @@ class LayerDownload:
             start = offset
             problem: Exception | None = None
             try:
-                async for batch in self._batches(offset):
-                    offset += sum(map(len, batch))
-                    if offset > self.descriptor.size:
-                        raise ImageError(f"the registry sends more of {self.descriptor.digest} than its size")
-                    await sink.put(batch)
-                    self._tell("Downloading", offset)
+                async with contextlib.aclosing(self._batches(offset)) as batches:
+                    async for batch in batches:
+                        offset += sum(map(len, batch))
+                        if offset > self.descriptor.size:
+                            raise ImageError(f"the registry sends more of {self.descriptor.digest} than its size")
+                        await sink.put(batch)
+                        self._tell("Downloading", offset)
             except (aiohttp.ClientError, TimeoutError) as error:
                 problem = error
             if offset < self.descriptor.size:
@@ -141,7 +142,7 @@ class LayerDownload:
                     )
                 await self.client.sleep(self.client.retry.seconds(failures))
 
-    async def _batches(self, offset: int) -> AsyncIterator[list[bytes]]:
+    async def _batches(self, offset: int) -> AsyncGenerator[list[bytes], None]:
         """The blob's bytes from ``offset`` on, about BATCH at a time; ends early if the connection does."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         async with self.client.request(
