@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -25,23 +26,28 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fastdock._core import net
-from fastdock._errors import Conflict, KernelError, NotFound, SpecError
+from fastdock._errors import (
+    Conflict,
+    ContainerNotFound,
+    ContainerNotRunning,
+    KernelError,
+    NotFound,
+    SpecError,
+)
 
-from . import files, host, ipam, planning, resolver, rules
+from . import details, files, host, ipam, planning, resolver, rules
 from .ipam import Subnet
-from .model import DEFAULT, PREDEFINED, Attachment, Document, Network, NetworkOptions, NetworkPlan
+from .model import DEFAULT, PREDEFINED, Attachment, Document, Endpoint, Network, NetworkOptions, NetworkPlan
 
 if TYPE_CHECKING:
     from fastdock.store.database import Database
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_DEVICE = re.compile(r"[^\s/:%]{1,15}")
 
 
 class Networks:
@@ -109,7 +115,7 @@ class Networks:
         if not _NAME.fullmatch(name):
             raise SpecError(f"bad network name {name!r}: letters, digits, '_', '.', '-'")
         network_id = secrets.token_hex(32)
-        device = _device_of(driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge)
+        device = details.device_of(driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge)
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
                 raise Conflict(f"the network {name} exists already", operation="create network")
@@ -139,15 +145,15 @@ class Networks:
         used = [text for (text,) in db.execute("SELECT subnet FROM network_subnets")]
         made: dict[int, Subnet] = {}
         for text in subnets:
-            door = next((g for g in gateways if _contains(text, g)), "")
-            given = next((r for r in ip_ranges if _contains(text, r.partition("/")[0])), "")
+            door = next((g for g in gateways if details.contains(text, g)), "")
+            given = next((r for r in ip_ranges if details.contains(text, r.partition("/")[0])), "")
             subnet = ipam.make_subnet(text, door, given)
             if subnet.version in made:
                 raise SpecError("a network has one subnet of each IP version")
-            _refuse_overlap(subnet, used)
+            details.refuse_overlap(subnet, used)
             made[subnet.version] = subnet
         for text in (*gateways, *(r.partition("/")[0] for r in ip_ranges)):
-            if not any(_contains(subnet.subnet, text) for subnet in made.values()):
+            if not any(details.contains(subnet.subnet, text) for subnet in made.values()):
                 raise SpecError(f"{text} is in none of the network's subnets")
         used += net.used_prefixes()
         if 4 not in made:
@@ -254,9 +260,9 @@ class Networks:
         """
         hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
         first = options.attachments[0].network if options.attachments else "none"
-        host_conf = files.parse_resolv_conf(_host_file("/etc/resolv.conf"))
+        host_conf = files.parse_resolv_conf(details.host_file("/etc/resolv.conf"))
         if first in ("host", "none") or first.startswith("container:"):
-            return _plan_without_bridge(first, len(options.attachments), hostname, options, host_conf)
+            return details.plan_without_bridge(first, len(options.attachments), hostname, options, host_conf)
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
@@ -268,7 +274,7 @@ class Networks:
                 db, chosen, options, container_id, name, self._scope.port_prefix, host_conf
             )
             hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
-            _insert_container(db, container_id, name, document)
+            details.insert_container(db, container_id, name, document)
         if document.uses_resolver:
             try:
                 self._ensure_resolver()
@@ -289,7 +295,7 @@ class Networks:
         """From now on the container's addresses live as long as the process ``pid``, not as long as this one."""
         if plan.core is not None:
             self._database.execute(
-                "UPDATE network_containers SET owner = ? WHERE container_id = ?", (_identity(pid), plan.container_id)
+                "UPDATE network_containers SET owner = ? WHERE container_id = ?", (details.identity(pid), plan.container_id)
             )
 
     def detach(self, container_id: str, *, running: bool = False) -> None:
@@ -311,12 +317,114 @@ class Networks:
             db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
             db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
+    def process_of(self, reference: str) -> int | None:
+        """The init process of a running container that has networks, by id, beginning of an id, or name."""
+        try:
+            return self._running(reference)[1]
+        except (NotFound, ContainerNotRunning):
+            return None
+
+    def _running(self, reference: str) -> tuple[str, int, Document]:
+        """Id, init process and document.  Raises ContainerNotFound, ContainerNotRunning, SpecError."""
+        rows = self._database.execute(
+            "SELECT container_id, owner, document FROM network_containers"
+            " WHERE name = ?1 OR substr(container_id, 1, length(?1)) = ?1", (reference,)
+        ).fetchall()
+        if not reference or not rows:
+            raise ContainerNotFound(f"no such container on a network: {reference}", operation="find container")
+        if len(rows) > 1:
+            raise SpecError(f"several containers are called {reference}")
+        container_id, owner, text = rows[0]
+        if owner.startswith(details.STARTING) or not details.is_alive(owner):
+            raise ContainerNotRunning(f"the container {reference} is not running")
+        return container_id, int(owner.partition(" ")[0]), msgspec.json.decode(text, type=Document)
+
+    def connect(self, reference: str, container: str, *, ip: str = "", ip6: str = "",
+                aliases: Sequence[str] = ()) -> Endpoint:
+        """Joins a running container to one more network.
+
+        Raises NotFound, ContainerNotRunning, Conflict (it is on it already; the address is taken), SpecError.
+        """
+        network = self.get(reference)
+        container_id, pid, document = self._running(container)
+        if any(endpoint.network_id == network.id for endpoint in document.endpoints):
+            raise Conflict(f"the container {container} is on the network {network.name} already")
+        if document.egress is not None and network.driver != "bridge":
+            raise SpecError("an egress policy needs bridge networks")
+        if not self._is_whole([network]):
+            self.repair()
+        used = {endpoint.name for endpoint in document.endpoints}
+        interface = next(name for name in (f"eth{n}" for n in itertools.count()) if name not in used)
+        leads_out = not network.internal and not any(endpoint.gateways for endpoint in document.endpoints)
+        with self._transaction() as db:
+            (name,) = db.execute(
+                "SELECT name FROM network_containers WHERE container_id = ?", (container_id,)
+            ).fetchone()
+            endpoint = planning.make_endpoint(
+                db, network, Attachment(network.name, ip, ip6, aliases=tuple(aliases)), container_id,
+                name if name != container_id[:12] else "", interface, self._scope.port_prefix, leads_out,
+            )
+            changed = msgspec.structs.replace(
+                document, endpoints=(*document.endpoints, endpoint),
+                uses_resolver=document.uses_resolver or bool(endpoint.names),
+            )
+            db.execute("INSERT INTO network_endpoints VALUES (?, ?)", (network.id, container_id))
+            self._store_document(db, container_id, changed)
+            part = Document((endpoint,), egress=document.egress)
+            net.attach_process(rules.attach_plan(self._scope, part, "", ""), pid)
+        self._tell_resolver(container_id, pid, document, changed)
+        return endpoint
+
+    def disconnect(self, reference: str, container: str) -> None:
+        """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""
+        network = self.get(reference)
+        container_id, pid, document = self._running(container)
+        gone = [endpoint for endpoint in document.endpoints if endpoint.network_id == network.id]
+        if not gone:
+            raise NotFound(f"the container {container} is not on the network {network.name}")
+        addresses = {address for endpoint in gone for address in endpoint.plain_addresses}
+        ports = tuple(port for port in document.ports if port.container in addresses)
+        changed = msgspec.structs.replace(
+            document,
+            endpoints=tuple(endpoint for endpoint in document.endpoints if endpoint not in gone),
+            ports=tuple(port for port in document.ports if port not in ports),
+        )
+        part = Document(tuple(gone), ports, document.egress)
+        net.detach(rules.attach_plan(self._scope, part, "", ""))
+        with self._transaction() as db:
+            ipam.release(db, container_id, network.id)
+            db.executemany(
+                "DELETE FROM network_ports WHERE family = ? AND protocol = ? AND port = ? AND host = ?",
+                [(port.family, port.protocol, port.host_port, port.host) for port in ports],
+            )
+            db.execute(
+                "DELETE FROM network_endpoints WHERE network_id = ? AND container_id = ?", (network.id, container_id)
+            )
+            self._store_document(db, container_id, changed)
+        self._tell_resolver(container_id, pid, document, changed)
+
+    def _store_document(self, db: sqlite3.Connection, container_id: str, document: Document) -> None:
+        db.execute(
+            "UPDATE network_containers SET document = ?, resolver = ? WHERE container_id = ?",
+            (msgspec.json.encode(document).decode(), document.uses_resolver, container_id),
+        )
+
+    def _tell_resolver(self, container_id: str, pid: int, before: Document, now: Document) -> None:
+        if not now.uses_resolver:
+            return
+        record = resolver.record(container_id, now)
+        self._ensure_resolver()
+        if before.uses_resolver:
+            net.register_container(self.resolver_socket, record)
+        else:
+            net.reconnect_resolver(rules.attach_plan(self._scope, now, self.resolver_socket, record), pid)
+
     # --- what was lost ---
 
     def collect(self) -> int:
         """Takes off their networks the containers whose owner is dead; how many."""
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
-        dead = [container_id for container_id, owner in rows if not _is_alive(owner)]
+        dead = [container_id for container_id, owner in rows if not details.is_alive(owner)]
         for container_id in dead:
             self.detach(container_id)
         return len(dead)
@@ -361,9 +469,9 @@ class Networks:
         known = set(net.list_registered(self.resolver_socket).split())
         rows = self._database.execute("SELECT container_id, document, owner FROM network_containers WHERE resolver")
         for container_id, text, owner in rows.fetchall():
-            pid = int(owner.partition(" ")[0])
-            if container_id in known or pid == os.getpid() or not _is_alive(owner):
+            if container_id in known or owner.startswith(details.STARTING) or not details.is_alive(owner):
                 continue  # one that is being started registers itself
+            pid = int(owner.partition(" ")[0])
             document = msgspec.json.decode(text, type=Document)
             record = resolver.record(container_id, document)
             try:
@@ -406,97 +514,3 @@ class Networks:
     def _documents(self) -> Mapping[str, Document]:
         rows = self._database.execute("SELECT container_id, document FROM network_containers WHERE document != ''")
         return {row[0]: msgspec.json.decode(row[1], type=Document) for row in rows}
-
-
-def _device_of(driver: str, options: Mapping[str, str], default: str) -> str:
-    if driver == "bridge":
-        device = options.get("com.docker.network.bridge.name", default)
-    elif driver == "macvlan":
-        device = options.get("parent", "")
-        if not device:
-            raise SpecError("a macvlan network needs the host's device: --opt parent=eth0")
-        if options.get("macvlan_mode", "") not in ("", "private", "vepa", "bridge", "passthru"):
-            raise SpecError(f"bad macvlan_mode {options['macvlan_mode']!r}: private, vepa, bridge or passthru")
-    else:
-        raise SpecError(f"no such network driver: {driver}; there are bridge and macvlan")
-    if not _DEVICE.fullmatch(device) or device in (".", ".."):
-        raise SpecError(f"{device!r} cannot be a device's name: at most 15 characters, no '/', ':' or spaces")
-    return device
-
-
-def _contains(subnet: str, address: str) -> bool:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
-    except ValueError as error:
-        raise SpecError(f"bad network addresses: {error}") from None
-
-
-def _refuse_overlap(subnet: Subnet, used: Iterable[str]) -> None:
-    import ipaddress
-
-    mine = ipaddress.ip_network(subnet.subnet)
-    for text in used:
-        other = ipaddress.ip_network(text)
-        if other.version == mine.version and other.overlaps(mine):  # type: ignore[arg-type]
-            raise Conflict(f"the subnet {mine} overlaps the network {other}", operation="create network")
-
-
-def _insert_container(db: sqlite3.Connection, container_id: str, name: str, document: Document) -> None:
-    try:
-        db.execute(
-            "INSERT INTO network_containers VALUES (?, ?, ?, ?, ?)",
-            (container_id, name or container_id[:12], msgspec.json.encode(document).decode(),
-             _identity(os.getpid()), document.uses_resolver),
-        )
-    except sqlite3.IntegrityError:
-        raise Conflict(f"the container {container_id[:12]} is on its networks already") from None
-    db.executemany(
-        "INSERT INTO network_endpoints VALUES (?, ?)",
-        [(endpoint.network_id, container_id) for endpoint in document.endpoints],
-    )
-
-
-def _plan_without_bridge(
-    mode: str, count: int, hostname: str, options: NetworkOptions, host_conf: files.ResolvConf
-) -> NetworkPlan:
-    if count > 1:
-        raise SpecError(f"the network {mode} cannot be combined with others")
-    if options.egress != "allow":
-        raise SpecError("--egress needs a bridge network")
-    if mode.startswith("container:"):
-        if options.publish or options.publish_all:
-            raise SpecError("ports are published by the container whose network is shared")
-        return NetworkPlan(mode.partition(":")[2], hostname)
-    conf = files.ResolvConf(
-        tuple(options.dns) or host_conf.nameservers, tuple(options.dns_search) or host_conf.search,
-        tuple(options.dns_options) or host_conf.options,
-    )
-    extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, ())]
-    if mode == "host":
-        own = options.hostname or os.uname().nodename
-        lines = "".join(f"{address}\t{name}\n" for name, address in extra)
-        return NetworkPlan("host", own, _host_file("/etc/hosts") + lines, files.resolv_conf(conf))
-    return NetworkPlan("new", hostname, files.hosts(hostname, (), extra), files.resolv_conf(conf))
-
-
-def _host_file(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def _identity(pid: int) -> str:
-    """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return f"{pid} 0"
-    return f"{pid} {fields[19]}"
-
-
-def _is_alive(owner: str) -> bool:
-    pid, _, _ = owner.partition(" ")
-    return owner == _identity(int(pid)) and not owner.endswith(" 0")
