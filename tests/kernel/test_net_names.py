@@ -328,3 +328,20 @@ def test_guests_are_told_to_ask_the_resolver(named: Lab) -> None:
     assert f"{guest.address()}\tbox.lan box" in lines
     assert "172.17.0.1\tdoor" in lines or "172.18.0.1\tdoor" in lines
     assert "10.0.0.1\tone" in lines
+
+
+def test_a_running_container_joins_and_leaves_a_network(lab: Lab) -> None:
+    """network connect and disconnect, with names."""
+    lab.networks.create("app")
+    web, client = lab.guest("app", name="web"), lab.guest(name="client", publish=["8080:80"])
+    endpoint = lab.networks.connect("app", "client", aliases=["late"])
+    assert (endpoint.name, endpoint.gateways) == ("eth1", ())
+    assert addresses(lookup(client, "web")) == [web.address()]
+    assert addresses(lookup(web, "late")) == endpoint.plain_addresses
+    with server(web, AF_INET, SOCK_STREAM, 80):
+        assert ask(client, SOCK_STREAM, web.address(), 80) == endpoint.plain_addresses[0]
+    lab.networks.disconnect("app", client.id[:12])
+    assert "eth1" not in client.run("ip", "link")
+    assert lookup(web, "late").rcode() != dns.rcode.NOERROR
+    lab.networks.disconnect("bridge", "client")
+    assert lab.guest(publish=["8080:80"]).address() == client.address(), "port and address are free"
