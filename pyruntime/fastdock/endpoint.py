@@ -61,12 +61,16 @@ class Endpoint:
         if namespace not in ("new", "host"):
             pid = self._networks.process_of(namespace)
             if pid is None:
-                raise ContainerNotRunning(f"the container {namespace} has no network to share: it is not running")
+                raise ContainerNotRunning(
+                    f"the container {namespace} has no network to share: it is not running"
+                )
             plan.set_namespace("net", "join", f"/proc/{pid}/ns/net")
             plan.raise_loopback = False
             return
         os.makedirs(self._directory, 0o700)
-        texts = dict(zip(_FILES, (self.plan.hosts, self.plan.hostname + "\n", self.plan.resolv_conf), strict=True))
+        texts = dict(
+            zip(_FILES, (self.plan.hosts, self.plan.hostname + "\n", self.plan.resolv_conf), strict=True)
+        )
         mounts = plan.mounts
         for name, text in texts.items():
             path = os.path.join(self._directory, name)

@@ -17,23 +17,27 @@ from fastdock.network.model import parse_egress
 from fastdock.network.ports import families
 
 
-@pytest.mark.parametrize(("text", "spec"), [
-    ("80", PortSpec(80)),
-    ("80/UDP", PortSpec(80, "udp")),
-    ("8080:80", PortSpec(80, "tcp", "", range(8080, 8081))),
-    ("127.0.0.1:8080:80/sctp", PortSpec(80, "sctp", "127.0.0.1", range(8080, 8081))),
-    ("127.0.0.1::80", PortSpec(80, "tcp", "127.0.0.1")),
-    ("[fd00::1]:8080:80", PortSpec(80, "tcp", "fd00::1", range(8080, 8081))),
-    ("8000-8010:80", PortSpec(80, "tcp", "", range(8000, 8011))),
-    (":80", PortSpec(80)),
-])
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("80", PortSpec(80)),
+        ("80/UDP", PortSpec(80, "udp")),
+        ("8080:80", PortSpec(80, "tcp", "", range(8080, 8081))),
+        ("127.0.0.1:8080:80/sctp", PortSpec(80, "sctp", "127.0.0.1", range(8080, 8081))),
+        ("127.0.0.1::80", PortSpec(80, "tcp", "127.0.0.1")),
+        ("[fd00::1]:8080:80", PortSpec(80, "tcp", "fd00::1", range(8080, 8081))),
+        ("8000-8010:80", PortSpec(80, "tcp", "", range(8000, 8011))),
+        (":80", PortSpec(80)),
+    ],
+)
 def test_port_forms(text: str, spec: PortSpec) -> None:
     assert parse_port(text) == [spec]
 
 
 def test_port_ranges() -> None:
     assert [(p.container_port, p.host_ports) for p in parse_port("9000-9001:80-81")] == [
-        (80, range(9000, 9001)), (81, range(9001, 9002))
+        (80, range(9000, 9001)),
+        (81, range(9001, 9002)),
     ]
     assert [p.container_port for p in parse_port("80-82")] == [80, 81, 82]
 
@@ -60,25 +64,35 @@ def test_families_of_a_port() -> None:
     assert families(PortSpec(80)) == ((socket.AF_INET, ""), (socket.AF_INET6, ""))
     assert families(PortSpec(80, host="0.0.0.0")) == ((socket.AF_INET, ""),)
     assert families(PortSpec(80, host="fd00::1")) == ((socket.AF_INET6, "fd00::1"),)
-    with pytest.raises(SpecError, match="127.0.0.1"):
+    with pytest.raises(SpecError, match=r"127\.0\.0\.1"):
         families(PortSpec(80, host="::1"))
 
 
 def test_hosts_as_docker_writes_them() -> None:
     text = hosts("box", ["172.17.0.2"], [("db", "10.0.0.1")], "lan")
     assert text.splitlines() == [
-        "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet",
-        "ff00::\tip6-mcastprefix", "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters", "10.0.0.1\tdb",
+        "127.0.0.1\tlocalhost",
+        "::1\tlocalhost ip6-localhost ip6-loopback",
+        "fe00::\tip6-localnet",
+        "ff00::\tip6-mcastprefix",
+        "ff02::1\tip6-allnodes",
+        "ff02::2\tip6-allrouters",
+        "10.0.0.1\tdb",
         "172.17.0.2\tbox.lan box",
     ]
 
 
 def test_resolv_conf_is_read_as_the_c_library_does() -> None:
-    conf = parse_resolv_conf("# a\nnameserver 127.0.0.53\nnameserver bad\nnameserver fe80::1%eth0\n"
-                             "domain a.b\nsearch c.d e.f\noptions ndots:2\nnameserver\n;x\n")
+    conf = parse_resolv_conf(
+        "# a\nnameserver 127.0.0.53\nnameserver bad\nnameserver fe80::1%eth0\n"
+        "domain a.b\nsearch c.d e.f\noptions ndots:2\nnameserver\n;x\n"
+    )
     assert conf == ResolvConf(("127.0.0.53", "fe80::1%eth0"), ("c.d", "e.f"), ("ndots:2",))
     assert conf.reachable_nameservers == ("fe80::1%eth0",)
-    assert resolv_conf(conf) == "nameserver 127.0.0.53\nnameserver fe80::1%eth0\nsearch c.d e.f\noptions ndots:2\n"
+    assert (
+        resolv_conf(conf)
+        == "nameserver 127.0.0.53\nnameserver fe80::1%eth0\nsearch c.d e.f\noptions ndots:2\n"
+    )
     assert resolv_conf(ResolvConf(("1.1.1.1",), (".",))) == "nameserver 1.1.1.1\n"
 
 

@@ -51,13 +51,28 @@ def _pairs(items: tuple[str, ...]) -> dict[str, str]:
 @click.option("--label", "labels", multiple=True, help="NAME=VALUE.")
 @click.pass_context
 def create(
-    context: click.Context, name: str, driver: str, subnets: tuple[str, ...], gateways: tuple[str, ...],
-    ip_ranges: tuple[str, ...], internal: bool, ipv6: bool, options: tuple[str, ...], labels: tuple[str, ...],
+    context: click.Context,
+    name: str,
+    driver: str,
+    subnets: tuple[str, ...],
+    gateways: tuple[str, ...],
+    ip_ranges: tuple[str, ...],
+    internal: bool,
+    ipv6: bool,
+    options: tuple[str, ...],
+    labels: tuple[str, ...],
 ) -> None:
     """Create a network."""
     made = get_networks(context).create(
-        name, driver=driver, subnets=subnets, gateways=gateways, ip_ranges=ip_ranges, internal=internal, ipv6=ipv6,
-        options=_pairs(options), labels=_pairs(labels),
+        name,
+        driver=driver,
+        subnets=subnets,
+        gateways=gateways,
+        ip_ranges=ip_ranges,
+        internal=internal,
+        ipv6=ipv6,
+        options=_pairs(options),
+        labels=_pairs(labels),
     )
     click.echo(made.id)
 
@@ -120,8 +135,11 @@ def inspect(context: click.Context, names: tuple[str, ...], format_: str | None)
     failed = False
     for name in names:
         try:
-            found.append(_details(networks, next((n for n in networks.list() if n.name == name), None)
-                                  or networks.get(name)))
+            found.append(
+                _details(
+                    networks, next((n for n in networks.list() if n.name == name), None) or networks.get(name)
+                )
+            )
         except FastdockError as error:
             click.echo(f"Error: {describe(error)}", err=True)
             failed = True
@@ -144,8 +162,11 @@ def _details(networks: Networks, network: Network) -> dict[str, Any]:
             if endpoint.network_id == network.id:
                 addresses = {6 if ":" in address else 4: address for address in endpoint.addresses}
                 containers[container_id] = {
-                    "Name": name, "EndpointID": endpoint.host_name, "MacAddress": endpoint.mac,
-                    "IPv4Address": addresses.get(4, ""), "IPv6Address": addresses.get(6, ""),
+                    "Name": name,
+                    "EndpointID": endpoint.host_name,
+                    "MacAddress": endpoint.mac,
+                    "IPv4Address": addresses.get(4, ""),
+                    "IPv6Address": addresses.get(6, ""),
                 }
     ranges = [
         {"Subnet": subnet.subnet, "Gateway": subnet.gateway}
@@ -153,11 +174,20 @@ def _details(networks: Networks, network: Network) -> dict[str, Any]:
         for subnet in network.subnets
     ]
     return {
-        "Name": network.name, "Id": network.id, "Created": _time(network), "Scope": "local",
-        "Driver": network.driver, "EnableIPv6": network.ipv6,
+        "Name": network.name,
+        "Id": network.id,
+        "Created": _time(network),
+        "Scope": "local",
+        "Driver": network.driver,
+        "EnableIPv6": network.ipv6,
         "IPAM": {"Driver": "default", "Options": {}, "Config": ranges},
-        "Internal": network.internal, "Attachable": False, "Ingress": False, "ConfigOnly": False,
-        "Containers": containers, "Options": dict(network.options), "Labels": dict(network.labels),
+        "Internal": network.internal,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigOnly": False,
+        "Containers": containers,
+        "Options": dict(network.options),
+        "Labels": dict(network.labels),
     }
 
 

@@ -30,7 +30,9 @@ def device_of(driver: str, options: Mapping[str, str], default: str) -> str:
         if not device:
             raise SpecError("a macvlan network needs the host's device: --opt parent=eth0")
         if options.get("macvlan_mode", "") not in ("", "private", "vepa", "bridge", "passthru"):
-            raise SpecError(f"bad macvlan_mode {options['macvlan_mode']!r}: private, vepa, bridge or passthru")
+            raise SpecError(
+                f"bad macvlan_mode {options['macvlan_mode']!r}: private, vepa, bridge or passthru"
+            )
     else:
         raise SpecError(f"no such network driver: {driver}; there are bridge and macvlan")
     if not _DEVICE.fullmatch(device) or device in (".", ".."):
@@ -49,7 +51,7 @@ def refuse_overlap(subnet: Subnet, used: Iterable[str]) -> None:
     mine = ipaddress.ip_network(subnet.subnet)
     for text in used:
         other = ipaddress.ip_network(text)
-        if other.version == mine.version and other.overlaps(mine):  # type: ignore[arg-type]
+        if other.version == mine.version and other.overlaps(mine):
             raise Conflict(f"the subnet {mine} overlaps the network {other}", operation="create network")
 
 
@@ -57,8 +59,13 @@ def insert_container(db: sqlite3.Connection, container_id: str, name: str, docum
     try:
         db.execute(
             "INSERT INTO network_containers VALUES (?, ?, ?, ?, ?)",
-            (container_id, name or container_id[:12], msgspec.json.encode(document).decode(),
-             STARTING + identity(os.getpid()), document.uses_resolver),
+            (
+                container_id,
+                name or container_id[:12],
+                msgspec.json.encode(document).decode(),
+                STARTING + identity(os.getpid()),
+                document.uses_resolver,
+            ),
         )
     except sqlite3.IntegrityError:
         raise Conflict(f"the container {container_id[:12]} is on its networks already") from None
@@ -80,7 +87,8 @@ def plan_without_bridge(
             raise SpecError("ports are published by the container whose network is shared")
         return NetworkPlan(mode.partition(":")[2], hostname)
     conf = files.ResolvConf(
-        tuple(options.dns) or host_conf.nameservers, tuple(options.dns_search) or host_conf.search,
+        tuple(options.dns) or host_conf.nameservers,
+        tuple(options.dns_search) or host_conf.search,
         tuple(options.dns_options) or host_conf.options,
     )
     extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, ())]

@@ -17,7 +17,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -106,40 +105,77 @@ class Networks:
         """
         if name in PREDEFINED:
             raise Conflict(f"the network {name} is predefined", operation="create network")
-        return self._create(name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {})
+        return self._create(
+            name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {}
+        )
 
     def _create(
-        self, name: str, driver: str, subnets: Sequence[str], gateways: Sequence[str], ip_ranges: Sequence[str],
-        internal: bool, ipv6: bool, options: Mapping[str, str], labels: Mapping[str, str],
+        self,
+        name: str,
+        driver: str,
+        subnets: Sequence[str],
+        gateways: Sequence[str],
+        ip_ranges: Sequence[str],
+        internal: bool,
+        ipv6: bool,
+        options: Mapping[str, str],
+        labels: Mapping[str, str],
     ) -> Network:
         if not _NAME.fullmatch(name):
             raise SpecError(f"bad network name {name!r}: letters, digits, '_', '.', '-'")
         network_id = secrets.token_hex(32)
-        device = details.device_of(driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge)
+        device = details.device_of(
+            driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge
+        )
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
                 raise Conflict(f"the network {name} exists already", operation="create network")
             made = Network(
-                network_id, name, driver, device, internal, self._subnets(db, subnets, gateways, ip_ranges, ipv6),
-                dict(options), dict(labels), time.time(),
+                network_id,
+                name,
+                driver,
+                device,
+                internal,
+                self._subnets(db, subnets, gateways, ip_ranges, ipv6),
+                dict(options),
+                dict(labels),
+                time.time(),
             )
             _ = made.icc, made.masquerade, made.mtu  # all options are read once: bad ones are refused here
             db.execute(
                 "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (made.id, name, driver, device, internal, json.dumps(made.options), json.dumps(made.labels),
-                 made.created),
+                (
+                    made.id,
+                    name,
+                    driver,
+                    device,
+                    internal,
+                    json.dumps(made.options),
+                    json.dumps(made.labels),
+                    made.created,
+                ),
             )
             for subnet in made.subnets:
                 db.execute(
                     "INSERT INTO network_subnets VALUES (?, ?, ?, ?, ?, ?)",
-                    (made.id, subnet.version, subnet.subnet, subnet.gateway, subnet.ip_range,
-                     bytes(4 if subnet.version == 4 else 16)),
+                    (
+                        made.id,
+                        subnet.version,
+                        subnet.subnet,
+                        subnet.gateway,
+                        subnet.ip_range,
+                        bytes(4 if subnet.version == 4 else 16),
+                    ),
                 )
             self._set_up(made)  # inside the transaction: if it fails, nothing is recorded
         return made
 
     def _subnets(
-        self, db: sqlite3.Connection, subnets: Sequence[str], gateways: Sequence[str], ip_ranges: Sequence[str],
+        self,
+        db: sqlite3.Connection,
+        subnets: Sequence[str],
+        gateways: Sequence[str],
+        ip_ranges: Sequence[str],
         ipv6: bool,
     ) -> tuple[Subnet, ...]:
         used = [text for (text,) in db.execute("SELECT subnet FROM network_subnets")]
@@ -210,15 +246,18 @@ class Networks:
     def list(self) -> Sequence[Network]:
         """All networks, the predefined ones too."""
         self.ensure_default()
-        pseudo = [Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
-                  for name, driver in (("host", "host"), ("none", "null"))]
+        pseudo = [
+            Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
+            for name, driver in (("host", "host"), ("none", "null"))
+        ]
         return sorted([*self._stored(), *pseudo], key=lambda network: network.name)
 
     def endpoints(self, network: Network) -> Mapping[str, tuple[str, Document]]:
         """Who is on the network: container id -> (name, document)."""
         rows = self._database.execute(
             "SELECT c.container_id, c.name, c.document FROM network_endpoints e JOIN network_containers c"
-            " USING (container_id) WHERE e.network_id = ?", (network.id,)
+            " USING (container_id) WHERE e.network_id = ?",
+            (network.id,),
         )
         return {row[0]: (row[1], msgspec.json.decode(row[2], type=Document)) for row in rows}
 
@@ -295,7 +334,8 @@ class Networks:
         """From now on the container's addresses live as long as the process ``pid``, not as long as this one."""
         if plan.core is not None:
             self._database.execute(
-                "UPDATE network_containers SET owner = ? WHERE container_id = ?", (details.identity(pid), plan.container_id)
+                "UPDATE network_containers SET owner = ? WHERE container_id = ?",
+                (details.identity(pid), plan.container_id),
             )
 
     def detach(self, container_id: str, *, running: bool = False) -> None:
@@ -328,10 +368,13 @@ class Networks:
         """Id, init process and document.  Raises ContainerNotFound, ContainerNotRunning, SpecError."""
         rows = self._database.execute(
             "SELECT container_id, owner, document FROM network_containers"
-            " WHERE name = ?1 OR substr(container_id, 1, length(?1)) = ?1", (reference,)
+            " WHERE name = ?1 OR substr(container_id, 1, length(?1)) = ?1",
+            (reference,),
         ).fetchall()
         if not reference or not rows:
-            raise ContainerNotFound(f"no such container on a network: {reference}", operation="find container")
+            raise ContainerNotFound(
+                f"no such container on a network: {reference}", operation="find container"
+            )
         if len(rows) > 1:
             raise SpecError(f"several containers are called {reference}")
         container_id, owner, text = rows[0]
@@ -339,85 +382,23 @@ class Networks:
             raise ContainerNotRunning(f"the container {reference} is not running")
         return container_id, int(owner.partition(" ")[0]), msgspec.json.decode(text, type=Document)
 
-    def connect(self, reference: str, container: str, *, ip: str = "", ip6: str = "",
-                aliases: Sequence[str] = ()) -> Endpoint:
+    def connect(
+        self, reference: str, container: str, *, ip: str = "", ip6: str = "", aliases: Sequence[str] = ()
+    ) -> Endpoint:
         """Joins a running container to one more network.
 
         Raises NotFound, ContainerNotRunning, Conflict (it is on it already; the address is taken), SpecError.
         """
-        network = self.get(reference)
-        container_id, pid, document = self._running(container)
-        if any(endpoint.network_id == network.id for endpoint in document.endpoints):
-            raise Conflict(f"the container {container} is on the network {network.name} already")
-        if document.egress is not None and network.driver != "bridge":
-            raise SpecError("an egress policy needs bridge networks")
-        if not self._is_whole([network]):
-            self.repair()
-        used = {endpoint.name for endpoint in document.endpoints}
-        interface = next(name for name in (f"eth{n}" for n in itertools.count()) if name not in used)
-        leads_out = not network.internal and not any(endpoint.gateways for endpoint in document.endpoints)
-        with self._transaction() as db:
-            (name,) = db.execute(
-                "SELECT name FROM network_containers WHERE container_id = ?", (container_id,)
-            ).fetchone()
-            endpoint = planning.make_endpoint(
-                db, network, Attachment(network.name, ip, ip6, aliases=tuple(aliases)), container_id,
-                name if name != container_id[:12] else "", interface, self._scope.port_prefix, leads_out,
-            )
-            changed = msgspec.structs.replace(
-                document, endpoints=(*document.endpoints, endpoint),
-                uses_resolver=document.uses_resolver or bool(endpoint.names),
-            )
-            db.execute("INSERT INTO network_endpoints VALUES (?, ?)", (network.id, container_id))
-            self._store_document(db, container_id, changed)
-            part = Document((endpoint,), egress=document.egress)
-            net.attach_process(rules.attach_plan(self._scope, part, "", ""), pid)
-        self._tell_resolver(container_id, pid, document, changed)
-        return endpoint
+        from . import joining
+
+        attachment = Attachment(reference, ip, ip6, aliases=tuple(aliases))
+        return joining.connect(self, self.get(reference), attachment, *self._running(container))
 
     def disconnect(self, reference: str, container: str) -> None:
         """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""
-        network = self.get(reference)
-        container_id, pid, document = self._running(container)
-        gone = [endpoint for endpoint in document.endpoints if endpoint.network_id == network.id]
-        if not gone:
-            raise NotFound(f"the container {container} is not on the network {network.name}")
-        addresses = {address for endpoint in gone for address in endpoint.plain_addresses}
-        ports = tuple(port for port in document.ports if port.container in addresses)
-        changed = msgspec.structs.replace(
-            document,
-            endpoints=tuple(endpoint for endpoint in document.endpoints if endpoint not in gone),
-            ports=tuple(port for port in document.ports if port not in ports),
-        )
-        part = Document(tuple(gone), ports, document.egress)
-        net.detach(rules.attach_plan(self._scope, part, "", ""))
-        with self._transaction() as db:
-            ipam.release(db, container_id, network.id)
-            db.executemany(
-                "DELETE FROM network_ports WHERE family = ? AND protocol = ? AND port = ? AND host = ?",
-                [(port.family, port.protocol, port.host_port, port.host) for port in ports],
-            )
-            db.execute(
-                "DELETE FROM network_endpoints WHERE network_id = ? AND container_id = ?", (network.id, container_id)
-            )
-            self._store_document(db, container_id, changed)
-        self._tell_resolver(container_id, pid, document, changed)
+        from . import joining
 
-    def _store_document(self, db: sqlite3.Connection, container_id: str, document: Document) -> None:
-        db.execute(
-            "UPDATE network_containers SET document = ?, resolver = ? WHERE container_id = ?",
-            (msgspec.json.encode(document).decode(), document.uses_resolver, container_id),
-        )
-
-    def _tell_resolver(self, container_id: str, pid: int, before: Document, now: Document) -> None:
-        if not now.uses_resolver:
-            return
-        record = resolver.record(container_id, now)
-        self._ensure_resolver()
-        if before.uses_resolver:
-            net.register_container(self.resolver_socket, record)
-        else:
-            net.reconnect_resolver(rules.attach_plan(self._scope, now, self.resolver_socket, record), pid)
+        joining.disconnect(self, self.get(reference), *self._running(container))
 
     # --- what was lost ---
 
@@ -467,7 +448,9 @@ class Networks:
             return
         resolver.start(self.resolver_socket, self._scope.table)
         known = set(net.list_registered(self.resolver_socket).split())
-        rows = self._database.execute("SELECT container_id, document, owner FROM network_containers WHERE resolver")
+        rows = self._database.execute(
+            "SELECT container_id, document, owner FROM network_containers WHERE resolver"
+        )
         for container_id, text, owner in rows.fetchall():
             if container_id in known or owner.startswith(details.STARTING) or not details.is_alive(owner):
                 continue  # one that is being started registers itself
@@ -475,7 +458,9 @@ class Networks:
             document = msgspec.json.decode(text, type=Document)
             record = resolver.record(container_id, document)
             try:
-                net.reconnect_resolver(rules.attach_plan(self._scope, document, self.resolver_socket, record), pid)
+                net.reconnect_resolver(
+                    rules.attach_plan(self._scope, document, self.resolver_socket, record), pid
+                )
             except KernelError as error:
                 if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has just ended
                     raise
@@ -494,12 +479,20 @@ class Networks:
     def _stored(self, where: str = "1", parameters: Sequence[object] = ()) -> Sequence[Network]:
         found = self._database.execute(
             "SELECT id, name, driver, device, internal, options, labels, created FROM networks"
-            f" WHERE {where} ORDER BY name", parameters
+            f" WHERE {where} ORDER BY name",
+            parameters,
         ).fetchall()
         return [
             Network(
-                *row[:4], internal=bool(row[4]), subnets=self._subnets_of(row[0]), options=json.loads(row[5]),
-                labels=json.loads(row[6]), created=row[7],
+                id=row[0],
+                name=row[1],
+                driver=row[2],
+                device=row[3],
+                internal=bool(row[4]),
+                subnets=self._subnets_of(row[0]),
+                options=json.loads(row[5]),
+                labels=json.loads(row[6]),
+                created=row[7],
             )
             for row in found
         ]
@@ -512,5 +505,7 @@ class Networks:
         return tuple(Subnet(*row) for row in rows)
 
     def _documents(self) -> Mapping[str, Document]:
-        rows = self._database.execute("SELECT container_id, document FROM network_containers WHERE document != ''")
+        rows = self._database.execute(
+            "SELECT container_id, document FROM network_containers WHERE document != ''"
+        )
         return {row[0]: msgspec.json.decode(row[1], type=Document) for row in rows}
