@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastdock import _core
 from fastdock._errors import ImageNotFound, KernelError, SpecError
@@ -14,7 +14,6 @@ from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
 if TYPE_CHECKING:
-    from fastdock.endpoint import AttachedContainer
     from fastdock.image import Images
     from fastdock.network import Networks
     from fastdock.options import RunOptions
@@ -127,7 +126,7 @@ class Engine:
         *,
         terminal: tuple[int, int] | None = None,
         outlive_thread: bool = True,
-    ) -> tuple[list[str], _core.Container | AttachedContainer]:
+    ) -> tuple[list[str], _core.Container]:
         """Starts a throw-away container of this process's session.
 
         ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
@@ -156,7 +155,7 @@ class Engine:
 
     def _start_attached(
         self, session: _core.Session, planned: Planned, plan: _core.LaunchPlan, outlive_thread: bool, tries: int = 2
-    ) -> AttachedContainer:
+    ) -> _core.Container:
         """Starts a container with networks."""
         from fastdock.endpoint import AttachedContainer, Endpoint, is_lost
 
@@ -180,7 +179,7 @@ class Engine:
             if tries > 1 and isinstance(error, KernelError) and is_lost(error):
                 return self._start_attached(session, planned, plan, outlive_thread, tries - 1)
             raise
-        return AttachedContainer(container, endpoint)
+        return cast("_core.Container", AttachedContainer(container, endpoint))
 
     def _planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
         """The plan for this image and these options, from the last time if they were the same."""

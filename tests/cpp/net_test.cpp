@@ -24,11 +24,13 @@ Message query(std::string_view name, std::uint16_t type) {
 TEST(NetAddress, ReadsAndRefuses) {
   EXPECT_EQ(to_text(parse_address("10.0.0.1").value()), "10.0.0.1");
   EXPECT_EQ(to_text(parse_address("fd00::0:1").value()), "fd00::1");
-  for (std::string_view bad : {"", "10.0.0", "10.0.0.1 ", "fe80::1%eth0", "1.2.3.4:80", std::string_view("1.2.3.4\0x", 9)})
+  for (std::string_view bad :
+       {"", "10.0.0", "10.0.0.1 ", "fe80::1%eth0", "1.2.3.4:80", std::string_view("1.2.3.4\0x", 9)})
     EXPECT_FALSE(parse_address(bad)) << bad;
   for (std::string_view bad : {"10.0.0.0/33", "10.0.0.0/", "fd00::/129", "10.0.0.0/-1", "10.0.0.0/8x"})
     EXPECT_FALSE(parse_prefix(bad)) << bad;
-  for (std::string_view bad : {"", "02:42:ac:11:00", "01:00:5e:00:00:01", "02:42:ac:11:00:0g", "02:42:ac:11:00:02:"})
+  for (std::string_view bad :
+       {"", "02:42:ac:11:00", "01:00:5e:00:00:01", "02:42:ac:11:00:0g", "02:42:ac:11:00:02:"})
     EXPECT_FALSE(parse_mac(bad)) << bad;
 }
 
@@ -81,8 +83,11 @@ TEST(DnsMessage, TooLongIsTruncated) {
 TEST(DnsMessage, Pointers) {
   EXPECT_EQ(to_text(dns::address_of_pointer("2.0.17.172.in-addr.arpa").value()), "172.17.0.2");
   EXPECT_EQ(to_text(dns::address_of_pointer(
-                "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa").value()), "fd00::1");
-  for (auto bad : {"in-addr.arpa", "1.2.3.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "256.1.1.1.in-addr.arpa", "web"})
+                        "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa")
+                        .value()),
+            "fd00::1");
+  for (auto bad :
+       {"in-addr.arpa", "1.2.3.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "256.1.1.1.in-addr.arpa", "web"})
     EXPECT_FALSE(dns::address_of_pointer(bad)) << bad;
 }
 
@@ -96,7 +101,8 @@ TEST(DnsRegistry, KnowsWhoSharesANetwork) {
   EXPECT_FALSE(registry.by_name(*registry.find("c"), "web", AF_INET).known);
   registry.remove("a");
   EXPECT_FALSE(registry.by_name(*registry.find("b"), "web", AF_INET).known);
-  for (std::string_view bad : {"", "name web\n", "container a\nname web\n", "container a\nforward maybe\n", "bogus x\n"})
+  for (std::string_view bad :
+       {"", "name web\n", "container a\nname web\n", "container a\nforward maybe\n", "bogus x\n"})
     EXPECT_FALSE(dns::parse_record(bad)) << bad;
 }
 

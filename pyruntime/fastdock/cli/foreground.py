@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastdock import _core
-    from fastdock.endpoint import AttachedContainer
     from fastdock.engine import Engine
 
 _CHUNK = 65536
@@ -38,7 +37,7 @@ class Foreground:
         self._tty = tty
         self._interactive = interactive
         self._proxy = proxy
-        self._container: _core.Container | AttachedContainer | None = None
+        self._container: _core.Container | None = None
         self._terminal = -1
         self._relays: dict[int, int] = {}  # what we copy: from -> to
 
