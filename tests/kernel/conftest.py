@@ -15,14 +15,16 @@ import v2
 from netlab import Lab
 
 
+# Layers are files, and networks know nothing of cgroups: once is enough.
+NOT_ABOUT_CGROUPS = ("test_layer_", "test_net_")
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m and -k select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if v2.REPORT not in os.environ:
-        doubled = [item for item in items if here in item.path.parents]
-        # Networks know nothing of cgroups.
-        doubled = [item for item in doubled if not item.path.name.startswith("test_net_")]
-        items.extend(v2.doubles(doubled))
+        kernel = [item for item in items if here in item.path.parents]
+        items.extend(v2.doubles([item for item in kernel if not item.path.name.startswith(NOT_ABOUT_CGROUPS)]))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

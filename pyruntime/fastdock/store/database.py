@@ -50,7 +50,7 @@ MIGRATIONS: Sequence[str] = (
       size          INTEGER NOT NULL,          -- bytes of its files
       entries       INTEGER NOT NULL,
       repairs       BLOB NOT NULL,             -- what only the layers below can complete (layers.py)
-      boot          TEXT                       -- the boot that wrote it, until it is known to be on the disk
+      boot          TEXT                       -- the boot that wrote it, and when, until that is on the disk
     ) STRICT;
     CREATE INDEX layers_unsettled ON layers (boot) WHERE boot IS NOT NULL;
     CREATE TABLE image_layers (
