@@ -27,7 +27,7 @@ Result<void> make_directory(const std::string& path, mode_t mode, uid_t owner) {
 Container::Container(std::shared_ptr<Session> session, const ContainerOptions& options)
     : session_(std::move(session)),
       options_(options),
-      id_(session_->new_id()),
+      id_(options.id.empty() ? session_->new_id() : options.id),
       directory_(session_->places().state + "/containers/" + id_) {}
 
 Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> session, LaunchPlan plan,
