@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, module) {
   register_errors(module);
   register_cgroup(module);
   register_launch(module);
+  register_monitor(module);
   register_security(module);
   register_layer(module);
 }
