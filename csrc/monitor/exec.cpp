@@ -43,6 +43,22 @@ std::string group_name(const Places& places, const std::string& id) {
 
 }  // namespace
 
+LaunchPlan exec_plan(const LaunchPlan& plan) {
+  LaunchPlan made = plan;
+  for (launch::NamespacePlan& wanted : made.namespaces)
+    if (wanted.mode == launch::NamespaceMode::kNew) wanted = {launch::NamespaceMode::kJoin, ""};
+  // What was done when the container was made stays as it is.
+  made.root.reset();
+  made.mounts.clear(), made.devices.clear(), made.links.clear();
+  made.masked_paths.clear(), made.read_only_paths.clear(), made.sysctls.clear();
+  made.uid_map.clear(), made.gid_map.clear(), made.clock_offsets.clear();
+  made.hostname.clear(), made.domainname.clear();
+  made.raise_loopback = made.init = false;
+  made.terminal.reset();
+  made.stdio = {0, 1, 2};
+  return made;
+}
+
 Result<launch::Process> start_in(const cgroup::Cgroup& group, pid_t target, LaunchPlan plan,
                                  const launch::Observer& observer) {
   aim_at(plan, target);

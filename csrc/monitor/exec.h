@@ -16,6 +16,10 @@ namespace fastdock::monitor {
 
 using launch::LaunchPlan;
 
+// A plan for further processes in a container started by `plan`: the same user, environment, capabilities,
+// filter and limits, in its namespaces (kJoin, without paths).
+LaunchPlan exec_plan(const LaunchPlan& plan);
+
 struct ExecOptions {
   // The container's process, as state.json has it.  It is checked again when the namespaces have been joined:
   // by then its number cannot have passed to another process unnoticed.

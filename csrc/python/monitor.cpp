@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 #include <sys/inotify.h>
 
+#include "base/path.h"
 #include "launch/ids.h"
 #include "launch/wire.h"
 #include "monitor/events.h"
@@ -11,6 +12,7 @@
 #include "monitor/start.h"
 #include "monitor/state.h"
 #include "python/binding.h"
+#include "rootfs/view.h"
 
 namespace fastdock::python {
 
@@ -127,6 +129,27 @@ void register_places(py::module_& module) {
   });
 }
 
+void register_files(py::module_& module) {
+  module.def("open_in_root",
+             [](int root, const std::string& path, int flags, mode_t mode) {
+               return without_gil([&] { return open_in_root(root, path, flags, mode); }).release();
+             },
+             py::arg("root"), py::arg("path"), py::arg("flags"), py::arg("mode") = 0,
+             "Opens a path as if the directory `root` were \"/\": no link leads out of it.  openat2(2).");
+  module.def("remove_tree",
+             [](const std::string& path) { without_gil([&] { return remove_tree(AT_FDCWD, path); }); },
+             "rm -rf; never follows a link.  A missing path is success.");
+  module.def("open_view",
+             [](const std::vector<std::string>& layers, const std::string& directory, std::int64_t first_id) {
+               rootfs::IdMaps maps;
+               if (first_id >= 0)
+                 maps.uids = maps.gids = {{0, static_cast<std::uint32_t>(first_id), launch::kIdsPerRange}};
+               return without_gil([&] { return rootfs::open_view(layers, directory, maps); }).release();
+             },
+             py::arg("layers"), py::arg("directory") = "", py::arg("first_id") = -1,
+             "A detached mount of a container's files that does not run: csrc/rootfs/view.h.");
+}
+
 Result<Fd> open_watch(const std::vector<std::string>& paths, std::uint32_t mask) {
   Fd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!watch) return failed(Operation::kOpenFile, "inotify");
@@ -142,6 +165,8 @@ void register_monitor(py::module_& module) {
   register_request(module);
   register_exec(module);
   register_places(module);
+  register_files(module);
+  module.def("exec_plan", &exec_plan, "A plan for further processes in a container that was started by this one.");
   module.def("plan_bytes", [](const LaunchPlan& plan) { return py::bytes(launch::to_bytes(plan)); });
   module.def("update_bytes",
              [](const cgroup::Limits& limits, const std::optional<std::string>& restart, std::uint32_t maximum) {

@@ -15,10 +15,12 @@ from fastdock.store.paths import default_root, make_private, run_directory
 
 if TYPE_CHECKING:
 
+    from fastdock.containers import Containers
     from fastdock.image import Images
     from fastdock.options import RunOptions
     from fastdock.process import CompletedProcess, Popen
     from fastdock.store import Store
+    from fastdock.volumes import Volumes
 
 DEFAULT_IMAGE = "host"
 _MAXIMUM_PLANS = 256
@@ -45,6 +47,7 @@ class Engine:
         self._leases: dict[str, int] = {}
         self._store: Store | None = None
         self._images: Images | None = None
+        self._containers: Containers | None = None
         _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
 
     @property
@@ -64,6 +67,20 @@ class Engine:
 
             self._images = Images(self.store)
         return self._images
+
+    @property
+    def containers(self) -> Containers:
+        """The containers that outlive their caller: create, get, list …"""
+        if self._containers is None:
+            from fastdock.containers import Containers
+
+            self._containers = Containers(self)
+        return self._containers
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes: create, get, list …"""
+        return self.containers.volumes
 
     def run(
         self, image: str | Sequence[str], args: Sequence[str] | str | None = None, **keywords: Any
