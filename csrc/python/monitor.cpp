@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "launch/ids.h"
 #include "launch/wire.h"
+#include "monitor/connect.h"
 #include "monitor/events.h"
 #include "monitor/exec.h"
 #include "monitor/places.h"
@@ -150,6 +151,20 @@ void register_files(py::module_& module) {
              "A detached mount of a container's files that does not run: csrc/rootfs/view.h.");
 }
 
+void register_threads(py::module_& module) {
+  module.def("connect_in",
+             [](pid_t pid, std::uint16_t port) {
+               auto connected = [&] {
+                 py::gil_scoped_release release;
+                 return connect_in(pid, port);
+               }();
+               return connected ? connected->release() : -1;
+             },
+             "A connection to 127.0.0.1:port in the process's network namespace; -1 if there is none.");
+  module.def("own_files_as", [](uid_t uid, gid_t gid) { unwrap(own_files_as(uid, gid)); },
+             "From now on what this thread creates belongs to these ids: csrc/monitor/connect.h.");
+}
+
 Result<Fd> open_watch(const std::vector<std::string>& paths, std::uint32_t mask) {
   Fd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!watch) return failed(Operation::kOpenFile, "inotify");
@@ -166,6 +181,7 @@ void register_monitor(py::module_& module) {
   register_exec(module);
   register_places(module);
   register_files(module);
+  register_threads(module);
   module.def("exec_plan", &exec_plan, "A plan for further processes in a container that was started by this one.");
   module.def("plan_bytes", [](const LaunchPlan& plan) { return py::bytes(launch::to_bytes(plan)); });
   module.def("update_bytes",
