@@ -79,8 +79,13 @@ class Files:
         with self._place(path) as place:
             self._in_thread(lambda: self._extract(place, source, keep_owners))
 
-    def get(self, source: str, destination: str | os.PathLike[str]) -> None:
-        """Copies out, with docker cp's rules: into an existing directory, or to the new name."""
+    def get(self, source: str, destination: str | os.PathLike[str], *, follow: bool = False) -> None:
+        """Copies out, with docker cp's rules: into an existing directory, or to the new name.
+
+        ``follow``: what a link leads to (in the container), instead of the link.
+        """
+        if follow:
+            source = self._follow(source)
         destination = os.fspath(destination)
         name = posixpath.basename(source.rstrip("/")) or "."
         contents = source.endswith("/.") or name in (".", "..")
@@ -98,6 +103,20 @@ class Files:
             _unpack_here(buffer.file, into or ".", name if not contents else ".", rename)
         finally:
             buffer.close()
+
+    def _follow(self, path: str) -> str:
+        for _ in range(40):  # MAXSYMLINKS, as the kernel
+            with self._place(path) as place:
+                parent, last = _split(place.path)
+                directory = _core.open_in_root(place.root, parent, _DIRECTORY)
+                try:
+                    target = os.readlink(last, dir_fd=directory)
+                except OSError:  # EINVAL: no link
+                    return path
+                finally:
+                    os.close(directory)
+            path = posixpath.join(posixpath.dirname(path.rstrip("/")), target)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def put(self, source: str | os.PathLike[str], destination: str, *, keep_owners: bool = False) -> None:
         """Copies in, with docker cp's rules."""

@@ -57,6 +57,8 @@ def exec_plan_of(
         plan.environment = [f"{name}={value}" for name, value in variables.items()]
     plan.working_directory = absolute_or_empty(cwd) or plan.working_directory
     plan.create_working_directory = False
+    # It ends with its container.  The signal would come at the end of the thread that started it (prctl(2)).
+    plan.parent_death_signal = 0
     if user != "":
         plan.set_user(str(user), [])
     if privileged:

@@ -29,9 +29,7 @@ def read_logs(
     stderr: bool,
 ) -> Iterator[LogEntry]:
     """:meth:`Container.logs`."""
-    settings = container.record.document["settings"]
-    if settings.get("log_driver") == "none":
-        raise SpecError("configured logging driver does not support reading: it is none")
+    check_readable(container)
     path = container._containers.log_path(container.id)
     blocks = _follow(container, path, tail) if follow else _blocks(path, tail)
     for block in blocks:
@@ -43,6 +41,12 @@ def read_logs(
                     return
                 continue
             yield entry
+
+
+def check_readable(container: Container) -> None:
+    """SpecError for a container whose output is not kept."""
+    if container.record.document["settings"].get("log_driver") == "none":
+        raise SpecError("configured logging driver does not support reading: it is none")
 
 
 def log_files(path: str) -> list[str]:
