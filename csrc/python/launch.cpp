@@ -9,6 +9,7 @@
 #include "launch/helper.h"
 #include "launch/helper/helper_program.h"
 #include "launch/launcher_thread.h"
+#include "launch/wire.h"
 #include "python/binding.h"
 #include "rootfs/id_map.h"
 #include "rootfs/prepare.h"
@@ -150,6 +151,8 @@ void register_plan(py::module_& module) {
                               std::uint16_t columns) { plan.terminal = Terminal{rows, columns}; })
       .def_readwrite("apparmor_profile", &LaunchPlan::apparmor_profile)
       .def_readwrite("selinux_label", &LaunchPlan::selinux_label)
+      .def("to_bytes", [](const LaunchPlan& plan) { return py::bytes(to_bytes(plan)); },
+           "The plan for another process of this very build (csrc/launch/wire.h).")
       .def_readwrite("init", &LaunchPlan::init)
       .def_readwrite("new_session", &LaunchPlan::new_session)
       .def_readwrite("parent_death_signal", &LaunchPlan::parent_death_signal);
