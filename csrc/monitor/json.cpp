@@ -36,6 +36,23 @@ std::size_t sequence_length(std::string_view text) {
   return 0;
 }
 
+struct Date {
+  int year, month, day;
+};
+
+// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days; for days from 1970 on.
+Date date_of(std::int64_t days) {
+  days += 719468;
+  std::int64_t era = days / 146097;
+  auto day_of_era = static_cast<int>(days - era * 146097);
+  int year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  int day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  int shifted = (5 * day_of_year + 2) / 153;
+  int month = shifted < 10 ? shifted + 3 : shifted - 9;
+  auto year = static_cast<int>(year_of_era + era * 400) + (month <= 2 ? 1 : 0);
+  return {year, month, day_of_year - (153 * shifted + 2) / 5 + 1};
+}
+
 void append_escape(std::string& out, unsigned char c) {
   switch (c) {
     case '"': out += "\\\""; return;
@@ -58,11 +75,13 @@ timespec now() {
 }
 
 void append_time(std::string& out, const timespec& time) {
-  tm parts{};
-  ::gmtime_r(&time.tv_sec, &parts);
-  char text[48];
-  int size = std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ld", parts.tm_year + 1900,
-                           parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, time.tv_nsec);
+  // Not gmtime_r(3), which reads /etc/localtime first.
+  std::int64_t days = time.tv_sec / 86400;
+  auto second = static_cast<int>(time.tv_sec % 86400);
+  Date date = date_of(days);
+  char text[64];
+  int size = std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ld", date.year, date.month, date.day,
+                           second / 3600, second / 60 % 60, second % 60, time.tv_nsec);
   while (size > 0 && text[size - 1] == '0' && time.tv_nsec != 0) --size;
   if (time.tv_nsec == 0) size -= 10;
   out.append(text, static_cast<std::size_t>(size));

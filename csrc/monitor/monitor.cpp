@@ -34,6 +34,7 @@ Monitor::Monitor(Request request)
 }
 
 void Monitor::serve() {
+  settle();
   while (!done_) poll_once();
 }
 

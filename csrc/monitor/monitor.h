@@ -45,6 +45,7 @@ class Monitor final : public Requests {
   Result<void> run();
   Result<void> make_streams(LaunchPlan& plan);
   void became_running();
+  void settle();
   void program_ended();
   void restart();
   void finish();
@@ -95,6 +96,7 @@ class Monitor final : public Requests {
   Time kill_at_, restart_at_;
   Clock::time_point started_;
   std::chrono::milliseconds backoff_{0};
+  bool forget_ = false;  // who stops it removes it next
   bool done_ = false;
 };
 

@@ -16,7 +16,8 @@ enum class Packet : std::uint32_t {
   kInputEnd = 3,
   kResize = 4,    // rows << 16 | columns of the terminal
   kSignal = 5,    // number -> kDone, kFailed
-  kStop = 6,      // milliseconds until SIGKILL, -1: as configured, -2: never; payload: int32 signal, or none -> kDone
+  kStop = 6,      // milliseconds until SIGKILL, -1: as configured, -2: never, -3: at
+                  // once, and it is removed next; payload: int32 signal, or none -> kDone
   kWait = 7,      // -> kExited, when the program ends next
   kPause = 8,     // -> kDone, kFailed
   kResume = 9,    // -> kDone, kFailed
@@ -42,6 +43,7 @@ struct Failure {
   std::uint16_t operation = 0, hint = 0;
 };
 
+inline constexpr int kStopAndForget = -3;
 inline constexpr int kAttachInput = 1, kAttachOutput = 2, kAttachErrors = 4;
 inline constexpr std::size_t kMaximumPayload = 32768;
 

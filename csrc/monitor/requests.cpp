@@ -93,7 +93,8 @@ Result<std::optional<int>> Monitor::stop(Client* client, int timeout_ms, std::st
     restart_at_ = Clock::now();  // run_timers() sees that it is not to be started again
     return std::nullopt;
   }
-  std::int64_t patience = timeout_ms == -1 ? request_.stop_timeout : timeout_ms;
+  forget_ = timeout_ms == kStopAndForget;
+  std::int64_t patience = forget_ ? 0 : timeout_ms == -1 ? request_.stop_timeout : timeout_ms;
   event("kill", {{"signal", std::to_string(number)}});
   (void)launch::send_signal(*process_, patience == 0 ? SIGKILL : number);
   // A frozen program gets no signal.

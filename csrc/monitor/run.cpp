@@ -125,7 +125,6 @@ void Monitor::became_running() {
     // Held open, so that reading gives no EIO whenever no process of the container has its terminal open.
     terminal_side_ = Fd(::ioctl(output_.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
   }
-  if (auto watched = group_->watch_oom()) memory_events_ = std::move(*watched);
   memory_kills_ = 0;
   started_ = Clock::now();
   state_.status = Status::kRunning;
@@ -139,11 +138,15 @@ void Monitor::became_running() {
     health_->begin(process_->pid);
     state_.health = health_->state();
   }
-  std::string json = to_json(state_);
-  // Not synced: that a reboot finds this, or the record before it, makes no difference.
-  (void)write_state(state_directory_, json, false);
-  (void)write_state(run_directory_, json, false);
+  publish();
   event("start");
+}
+
+// What nobody has to wait for.
+void Monitor::settle() {
+  if (auto watched = group_->watch_oom()) memory_events_ = std::move(*watched);
+  // Not synced: whether a reboot finds this or the record before it makes no difference.
+  (void)write_state(state_directory_, to_json(state_), false);
 }
 
 void Monitor::program_ended() {
@@ -170,7 +173,7 @@ void Monitor::program_ended() {
   (void)launch::wait(*process_, -1);
   process_.reset();
   kill_at_.reset();
-  if (!again) (void)write_state(state_directory_, to_json(state_), !request_.remove);
+  if (!again) (void)write_state(state_directory_, to_json(state_), !request_.remove && !forget_);
   event("die", {{"exitCode", std::to_string(state_.exit_code)}, {"execDuration", seconds_since(started_)}});
   if (state_.stopped_by_user && !again) event("stop");
   reap_others();
@@ -198,7 +201,7 @@ bool Monitor::should_restart() const {
 void Monitor::restart() {
   restart_at_.reset();
   auto started = run();
-  if (started) return;
+  if (started) return settle();
   state_.error = describe(started.error());
   abandon();
 }

@@ -232,7 +232,7 @@ class Container:
     def _kill_now(self) -> None:
         try:
             with self._connect() as connection:
-                connection.ask(control.STOP, 0)
+                connection.ask(control.STOP, control.STOP_AND_FORGET)
                 connection.wait_for_end()
         except ContainerNotRunning:
             self._containers.repair()
