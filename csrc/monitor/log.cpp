@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
@@ -62,7 +63,9 @@ void Log::add(Stream stream, std::string_view text) {
     append_base64(out_, text);
   }
   out_ += "\"}\n";
-  if (out_.size() >= kFlushAt) flush();
+  // A file is not to grow far beyond its size.
+  std::uint64_t limit = options_.maximum_size != 0 ? std::min<std::uint64_t>(kFlushAt, options_.maximum_size / 8) : kFlushAt;
+  if (out_.size() >= limit) flush();
 }
 
 void Log::flush() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -136,18 +137,29 @@ class Container:
         if self.state.running:
             return None
         request = request_for(self._containers, self.record, terminal)
+        while True:
+            try:
+                _, self.warnings, descriptor = _core.start_monitor(request, attach)
+            except KernelError as error:
+                if error.errno != errno.EBUSY or error.operation != "lock":
+                    self._note_failure(error)
+                    raise
+                if self._started_by_another():
+                    return None
+                continue  # the other one failed, and says so to its caller
+            connection = Control.adopt(descriptor)
+            if attach:
+                return connection
+            connection.close()
+            return None
+
+    def _started_by_another(self) -> bool:
+        """Waits for the outcome of the start that is going on."""
         try:
-            _, self.warnings, descriptor = _core.start_monitor(request, attach)
-        except KernelError as error:
-            if error.operation == "lock" and self.state.running:  # somebody else was faster
-                return None
-            self._note_failure(error)
-            raise
-        connection = Control.adopt(descriptor)
-        if attach:
-            return connection
-        connection.close()
-        return None
+            with self._connect() as connection:
+                return connection.ask(control.ATTACH, 0) is not None
+        except ContainerNotRunning:
+            return False
 
     def _note_failure(self, error: KernelError) -> None:
         code = 127 if isinstance(error, FileNotFoundError) else 126 if error.operation == "execute" else 128
@@ -160,17 +172,19 @@ class Container:
 
         A negative timeout waits for ever.  Does nothing if it does not run.
         """
-        from fastdock.containers.settings import parse_signal
-
-        milliseconds = -1 if timeout is None else -2 if timeout < 0 else round(timeout * 1000)
-        payload = b"" if signal is None else _INTEGER.pack(parse_signal(signal))
         try:
             with self._connect() as connection:
-                connection.ask(control.STOP, milliseconds, payload)
+                connection.ask(*self._stop_packet(timeout, signal))
                 connection.wait_for_end()
         except ContainerNotRunning:
             pass
         return self._settled().exit_code
+
+    def _stop_packet(self, timeout: float | None, signal: str | int | None) -> tuple[int, int, bytes]:
+        from fastdock.containers.settings import parse_signal
+
+        milliseconds = -1 if timeout is None else -2 if timeout < 0 else round(timeout * 1000)
+        return control.STOP, milliseconds, b"" if signal is None else _INTEGER.pack(parse_signal(signal))
 
     def kill(self, signal: str | int = "KILL") -> None:
         """Sends a signal to its first process.  ContainerNotRunning."""
@@ -185,11 +199,20 @@ class Container:
         self._containers.event("restart", self.record)
 
     def pause(self) -> None:
-        """Freezes all its processes.  ContainerNotRunning, Conflict (it is paused)."""
-        self._ask(control.PAUSE)
+        """Freezes all its processes.  ContainerNotRunning, Conflict (it is paused already)."""
+        self._freeze(control.PAUSE, "paused already")
 
     def unpause(self) -> None:
-        self._ask(control.RESUME)
+        """Lets its processes go on.  ContainerNotRunning, Conflict (it is not paused)."""
+        self._freeze(control.RESUME, "not paused")
+
+    def _freeze(self, kind: int, complaint: str) -> None:
+        try:
+            self._ask(kind)
+        except KernelError as error:
+            if error.errno != errno.EALREADY:
+                raise
+            raise Conflict(f"container {self.name} is {complaint}") from None
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits until it does not run; its exit code.  TimeoutExpired."""
@@ -320,8 +343,12 @@ class Container:
         ``since`` and ``until`` are seconds since the epoch.
         """
         from fastdock.containers.logs import read_logs
+        from fastdock.containers.steps import blocking
 
-        return read_logs(self, follow, tail, since, until, stdout, stderr)
+        steps = read_logs(
+            self, follow=follow, tail=tail, since=since, until=until, stdout=stdout, stderr=stderr
+        )
+        return blocking(steps)
 
     @property
     def files(self) -> Files:
@@ -378,9 +405,11 @@ class Container:
 
     def wait_until_healthy(self, timeout: float | None = None) -> None:
         """TimeoutExpired; ContainerNotRunning when it ends before; SpecError without a health check."""
-        from fastdock.containers.waiting import wait_until_healthy
+        from fastdock.containers.steps import blocking
+        from fastdock.containers.waiting import healthy_steps
 
-        wait_until_healthy(self, timeout)
+        for _ in blocking(healthy_steps(self, timeout)):
+            pass
 
     def wait_for(
         self,
@@ -394,17 +423,17 @@ class Container:
 
         ``http`` is "PORT/path".  TimeoutExpired, ContainerNotRunning when it ends before.
         """
-        from fastdock.containers.waiting import wait_for
+        from fastdock.containers.steps import blocking
+        from fastdock.containers.waiting import waiting_steps
 
-        wait_for(self, log=log, port=port, http=http, timeout=timeout)
+        for _ in blocking(waiting_steps(self, log=log, port=port, http=http, timeout=timeout)):
+            pass
 
     def events(self, *, since: float | None = None, until: float | None = None) -> Iterator[Mapping[str, Any]]:
         """What happens to it, from now on (or ``since``); without ``until`` for ever."""
         from fastdock.containers.events import read_events
 
-        for event in read_events(self._containers.engine, since=since, until=until):
-            if event["Actor"]["ID"] == self.id:
-                yield event
+        return read_events(self._containers.engine, since=since, until=until, container=self.id)
 
     # -- below ---------------------------------------------------------------------------------------------
 
@@ -434,7 +463,10 @@ class Container:
 
     def _ask(self, kind: int, value: int = 0, payload: bytes = b"", content: bytes | None = None) -> int:
         with self._connect() as connection:
-            answer = connection.ask(kind, value, payload, content)
+            try:
+                answer = connection.ask(kind, value, payload, content)
+            except ProcessLookupError:  # it waits to be started again
+                answer = None
         if answer is None:
             raise ContainerNotRunning(f"container {self.name} is not running")
         return answer

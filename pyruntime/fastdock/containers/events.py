@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import select
 import time
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from fastdock import _core
+from fastdock.containers.steps import Steps, Wait, blocking
 
 if TYPE_CHECKING:
     from fastdock.engine import Engine
@@ -18,20 +19,37 @@ Event = dict[str, Any]
 
 
 def read_events(
-    engine: Engine, *, since: float | None = None, until: float | None = None
+    engine: Engine, *, since: float | None = None, until: float | None = None, container: str | None = None
 ) -> Iterator[Mapping[str, Any]]:
     """Events as Docker's API has them, from now on or ``since``; up to ``until``, or for ever.
 
-    Times are seconds since the epoch.
+    Times are seconds since the epoch.  From now on: from the call on, not from the first event that is asked for.
     """
+    steps = event_steps(engine, since=since, until=until, container=container)
+    first = next(steps)  # opens the file
+    assert isinstance(first, Wait)
+    return blocking(steps)
+
+
+def event_steps(
+    engine: Engine, *, since: float | None = None, until: float | None = None, container: str | None = None
+) -> Steps[Mapping[str, Any]]:
+    """The same in steps, of which the first is an empty wait; ``container``: its id, for its events alone."""
+    for step in _steps(engine, since, until):
+        if isinstance(step, Wait) or container is None or step["Actor"]["ID"] == container:
+            yield step
+
+
+def _steps(engine: Engine, since: float | None, until: float | None) -> Steps[Mapping[str, Any]]:
     reader = _Reader(os.path.join(engine.root, "events"))
     watch = _core.watch_files([engine.root])
     try:
         began = time.time() if since is None else since
+        if since is None and not reader.seek_to_end():
+            began = 0
+        yield Wait((), 0)
         if since is not None:
             yield from _between(reader.older(), began, until)
-        elif not reader.seek_to_end():
-            began = 0
         while True:
             for event in reader.read():
                 when = event["timeNano"] / 1e9
@@ -42,7 +60,8 @@ def read_events(
             left = None if until is None else until - time.time()
             if left is not None and left <= 0:
                 return
-            if select.select([watch], [], [], left)[0]:
+            yield Wait((watch,), left)
+            with contextlib.suppress(BlockingIOError):
                 os.read(watch, 65536)
     finally:
         os.close(watch)

@@ -11,6 +11,7 @@ from fastdock import _core, _streams
 from fastdock._errors import ContainerNotRunning, SpecError
 from fastdock._streams import LogEntry
 from fastdock.containers import control
+from fastdock.containers.steps import Steps, Wait
 
 if TYPE_CHECKING:
     from fastdock.containers.container import Container
@@ -21,18 +22,22 @@ __all__ = ["LogEntry", "read_logs"]
 
 def read_logs(
     container: Container,
-    follow: bool,
-    tail: int | None,
-    since: float | None,
-    until: float | None,
-    stdout: bool,
-    stderr: bool,
-) -> Iterator[LogEntry]:
-    """:meth:`Container.logs`."""
+    *,
+    follow: bool = False,
+    tail: int | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    stdout: bool = True,
+    stderr: bool = True,
+) -> Steps[LogEntry]:
+    """:meth:`Container.logs`, in steps."""
     check_readable(container)
     path = container._containers.log_path(container.id)
-    blocks = _follow(container, path, tail) if follow else _blocks(path, tail)
+    blocks: Steps[bytes] | Iterator[bytes] = _follow(container, path, tail) if follow else _blocks(path, tail)
     for block in blocks:
+        if isinstance(block, Wait):
+            yield block
+            continue
         for entry in _streams.parse_log(block):
             if not (stdout if entry.stream == 1 else stderr) or (since is not None and entry.time < since):
                 continue
@@ -135,26 +140,24 @@ def _keep_last(data: bytes, count: int) -> tuple[int, bytes]:
     return count, data[at:]
 
 
-def _follow(container: Container, path: str, tail: int | None) -> Iterator[bytes]:
+def _follow(container: Container, path: str, tail: int | None) -> Steps[bytes]:
     """What is there, then what comes, until the container has ended."""
     watch = _core.watch_files([container.directory])
     connection = _connection(container)
+    follower = Follower(path)
     try:
-        file: IO[bytes] | None = None
-        if os.path.exists(path):
-            file = open(path, "rb", buffering=0)  # noqa: SIM115
-            size = os.fstat(file.fileno()).st_size
-            size = _whole_lines(file, size)
+        if (file := follower.open()) is not None:
+            size = _whole_lines(file, os.fstat(file.fileno()).st_size)
             yield from _until(path, tail, size, file)
             file.seek(size)
-        follower = _Follower(path, file)
         while True:
             ended = connection is None
             yield from follower.read()
             if ended:
                 return
             assert connection is not None
-            ready = select.select([watch, connection], [], [])[0]
+            yield Wait((watch, connection.fileno()))
+            ready = select.select([watch, connection], [], [], 0)[0]
             if watch in ready:
                 os.read(watch, 65536)
             if connection in ready and connection.receive() is None:
@@ -162,6 +165,7 @@ def _follow(container: Container, path: str, tail: int | None) -> Iterator[bytes
                 connection = None
     finally:
         os.close(watch)
+        follower.close()
         if connection is not None:
             connection.close()
 
@@ -203,20 +207,33 @@ def _until(path: str, tail: int | None, size: int, file: IO[bytes]) -> Iterator[
         at += end
 
 
-class _Follower:
+class Follower:
     """Reads on in the newest file, and goes over to the next when it was rotated."""
 
-    def __init__(self, path: str, file: IO[bytes] | None) -> None:
-        self._path, self._file, self._rest = path, file, b""
+    def __init__(self, path: str) -> None:
+        self._path, self._rest = path, b""
+        self._file: IO[bytes] | None = None
+
+    def open(self) -> IO[bytes] | None:
+        """The newest file; None: there is none yet."""
+        if self._file is None:
+            try:
+                self._file = open(self._path, "rb", buffering=0)
+            except FileNotFoundError:
+                return None
+        return self._file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def read(self) -> Iterator[bytes]:
         while True:
-            if self._file is None:
-                try:
-                    self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115
-                except FileNotFoundError:
-                    return
-            while data := self._file.read(_CHUNK):
+            file = self.open()
+            if file is None:
+                return
+            while data := file.read(_CHUNK):
                 end = data.rfind(b"\n") + 1
                 if end:
                     yield self._rest + data[:end]
@@ -225,8 +242,7 @@ class _Follower:
                     self._rest += data
             if self._is_newest():
                 return
-            self._file.close()
-            self._file = None
+            self.close()
 
     def _is_newest(self) -> bool:
         assert self._file is not None

@@ -54,6 +54,8 @@ def read_state(state_directory: str, run_directory: str) -> State:
 def _read(directory: str) -> State | None:
     try:
         with open(f"{directory}/state.json", "rb") as file:
-            return State(**json.loads(file.read()))
+            document = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    # A monitor of another version may know members that this one does not.
+    return State(**{name: value for name, value in document.items() if name in State._fields})
