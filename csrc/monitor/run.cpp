@@ -168,6 +168,7 @@ void Monitor::program_ended() {
   state_.pid = 0;
   bool again = should_restart();
   state_.status = again ? Status::kRestarting : Status::kExited;
+  if (!again) state_.monitor = 0;
   if (again) ++state_.restart_count;
   publish();
   (void)launch::wait(*process_, -1);
@@ -210,6 +211,7 @@ void Monitor::restart() {
 void Monitor::abandon() {
   restart_at_.reset();
   state_.status = Status::kExited;
+  state_.monitor = 0;
   (void)write_state(state_directory_, to_json(state_), true);
   finish();
 }

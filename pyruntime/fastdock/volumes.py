@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,12 +89,16 @@ class Volumes:
 
     def list(self) -> Sequence[Volume]:
         """By name."""
-        rows = self._database.execute("SELECT name, created, anonymous, labels, options FROM volumes ORDER BY name")
+        rows = self._database.execute(
+            "SELECT name, created, anonymous, labels, options FROM volumes ORDER BY name"
+        )
         return [self._volume(row) for row in rows.fetchall()]
 
     def users(self, name: str) -> Sequence[str]:
         """The ids of the containers that have it."""
-        rows = self._database.execute("SELECT container FROM volume_uses WHERE volume = ? ORDER BY 1", (name,))
+        rows = self._database.execute(
+            "SELECT container FROM volume_uses WHERE volume = ? ORDER BY 1", (name,)
+        )
         return [row[0] for row in rows.fetchall()]
 
     def remove(self, name: str, *, force: bool = False) -> None:
@@ -107,11 +111,15 @@ class Volumes:
                     raise NotFound(f"no such volume: {name}")
         except sqlite3.IntegrityError:
             users = ", ".join(user[:12] for user in self.users(name))
-            raise Conflict(f"volume {name} is in use by container {users}", hint="remove the container first") from None
+            raise Conflict(
+                f"volume {name} is in use by container {users}", hint="remove the container first"
+            ) from None
         _core.remove_tree(os.path.join(self._directory, name))
         _core.append_event(self._engine.root, "volume", "destroy", name, [("driver", "local")])
 
-    def prune(self, *, all: bool = False, keep: Callable[[Volume], bool] | None = None) -> tuple[Sequence[str], int]:
+    def prune(
+        self, *, all: bool = False, keep: Callable[[Volume], bool] | None = None
+    ) -> tuple[Sequence[str], int]:
         """Removes anonymous volumes (``all``: every one) that no container has; (names, bytes)."""
         removed, freed = [], 0
         for volume in self.list():
@@ -125,7 +133,7 @@ class Volumes:
                 freed += size
         return removed, freed
 
-    def drop_unused(self, names: Sequence[str]) -> None:
+    def drop_unused(self, names: Iterable[str]) -> None:
         """Those of the names that are anonymous and that no container has any more."""
         for name in names:
             try:
@@ -134,11 +142,13 @@ class Volumes:
             except (Conflict, NotFound):
                 continue
 
-    def resolve(self, container_id: str, options: Options, origin: Origin) -> tuple[Options, list[str]]:
+    def resolve(self, container_id: str, options: Options, origin: Origin) -> tuple[Options, Sequence[str]]:
         """The options with binds in place of volumes, which are made and filled; and the volumes' names."""
         taken = {mount.target for mount in options.mounts}
         wanted = list(options.mounts)
-        wanted += [MountOption("volume", path) for path in origin.base.volumes if path.rstrip("/") not in taken]
+        wanted += [
+            MountOption("volume", path) for path in origin.base.volumes if path.rstrip("/") not in taken
+        ]
         mounts, names = [], []
         for mount in wanted:
             if mount.type != "volume":

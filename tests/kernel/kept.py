@@ -15,7 +15,9 @@ SLEEP = ["sleep", "1000"]
 
 
 @contextmanager
-def container(engine: Engine, args: list[str] | None = None, image: str = "busybox", **options: Any) -> Iterator[Container]:
+def container(
+    engine: Engine, args: list[str] | None = None, image: str = "busybox", **options: Any
+) -> Iterator[Container]:
     """A started container, removed at the end whatever happened."""
     made = engine.containers.create(image, args or SLEEP, **options)
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from kept import SLEEP, container, shell
 
-from fastdock import ContainerNotFound, Engine, FastdockError
+from fastdock import Container, ContainerNotFound, Engine, FastdockError
 
 pytestmark = pytest.mark.kernel
 
@@ -36,9 +36,39 @@ made.remove()
 """
 
 
+_START_ONE = """
+import sys
+from fastdock import Engine
+Engine(sys.argv[1]).containers.create("busybox", ["sleep", "1000"], name="{name}").start()
+"""
+
+
 def cgroups(engine: Engine) -> set[str]:
     name = engine.cgroup_parent
-    return {p.name for top in Path("/sys/fs/cgroup").iterdir() for p in (top / name).glob("*/") if (top / name).is_dir()}
+    return {
+        p.name
+        for top in Path("/sys/fs/cgroup").iterdir()
+        for p in (top / name).glob("*/")
+        if (top / name).is_dir()
+    }
+
+
+def kill_monitor(made: Container) -> None:
+    """And returns when it is dead.  ProcessLookupError: it had ended."""
+    number = made._containers.state(made.id).monitor
+    if not number:
+        raise ProcessLookupError
+    pidfd = os.pidfd_open(number)
+    try:
+        # The number may be another's by now, and only what the descriptor stands for is killed.
+        if "fastdock-monitor" not in os.readlink(f"/proc/{number}/exe"):
+            raise ProcessLookupError
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert select.select([pidfd], [], [], 60)[0]
+    except FileNotFoundError:
+        raise ProcessLookupError from None
+    finally:
+        os.close(pidfd)
 
 
 def assert_nothing_left(engine: Engine) -> None:
@@ -58,7 +88,7 @@ class TestMonitorKilled:
         with container(engine) as made:
             state = made.state
             pidfd = os.pidfd_open(state.pid)
-            os.kill(state.monitor, signal.SIGKILL)
+            kill_monitor(made)
             assert select.select([pidfd], [], [], 60)[0]  # by PR_SET_PDEATHSIG, before anybody repairs
             os.close(pidfd)
             engine.containers.repair()
@@ -70,10 +100,9 @@ class TestMonitorKilled:
     def test_with_rm(self, engine: Engine) -> None:
         made = engine.containers.create("busybox", SLEEP, auto_remove=True)
         made.start()
-        os.kill(made.state.monitor, signal.SIGKILL)
+        kill_monitor(made)
         made._settled()
         with Engine(engine.root) as fresh, pytest.raises(ContainerNotFound):
-            fresh.containers.repair()
             fresh.containers.get(made.id)
         assert not os.path.exists(made.directory)
 
@@ -82,7 +111,7 @@ class TestMonitorKilled:
             codes: list[int] = []
             thread = threading.Thread(target=lambda: codes.append(made.wait()))
             thread.start()
-            os.kill(made.state.monitor, signal.SIGKILL)
+            kill_monitor(made)
             thread.join()
             assert codes == [137]
 
@@ -91,7 +120,7 @@ class TestMonitorKilled:
         with container(engine, shell("sleep 1000 & sleep 1000 & wait"), pid="host") as made:
             while len(made.top()[1]) < 3:
                 pass
-            os.kill(made.state.monitor, signal.SIGKILL)
+            kill_monitor(made)
             made._settled()
             assert made.state.exit_code == 137
             assert cgroups(engine) == set()
@@ -103,11 +132,10 @@ class TestMonitorKilled:
             made = engine.containers.create("busybox", shell("exit 7"))
             connection = made.start()
             del connection
-            monitor = made._containers.state(made.id).monitor
             if number % 2:
                 time.sleep(random.random() * 0.004)
             try:
-                os.kill(monitor, signal.SIGKILL)
+                kill_monitor(made)
             except ProcessLookupError:
                 pass
             state = made._settled()
@@ -127,7 +155,8 @@ class TestCallerKilled:
                 [sys.executable, "-c", _CREATE_AND_START, engine.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            assert program.stdin and program.stdout
+            assert program.stdin
+            assert program.stdout
             program.stdout.readline()
             program.stdin.write(b"\n")
             program.stdin.flush()
@@ -140,7 +169,7 @@ class TestCallerKilled:
         assert_nothing_left(engine)
 
     def test_container_goes_on(self, engine: Engine) -> None:
-        script = "from fastdock import Engine; import sys; c = Engine(sys.argv[1]).containers.create('busybox', ['sleep', '1000'], name='orphan'); c.start(); import os; os.kill(os.getpid(), 9)"
+        script = _START_ONE.format(name="orphan") + "import os; os.kill(os.getpid(), 9)"
         subprocess.run([sys.executable, "-c", script, engine.root], check=False)
         made = engine.containers.get("orphan")
         assert made.exec(["true"]).returncode == 0
@@ -153,7 +182,7 @@ class TestReboot:
         with container(engine) as made:
             state = made.state
             pidfd = os.pidfd_open(state.pid)
-            os.kill(state.monitor, signal.SIGKILL)
+            kill_monitor(made)
             select.select([pidfd], [], [], 60)
             os.close(pidfd)
             shutil.rmtree(made.run_directory)
@@ -194,7 +223,9 @@ class TestMany:
         """Created, started, entered, paused, stopped and removed: no error, no leak."""
         total = int(os.environ.get("FASTDOCK_MANY", "100"))
         workers = [
-            subprocess.Popen([sys.executable, "-c", _WORKER, engine.root, str(total // 8 + 1)], stderr=subprocess.PIPE)
+            subprocess.Popen(
+                [sys.executable, "-c", _WORKER, engine.root, str(total // 8 + 1)], stderr=subprocess.PIPE
+            )
             for _ in range(8)
         ]
         errors = [worker.communicate()[1].decode() for worker in workers]
@@ -204,17 +235,19 @@ class TestMany:
     def test_monitors_stay_small(self, engine: Engine) -> None:
         """At most 0.5 MB each, whoever started them: they share one program's pages."""
         made = []
-        script = "from fastdock import Engine; import sys; c = Engine(sys.argv[1]).containers.create('busybox', ['sleep', '1000']); c.start(); print(c.id)"
         try:
-            for _ in range(4):
-                done = subprocess.run([sys.executable, "-c", script, engine.root], capture_output=True, text=True, check=True)
-                made.append(engine.containers.get(done.stdout.strip()))
+            for number in range(4):
+                script = _START_ONE.format(name=f"small{number}")
+                subprocess.run([sys.executable, "-c", script, engine.root], check=True)
+                made.append(engine.containers.get(f"small{number}"))
             inodes, sizes = set(), []
             for each in made:
                 monitor = each.state.monitor
                 inodes.add(os.stat(f"/proc/{monitor}/exe").st_ino)
                 rollup = Path(f"/proc/{monitor}/smaps_rollup").read_text()
-                sizes.append(int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss_Anon:"))))
+                sizes.append(
+                    int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss_Anon:")))
+                )
             assert len(inodes) == 1
             assert max(sizes) < 400
         finally:
@@ -223,6 +256,7 @@ class TestMany:
 
     def test_names_are_unique(self, engine: Engine) -> None:
         """Eight that want one name at once: one gets it, and the others leave nothing."""
+
         def take(_: int) -> bool:
             try:
                 engine.containers.create("busybox", SLEEP, name="wanted")

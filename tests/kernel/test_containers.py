@@ -192,7 +192,12 @@ class TestHealth:
             assert len(log) <= 5
 
     def test_timeout_kills_the_probe(self, engine: Engine) -> None:
-        options = {"health_cmd": "sleep 500", "health_interval": 0.05, "health_timeout": 0.05, "health_retries": 1}
+        options = {
+            "health_cmd": "sleep 500",
+            "health_interval": 0.05,
+            "health_timeout": 0.05,
+            "health_retries": 1,
+        }
         with container(engine, **options) as made:
             wait_until(made, lambda: (made.state.health or {}).get("status") == "unhealthy")
             assert "exceeded timeout" in (made.state.health or {})["log"][-1]["Output"]
@@ -207,11 +212,15 @@ class TestExec:
     def test_user_environment_directory(self, engine: Engine) -> None:
         with container(engine, env={"A": "1"}) as made:
             script = "id -u; id -g; echo $A $B; pwd"
-            done = made.exec(shell(script), env={"B": "2"}, user="web", cwd="/var/www", stdout=PIPE, text=True)
+            done = made.exec(
+                shell(script), env={"B": "2"}, user="web", cwd="/var/www", stdout=PIPE, text=True
+            )
             assert done.stdout.split() == ["33", "34", "1", "2", "/var/www"]
 
     def test_same_confinement_as_the_container(self, engine: Engine) -> None:
-        read = shell("grep -E '^(Cap|Seccomp|NoNewPrivs)' /proc/self/status; cat /proc/self/cgroup; readlink /proc/self/ns/*")
+        read = shell(
+            "grep -E '^(Cap|Seccomp|NoNewPrivs)' /proc/self/status; cat /proc/self/cgroup; readlink /proc/self/ns/*"
+        )
         script = f"{read[2]}; echo end; sleep 1000"
         with container(engine, shell(script), cap_drop=["CHOWN"], security_opt=["no-new-privileges"]) as made:
             made.wait_for(log="^end", timeout=60)
@@ -220,7 +229,12 @@ class TestExec:
 
     def test_privileged(self, engine: Engine) -> None:
         with container(engine) as made:
-            done = made.exec(shell("grep -E '^(CapEff|Seccomp:)' /proc/self/status"), privileged=True, stdout=PIPE, text=True)
+            done = made.exec(
+                shell("grep -E '^(CapEff|Seccomp:)' /proc/self/status"),
+                privileged=True,
+                stdout=PIPE,
+                text=True,
+            )
             assert done.stdout.split() == ["CapEff:", "000001ffffffffff", "Seccomp:", "0"]
 
     def test_limits_hold(self, engine: Engine) -> None:
@@ -241,11 +255,16 @@ class TestExec:
         with container(engine) as made:
             detached(made, shell("echo done > /tmp/mark; echo done > /tmp/mark2"))
             events = made.events(since=0)
-            assert next(e for e in events if e["Action"] == "exec_die")["Actor"]["Attributes"]["exitCode"] == "0"
+            assert (
+                next(e for e in events if e["Action"] == "exec_die")["Actor"]["Attributes"]["exitCode"] == "0"
+            )
             assert made.read_bytes("/tmp/mark") == b"done\n"
 
     def test_terminal(self, engine: Engine) -> None:
-        with container(engine) as made, made.popen(["tty"], tty=(24, 80), stdin=-3, stdout=-3, stderr=-3) as process:
+        with (
+            container(engine) as made,
+            made.popen(["tty"], tty=(24, 80), stdin=-3, stdout=-3, stderr=-3) as process,
+        ):
             terminal = process.take_terminal()
             assert os.read(terminal, 100).startswith(b"/dev/pts/")
             process.wait()
@@ -264,7 +283,9 @@ class TestExec:
     def test_cannot_reach_our_program(self, engine: Engine) -> None:
         """CVE-2019-5736: what the container finds as /proc/PID/exe of who enters it is sealed, or out of reach."""
         script = "for i in $(ls /proc); do test -e /proc/$i/exe && echo x > /proc/$i/exe; done; true"
-        with container(engine, shell(f"while :; do {script}; done 2>/dev/null"), userns="host", cap_add=["ALL"]) as made:
+        with container(
+            engine, shell(f"while :; do {script}; done 2>/dev/null"), userns="host", cap_add=["ALL"]
+        ) as made:
             for _ in range(20):
                 assert made.exec(["true"]).returncode == 0
 
@@ -277,7 +298,10 @@ class TestExec:
 
 class TestAttach:
     def test_input_and_output(self, engine: Engine) -> None:
-        with container(engine, ["cat"], open_stdin=True, stdin_once=True) as made, made._connect() as connection:
+        with (
+            container(engine, ["cat"], open_stdin=True, stdin_once=True) as made,
+            made._connect() as connection,
+        ):
             connection.send(control.ATTACH, control.ATTACH_INPUT | control.ATTACH_OUTPUT)
             assert connection.receive() == (control.DONE, 0, b"")
             connection.send(control.INPUT, payload=b"line\n")
@@ -300,7 +324,9 @@ class TestAttach:
 
     def test_all_of_a_lot_of_output(self, engine: Engine) -> None:
         """A reader that reads gets every byte, also those that were written just before the end."""
-        made = engine.containers.create("busybox", shell("yes 0123456789 | head -c 5000000"), log_opt={"max-size": "-1"})
+        made = engine.containers.create(
+            "busybox", shell("yes 0123456789 | head -c 5000000"), log_opt={"max-size": "-1"}
+        )
         connection = made.start(attach=control.ATTACH_OUTPUT)
         assert connection is not None
         total = 0
@@ -313,7 +339,9 @@ class TestAttach:
 
     def test_stalled_reader_does_not_block(self, engine: Engine) -> None:
         """It loses output, is told how much, and the container goes on."""
-        with container(engine, shell("read go; yes 0123456789 | head -c 2000000; echo end >&2"), open_stdin=True) as made:
+        with container(
+            engine, shell("read go; yes 0123456789 | head -c 2000000; echo end >&2"), open_stdin=True
+        ) as made:
             with made._connect() as connection:
                 connection.send(control.ATTACH, control.ATTACH_INPUT | control.ATTACH_OUTPUT)
                 connection.send(control.INPUT, payload=b"go\n")
@@ -322,7 +350,9 @@ class TestAttach:
             assert len(output_of(made)) == 2_000_000
 
     def test_terminal_and_its_size(self, engine: Engine) -> None:
-        made = engine.containers.create("busybox", shell("stty size; read x; stty size"), tty=True, open_stdin=True)
+        made = engine.containers.create(
+            "busybox", shell("stty size; read x; stty size"), tty=True, open_stdin=True
+        )
         connection = made.start(attach=control.ATTACH_INPUT | control.ATTACH_OUTPUT, terminal=(24, 80))
         assert connection is not None
         with connection:
@@ -365,8 +395,14 @@ class TestLogs:
     def test_lines_are_dockers(self, engine: Engine) -> None:
         with container(engine, shell("printf 'a<b>&\"\\\\\\t\\n'; printf rest")) as made:
             made.wait()
-            lines = [json.loads(line) for line in Path(engine.containers.log_path(made.id)).read_text().splitlines()]
-            assert [(line["log"], line["stream"]) for line in lines] == [('a<b>&"\\\t\n', "stdout"), ("rest", "stdout")]
+            lines = [
+                json.loads(line)
+                for line in Path(engine.containers.log_path(made.id)).read_text().splitlines()
+            ]
+            assert [(line["log"], line["stream"]) for line in lines] == [
+                ('a<b>&"\\\t\n', "stdout"),
+                ("rest", "stdout"),
+            ]
             raw = Path(engine.containers.log_path(made.id)).read_text()
             assert "a\\u003cb\\u003e\\u0026" in raw
             assert set(lines[0]) == {"log", "stream", "time"}
@@ -377,7 +413,9 @@ class TestLogs:
             assert output_of(made) == b"\xff\x00\x01x\n"
 
     def test_long_lines(self, engine: Engine) -> None:
-        with container(engine, shell("yes x | head -c 100000 | { while read a; do printf x; done; }; echo")) as made:
+        with container(
+            engine, shell("yes x | head -c 100000 | { while read a; do printf x; done; }; echo")
+        ) as made:
             made.wait()
             assert output_of(made) == b"x" * 50000 + b"\n"
             assert max(len(entry.data) for entry in made.logs()) == 16384
@@ -472,7 +510,9 @@ class TestEvents:
 
 class TestInspect:
     def test_what_docker_says(self, engine: Engine) -> None:
-        with container(engine, shell("sleep 1000"), name="inspected", env={"A": "b"}, restart="always") as made:
+        with container(
+            engine, shell("sleep 1000"), name="inspected", env={"A": "b"}, restart="always"
+        ) as made:
             document = made.inspect()
             assert document["Name"] == "/inspected"
             assert document["State"]["Running"] is True

@@ -40,12 +40,19 @@ def footprint(root: Path) -> Footprint:
     _core.release_kept()  # what is kept for the next start is no leak
     return Footprint(
         children=_children(),
-        mounts=tuple(line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        mounts=_mounts(root),
         cgroups=_cgroups(root),
-        devices=frozenset(os.listdir("/sys/class/net")),
+        devices=frozenset(name for name in os.listdir("/sys/class/net") if name.startswith("fd")),
         descriptors=_descriptors(),
         directories=frozenset(str(path) for path in (root / "containers").glob("*")),
     )
+
+
+def _mounts(root: Path) -> tuple[str, ...]:
+    """Those that have to do with this state directory; other engines mount, too."""
+    places = (str(root), run_directory(str(root)))
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return tuple(line.split(" ", 4)[4] for line in lines if any(place in line for place in places))
 
 
 def _cgroups(root: Path) -> frozenset[str]:

@@ -98,4 +98,6 @@ def exec_command(
         return
     from fastdock.cli.foreground import ForegroundExec
 
-    context.exit(ForegroundExec(found, tty=tty, interactive=interactive, keys=detach_keys).run(command, options))
+    context.exit(
+        ForegroundExec(found, tty=tty, interactive=interactive, keys=detach_keys).run(command, options)
+    )

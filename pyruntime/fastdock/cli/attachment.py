@@ -31,7 +31,9 @@ def parse_keys(text: str) -> bytes:
         elif word.startswith("ctrl-") and len(word) == 6 and "@" <= word[5].upper() <= "_":
             keys.append(ord(word[5].upper()) & 0x1F)
         else:
-            raise SpecError(f"invalid detach keys {text!r}: letters, or ctrl- and a letter, separated by commas")
+            raise SpecError(
+                f"invalid detach keys {text!r}: letters, or ctrl- and a letter, separated by commas"
+            )
     return bytes(keys)
 
 
@@ -114,21 +116,23 @@ class Attachment:
                 pass
 
     def _copy(self) -> int:
-        inputs = [self._connection, 0] if self._interactive else [self._connection]
+        packets = self._connection.fileno()
+        inputs = [packets, 0] if self._interactive else [packets]
         while True:
             ready = select.select(inputs, [], [])[0]
             if 0 in ready and not self._send_input():
                 inputs.remove(0)
                 if self._detached:
                     return DETACHED
-            if self._connection in ready:
+            if packets in ready:
                 packet = self._connection.receive()
                 if packet is None:
                     return self._container._settled().exit_code
                 if packet.kind == control.OUTPUT:
                     _write_all(packet.value, packet.payload)
                 elif packet.kind == control.LOST:
-                    print(f"\nfastdock: {packet.value} bytes of output were skipped: this reader was too slow", file=sys.stderr)
+                    text = f"{packet.value} bytes of output were skipped: this reader was too slow"
+                    print(f"\nfastdock: {text}", file=sys.stderr)
                 elif packet.kind == control.EXITED:
                     return packet.value
 

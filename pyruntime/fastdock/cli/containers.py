@@ -42,7 +42,9 @@ def _for_each(context: click.Context, names: tuple[str, ...], action: Any) -> No
 @click.option("--detach-keys", default="ctrl-p,ctrl-q", help="Keys that detach.")
 @_names
 @click.pass_context
-def start(context: click.Context, attach: bool, interactive: bool, detach_keys: str, names: tuple[str, ...]) -> None:
+def start(
+    context: click.Context, attach: bool, interactive: bool, detach_keys: str, names: tuple[str, ...]
+) -> None:
     """Start containers."""
     if not attach and not interactive:
         _for_each(context, names, lambda container: container.start())
@@ -62,7 +64,9 @@ def start(context: click.Context, attach: bool, interactive: bool, detach_keys: 
 
 
 _signal = click.option("-s", "--signal", help="Signal to send.")
-_time = click.option("-t", "--time", "--timeout", "seconds", type=float, help="Seconds to wait before killing it.")
+_time = click.option(
+    "-t", "--time", "--timeout", "seconds", type=float, help="Seconds to wait before killing it."
+)
 
 
 @click.command("stop", cls=Command)
@@ -80,7 +84,9 @@ def stop(context: click.Context, signal: str | None, seconds: float | None, name
 @_time
 @_names
 @click.pass_context
-def restart(context: click.Context, signal: str | None, seconds: float | None, names: tuple[str, ...]) -> None:
+def restart(
+    context: click.Context, signal: str | None, seconds: float | None, names: tuple[str, ...]
+) -> None:
     """Restart containers."""
     _for_each(context, names, lambda container: container.restart(seconds, signal=signal))
 
@@ -212,8 +218,10 @@ def commit(
     reference: str | None,
 ) -> None:  # fmt: skip
     """Make an image of a container's changes."""
-    image = get_containers(context).get(container).commit(
-        reference, author=author, message=message, changes=changes, pause=pause
+    image = (
+        get_containers(context)
+        .get(container)
+        .commit(reference, author=author, message=message, changes=changes, pause=pause)
     )
     click.echo(image.id)
 
@@ -275,5 +283,3 @@ _MEMBERS = {
 @click.group("container", cls=ContainerGroup)
 def container() -> None:
     """Manage containers."""
-
-

@@ -26,12 +26,16 @@ def split(text: str) -> tuple[str, str]:
 @click.argument("source")
 @click.argument("destination")
 @click.pass_context
-def cp(context: click.Context, archive: bool, follow_link: bool, quiet: bool, source: str, destination: str) -> None:
+def cp(
+    context: click.Context, archive: bool, follow_link: bool, quiet: bool, source: str, destination: str
+) -> None:
     """Copy files between a container and here: CONTAINER:PATH, a path, or - for a tar."""
     (from_name, from_path), (to_name, to_path) = split(source), split(destination)
     if bool(from_name) == bool(to_name):
         raise SpecError(
-            "copying between containers is not supported" if from_name else "must specify at least one container source"
+            "copying between containers is not supported"
+            if from_name
+            else "must specify at least one container source"
         )
     containers = get_containers(context)
     if from_name:

@@ -18,12 +18,20 @@ _FILTERS = ("container", "event", "image", "label", "type", "volume", "network",
 
 
 @click.command("events", cls=Command)
-@click.option("-f", "--filter", "filters", multiple=True, help="container=, event=, image=, label=, type=, volume= …")
+@click.option(
+    "-f", "--filter", "filters", multiple=True, help="container=, event=, image=, label=, type=, volume= …"
+)
 @click.option("--format", "format_", help="json, or a Go template.")
 @click.option("--since", help="From this time on.")
 @click.option("--until", help="Up to this time.")
 @click.pass_context
-def events(context: click.Context, filters: tuple[str, ...], format_: str | None, since: str | None, until: str | None) -> None:
+def events(
+    context: click.Context,
+    filters: tuple[str, ...],
+    format_: str | None,
+    since: str | None,
+    until: str | None,
+) -> None:
     """Show what happens, as it happens."""
     from fastdock.containers.events import read_events
     from fastdock.engine import Engine
@@ -61,7 +69,9 @@ def _matches(event: Mapping[str, Any], name: str, values: list[str]) -> bool:
         return event["Type"] in values
     if name == "label":
         pairs = [value.partition("=") for value in values]
-        return all(key in attributes and (not equals or attributes[key] == text) for key, equals, text in pairs)
+        return all(
+            key in attributes and (not equals or attributes[key] == text) for key, equals, text in pairs
+        )
     if name == "image":
         return attributes.get("image") in values or (event["Type"] == "image" and actor["ID"] in values)
     if name == "scope":

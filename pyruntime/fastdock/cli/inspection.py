@@ -48,10 +48,14 @@ def _find(name: str, finders: list[Finder], what: str) -> dict[str, Any]:
 @click.command("inspect", cls=Command)
 @click.option("-f", "--format", "format_", help="json, or a Go template.")
 @click.option("-s", "--size", is_flag=True, help="Show what a container has written.")
-@click.option("--type", "kind", type=click.Choice(["container", "image", "volume"]), help="Of this type only.")
+@click.option(
+    "--type", "kind", type=click.Choice(["container", "image", "volume"]), help="Of this type only."
+)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.pass_context
-def inspect_command(context: click.Context, format_: str | None, size: bool, kind: str | None, names: tuple[str, ...]) -> None:
+def inspect_command(
+    context: click.Context, format_: str | None, size: bool, kind: str | None, names: tuple[str, ...]
+) -> None:
     """Show all about containers, images and volumes, as JSON."""
     containers = get_containers(context)
 
@@ -73,7 +77,9 @@ def inspect_command(context: click.Context, format_: str | None, size: bool, kin
 @click.option("-s", "--size", is_flag=True, help="Show what a container has written.")
 @click.argument("names", nargs=-1, required=True, metavar="CONTAINER...")
 @click.pass_context
-def container_inspect(context: click.Context, format_: str | None, size: bool, names: tuple[str, ...]) -> None:
+def container_inspect(
+    context: click.Context, format_: str | None, size: bool, names: tuple[str, ...]
+) -> None:
     """Show all about containers, as JSON."""
     context.invoke(inspect_command, format_=format_, size=size, kind="container", names=names)
 
@@ -81,5 +87,3 @@ def container_inspect(context: click.Context, format_: str | None, size: bool, n
 def _image(context: click.Context, name: str) -> dict[str, Any]:
     image: dict[str, Any] = get_images(context).get(name).inspect()
     return image
-
-

@@ -27,11 +27,16 @@ def is_kept(flags: dict[str, Any]) -> bool:
         return True
     if any(flags[name] not in (None, (), False) for name in (*_SETTINGS, "log_opt", "attach")):
         return True
-    mounts = [*flags["volume"], *(m for m in flags["mount"] if "type=bind" not in m and "type=tmpfs" not in m)]
+    mounts = [
+        *flags["volume"],
+        *(m for m in flags["mount"] if "type=bind" not in m and "type=tmpfs" not in m),
+    ]
     return any(not text.startswith(("/", ".", "~")) or ":" not in text for text in mounts)
 
 
-def create(engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]) -> Container:
+def create(
+    engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]
+) -> Container:
     """Makes the container of the command line's flags."""
     given = {name: flags[name] for name in _SETTINGS if flags[name] not in (None, False)}
     given["log_opt"] = dict(item.partition("=")[::2] for item in flags["log_opt"])
@@ -46,7 +51,9 @@ def create(engine: Engine, image: str, command: tuple[str, ...], options: dict[s
     return container
 
 
-def run(engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]) -> int:
+def run(
+    engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]
+) -> int:
     """Creates and starts it; detached: prints its id, otherwise attends it to its end."""
     container = create(engine, image, command, options, flags)
     try:
@@ -75,7 +82,12 @@ def start(container: Container, flags: dict[str, Any]) -> int:
     assert connection is not None
     with connection:
         attachment = Attachment(
-            container, connection, terminal=tty, interactive=interactive, keys=flags["detach_keys"], proxy=flags["sig_proxy"]
+            container,
+            connection,
+            terminal=tty,
+            interactive=interactive,
+            keys=flags["detach_keys"],
+            proxy=flags["sig_proxy"],
         )
         code = attachment.run()
         if code == DETACHED:

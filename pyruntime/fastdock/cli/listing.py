@@ -28,7 +28,9 @@ TABLE = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Por
 
 @click.command("ps", cls=Command)
 @click.option("-a", "--all", "show_all", is_flag=True, help="Show all, not only those that run.")
-@click.option("-f", "--filter", "filters", multiple=True, help="name=, id=, status=, label=, ancestor=, health= …")
+@click.option(
+    "-f", "--filter", "filters", multiple=True, help="name=, id=, status=, label=, ancestor=, health= …"
+)
 @click.option("--format", "format_", help="table [TEMPLATE], json, or a Go template.")
 @click.option("-n", "--last", type=int, default=-1, help="The last N created, in all states.")
 @click.option("-l", "--latest", is_flag=True, help="The last one created, in all states.")
@@ -102,7 +104,9 @@ def status_text(state: State, now: float) -> str:
     if state.status == "created":
         return "Created"
     if state.status == "exited":
-        return f"Exited ({state.exit_code}) {human_duration(max(0.0, now - parse_time(state.finished_at)))} ago"
+        return (
+            f"Exited ({state.exit_code}) {human_duration(max(0.0, now - parse_time(state.finished_at)))} ago"
+        )
     if state.status == "restarting":
         since = human_duration(max(0.0, now - parse_time(state.finished_at)))
         return f"Restarting ({state.exit_code}) {since} ago"
@@ -115,13 +119,27 @@ def status_text(state: State, now: float) -> str:
     return text
 
 
-_KNOWN = ("id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume", "network", "health")
+_KNOWN = (
+    "id",
+    "name",
+    "label",
+    "exited",
+    "status",
+    "ancestor",
+    "before",
+    "since",
+    "volume",
+    "network",
+    "health",
+)
 
 
 class Filter:
     """``--filter`` of containers: different names must all match, one name's values any of them."""
 
-    def __init__(self, containers: Containers, filters: tuple[str, ...], allowed: tuple[str, ...] = _KNOWN) -> None:
+    def __init__(
+        self, containers: Containers, filters: tuple[str, ...], allowed: tuple[str, ...] = _KNOWN
+    ) -> None:
         self._containers = containers
         self._wanted: dict[str, list[str]] = {}
         for text in filters:
@@ -129,7 +147,11 @@ class Filter:
             if not equals or name not in allowed:
                 raise SpecError(f"invalid filter '{text}'", hint=", ".join(allowed))
             self._wanted.setdefault(name, []).append(value)
-        self._times = {name: self._created(values) for name, values in self._wanted.items() if name in ("before", "since")}
+        self._times = {
+            name: self._created(values)
+            for name, values in self._wanted.items()
+            if name in ("before", "since")
+        }
         self._until = min((_until(value) for value in self._wanted.get("until", ())), default=None)
         self._ancestors = set(self._images(self._wanted.get("ancestor", ())))
 
@@ -175,7 +197,9 @@ class Filter:
             return self._until is None or record.created < self._until
         if name == "volume":
             mounts = record.document["options"].get("mounts", ())
-            places = {os.path.normpath(str(part)) for mount in mounts for part in mount[1:3]} | set(record.document["volumes"])
+            places = {os.path.normpath(str(part)) for mount in mounts for part in mount[1:3]} | set(
+                record.document["volumes"]
+            )
             return any(value in places for value in values)
         if name == "network":
             return record.document["options"].get("network", "none") in values
@@ -196,5 +220,3 @@ def _until(text: str) -> float:
     if text.replace(".", "", 1).isdigit():
         return float(text)
     return time.time() - parse_duration(text)
-
-

@@ -80,7 +80,12 @@ def _print_all(container: Container) -> None:
 
 
 def _print_entries(
-    container: Container, follow: bool, tail: int | None, since: float | None, until: float | None, timestamps: bool
+    container: Container,
+    follow: bool,
+    tail: int | None,
+    since: float | None,
+    until: float | None,
+    timestamps: bool,
 ) -> None:
     outputs = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
     for entry in container.logs(follow=follow, tail=tail, since=since, until=until):

@@ -32,7 +32,12 @@ TABLE = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO
 @click.argument("names", nargs=-1, metavar="[CONTAINER...]")
 @click.pass_context
 def stats(
-    context: click.Context, show_all: bool, format_: str | None, no_stream: bool, no_trunc: bool, names: tuple[str, ...]
+    context: click.Context,
+    show_all: bool,
+    format_: str | None,
+    no_stream: bool,
+    no_trunc: bool,
+    names: tuple[str, ...],
 ) -> None:
     """Show what containers use, live."""
     containers = get_containers(context)
@@ -72,9 +77,19 @@ def _row(
 ) -> dict[str, str]:
     from fastdock.containers.statistics import Sample
 
-    row = {"ID": container.id if no_trunc else container.short_id, "Name": container.name, "Container": container.short_id}
+    row = {
+        "ID": container.id if no_trunc else container.short_id,
+        "Name": container.name,
+        "Container": container.short_id,
+    }
     if now is None:
-        empty = {"CPUPerc": "0.00%", "MemUsage": "0B / 0B", "MemPerc": "0.00%", "NetIO": "0B / 0B", "BlockIO": "0B / 0B"}
+        empty = {
+            "CPUPerc": "0.00%",
+            "MemUsage": "0B / 0B",
+            "MemPerc": "0.00%",
+            "NetIO": "0B / 0B",
+            "BlockIO": "0B / 0B",
+        }
         return {**row, **empty, "PIDs": "0"}
     begin = before or now
     sample = Sample(begin[1], now[1], now[0] - begin[0])

@@ -37,7 +37,9 @@ def pairs(items: tuple[str, ...]) -> dict[str, str]:
 @click.option("-o", "--opt", "options", multiple=True, help="Options of the driver.")
 @click.argument("name", required=False, default="")
 @click.pass_context
-def create(context: click.Context, driver: str, labels: tuple[str, ...], options: tuple[str, ...], name: str) -> None:
+def create(
+    context: click.Context, driver: str, labels: tuple[str, ...], options: tuple[str, ...], name: str
+) -> None:
     """Create a volume."""
     if driver != "local":
         raise SpecError(f"volume driver {driver!r} is unknown", hint="local")
@@ -57,7 +59,9 @@ def ls(context: click.Context, filters: tuple[str, ...], format_: str | None, qu
         for item in found:
             click.echo(item.name)
         return
-    click.echo(format_rows([_row(item) for item in found], format_, "{{.Driver}}\t{{.Name}}", HEADINGS), nl=False)
+    click.echo(
+        format_rows([_row(item) for item in found], format_, "{{.Driver}}\t{{.Name}}", HEADINGS), nl=False
+    )
 
 
 def _row(item: Volume) -> dict[str, Any]:
@@ -119,8 +123,8 @@ def rm(context: click.Context, force: bool, names: tuple[str, ...]) -> None:
 def prune(context: click.Context, everything: bool, force: bool, filters: tuple[str, ...]) -> None:
     """Remove volumes that no container has."""
     kind = "volumes" if everything else "anonymous local volumes"
-    question = f"WARNING! This will remove all {kind} not used by at least one container.\nAre you sure you want to continue?"
-    if not force and not click.confirm(question):
+    warning = f"WARNING! This will remove all {kind} not used by at least one container."
+    if not force and not click.confirm(f"{warning}\nAre you sure you want to continue?"):
         return
     volumes = get_volumes(context)
     keep = None if not filters else lambda item: not all(_matches(volumes, item, text) for text in filters)
@@ -131,5 +135,3 @@ def prune(context: click.Context, everything: bool, force: bool, filters: tuple[
             click.echo(name)
         click.echo()
     click.echo(f"Total reclaimed space: {human_size(freed)}")
-
-

@@ -65,7 +65,11 @@ def _config(container: Container) -> dict[str, Any]:
     if options.entrypoint is not None:
         config["Entrypoint"] = list(options.entrypoint)
     config["Cmd"] = command[len(command) - arguments :]
-    for key, value in (("User", options.user), ("WorkingDir", options.cwd), ("StopSignal", options.stop_signal)):
+    for key, value in (
+        ("User", options.user),
+        ("WorkingDir", options.cwd),
+        ("StopSignal", options.stop_signal),
+    ):
         if value:
             config[key] = value
     config["Labels"] = container.record.labels or None

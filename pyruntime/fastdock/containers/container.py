@@ -6,7 +6,9 @@ import errno
 import fcntl
 import json
 import os
+import select
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -50,7 +52,8 @@ class Container:
 
             engine = default_engine()
         made = engine.containers.create(image, args, **options)
-        self._containers, self.record = made._containers, made.record
+        self._containers: Containers = made._containers
+        self.record: Record = made.record
         self.warnings: list[str] = []
         try:
             self.start()
@@ -276,9 +279,13 @@ class Container:
         os.makedirs(self.run_directory, mode=0o700, exist_ok=True)
         lock = os.open(self.run_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # A monitor that is about to end has it a moment longer.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.fstat(lock).st_nlink == 0 or os.path.exists(os.path.join(self.run_directory, "control")):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # a monitor that is about to end, or one that begins: look again
+                time.sleep(0.001)
+                yield False
+                return
+            if os.fstat(lock).st_nlink == 0:
                 yield False
                 return
             try:
@@ -429,7 +436,9 @@ class Container:
         for _ in blocking(waiting_steps(self, log=log, port=port, http=http, timeout=timeout)):
             pass
 
-    def events(self, *, since: float | None = None, until: float | None = None) -> Iterator[Mapping[str, Any]]:
+    def events(
+        self, *, since: float | None = None, until: float | None = None
+    ) -> Iterator[Mapping[str, Any]]:
         """What happens to it, from now on (or ``since``); without ``until`` for ever."""
         from fastdock.containers.events import read_events
 
@@ -447,16 +456,18 @@ class Container:
         """Its state, when it may have been removed (--rm) or its monitor killed."""
         state = self._containers.state(self.id)
         if state.running and not self._is_monitored():
+            _wait_for_death(state.monitor)
             self._containers.repair()
             state = self._containers.state(self.id)
         return state
 
     def _is_monitored(self) -> bool:
+        """Whether a monitor answers: one that is being killed may still take connections."""
         try:
-            self._connect().close()
+            with self._connect() as connection:
+                return connection.ask(control.ATTACH, 0) is not None
         except ContainerNotRunning:
             return False
-        return True
 
     def _connect(self) -> Control:
         return Control.connect(self.run_directory, self.name)
@@ -482,3 +493,16 @@ class Container:
 
     def __repr__(self) -> str:
         return f"<fastdock.Container {self.short_id} {self.name}>"
+
+
+def _wait_for_death(pid: int) -> None:
+    """A monitor that answers no more was killed; its locks are free when it is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        # Should the number be another process's by now, a moment is lost.
+        select.select([pidfd], [], [], 2)
+    finally:
+        os.close(pidfd)

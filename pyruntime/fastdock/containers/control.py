@@ -94,7 +94,9 @@ class Control:
         kind, value = _HEADER.unpack_from(data)
         return Packet(kind, value, data[_HEADER.size :])
 
-    def ask(self, kind: int, value: int = 0, payload: bytes = b"", content: bytes | None = None) -> int | None:
+    def ask(
+        self, kind: int, value: int = 0, payload: bytes = b"", content: bytes | None = None
+    ) -> int | None:
         """Sends, and waits for the answer: its value, or None if the monitor ended first.  KernelError."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.send(kind, value, payload, content)

@@ -52,7 +52,10 @@ class Files:
 
     def get_archive(self, path: str, output: IO[bytes]) -> None:
         """Writes a tar of the file or tree, as ``docker cp CONTAINER:path -``.  NotFound."""
-        with self._place(path) as place, tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        with (
+            self._place(path) as place,
+            tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        ):
             name = posixpath.basename(path.rstrip("/")) or "/"
             if name in (".", ".."):
                 name = "."
@@ -63,7 +66,8 @@ class Files:
                 raise self._not_found(path) from error
             try:
                 if last in ("", ".", "..") or path.endswith("/"):
-                    self._add_directory(tar, _core.open_in_root(place.root, place.path, _DIRECTORY), name.strip("/") or ".")
+                    opened = _core.open_in_root(place.root, place.path, _DIRECTORY)
+                    self._add_directory(tar, opened, name.strip("/") or ".")
                 else:
                     self._add(tar, directory, last, name)
             except (FileNotFoundError, NotADirectoryError):
@@ -97,9 +101,9 @@ class Files:
         if contents and rename is None:
             rename = "."
         buffer = _Spool()
-        self.get_archive(source, buffer.file)
-        buffer.rewind()
         try:
+            self.get_archive(source, buffer.file)
+            buffer.rewind()
             _unpack_here(buffer.file, into or ".", name if not contents else ".", rename)
         finally:
             buffer.close()
@@ -172,8 +176,10 @@ class Files:
 
     def open(self, path: str, mode: str = "r", **options: Any) -> IO[Any]:
         """As :func:`open`.  What may wait (a FIFO) or is a device is refused: IsADirectoryError, OSError."""
-        flags = {"r": os.O_RDONLY, "w": os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-                 "x": os.O_WRONLY | os.O_CREAT | os.O_EXCL}.get(mode[:1])  # fmt: skip
+        new = os.O_WRONLY | os.O_CREAT
+        flags = {"r": os.O_RDONLY, "w": new | os.O_TRUNC, "a": new | os.O_APPEND, "x": new | os.O_EXCL}.get(
+            mode[:1]
+        )
         if flags is None:
             raise ValueError(f"invalid mode: {mode!r}")
         if "+" in mode:
@@ -243,10 +249,15 @@ class Files:
         first = self._first if self._container.record.ids >= 0 else -1
         clean = posixpath.normpath("/" + path)
         keep = "/" if path.endswith("/") else ""
+        assert plan.root is not None
         found, best = plan.root, "/"
         for mount in plan.mounts:
             at = mount.destination
-            if mount.type in ("bind", "overlay") and (clean + "/").startswith(at + "/") and len(at) >= len(best):
+            if (
+                mount.type in ("bind", "overlay")
+                and (clean + "/").startswith(at + "/")
+                and len(at) >= len(best)
+            ):
                 found, best = mount, at
         below = "/" + clean[len(best) :].lstrip("/") + keep
         if found.type == "overlay":
@@ -296,13 +307,15 @@ class Files:
         if stat.S_ISLNK(status.st_mode):
             entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(last, dir_fd=directory)
         elif stat.S_ISREG(status.st_mode):
-            child = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            child = os.open(
+                last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+            )
             with open(child, "rb") as file:
                 now = os.fstat(child)
                 if not stat.S_ISREG(now.st_mode):
                     raise FastdockError(f"{name} changed while it was being read")
                 entry.size = now.st_size
-                tar.addfile(entry, _Exactly(file, now.st_size))  # type: ignore[arg-type]
+                tar.addfile(entry, _Exactly(file, now.st_size))
             return
         elif stat.S_ISFIFO(status.st_mode):
             entry.type = tarfile.FIFOTYPE
@@ -372,7 +385,8 @@ class Files:
                 self._link(place, entry.linkname, parent, last)
             elif entry.isfifo() or entry.ischr() or entry.isblk():
                 kind = stat.S_IFIFO if entry.isfifo() else stat.S_IFCHR if entry.ischr() else stat.S_IFBLK
-                os.mknod(last, kind | stat.S_IMODE(entry.mode), os.makedev(entry.devmajor, entry.devminor), dir_fd=parent)
+                number = os.makedev(entry.devmajor, entry.devminor)
+                os.mknod(last, kind | stat.S_IMODE(entry.mode), number, dir_fd=parent)
                 os.chown(last, *owner, dir_fd=parent)
         finally:
             os.close(parent)
@@ -388,6 +402,8 @@ class Files:
             parent = self._make_parents(place, top, posixpath.dirname(path))
             try:
                 _make_directory(parent, posixpath.basename(path), (self._first, self._first), 0o755)
+            except FileExistsError:
+                raise FastdockError(f"{whole}: a link there leads nowhere in the container") from None
             finally:
                 os.close(parent)
             return _core.open_in_root(place.root, whole, _DIRECTORY)

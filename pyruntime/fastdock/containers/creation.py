@@ -22,7 +22,7 @@ from fastdock.containers.settings import (
     settings_from,
     split_settings,
 )
-from fastdock.options import Options, check_name, options_from
+from fastdock.options import Options, options_from
 from fastdock.planning import Base, Planned, plan_of
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def create(
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _record(containers, container_id, document, options, origin, planned, settings)
     except BaseException:
-        containers.remove_files(container_id, -1)
-        containers.engine.store.release(f"container:{container_id}")
+        containers.discard(container_id)
         containers.volumes.drop_unused(volumes)
         raise
     finally:
@@ -97,9 +96,7 @@ def _record(
         engine.store.hold(f"container:{container_id}", origin.image_id)
     for attempt in range(_ATTEMPTS):
         name = options.name or random_name(attempt)
-        record = Record(
-            container_id, name, origin.image_id, time.time(), ids, settings.auto_remove, document
-        )
+        record = Record(container_id, name, origin.image_id, time.time(), ids, settings.auto_remove, document)
         try:
             containers.records.add(record, document["volumes"])
             return record
@@ -176,7 +173,8 @@ def _make_directories(directory: str, plan: _core.LaunchPlan, ids: int) -> None:
 def place_overlays(plan: _core.LaunchPlan, directory: str) -> None:
     """Puts the container's directories into its plan, and makes the overlays durable."""
 
-    def place(mount: _core.Mount, at: str) -> _core.Mount:
+    def place(mount: _core.Mount | None, at: str) -> _core.Mount:
+        assert mount is not None
         mount.directory = at
         # volatile would make the container's own fsync do nothing, and refuse the second start.
         mount.options = ",".join(word for word in mount.options.split(",") if word != "volatile")
@@ -192,7 +190,9 @@ def place_overlays(plan: _core.LaunchPlan, directory: str) -> None:
     plan.mounts = mounts
 
 
-def plan_of_record(containers: Containers, record: Record) -> tuple[_core.LaunchPlan, _core.Limits, Options, Settings]:
+def plan_of_record(
+    containers: Containers, record: Record
+) -> tuple[_core.LaunchPlan, _core.Limits, Options, Settings]:
     """What starts this container, complete but for streams and cgroup."""
     options = load_options(record.document["options"])
     settings = load_settings(record.document["settings"])
@@ -216,7 +216,9 @@ def request_for(
     plan, limits, options, settings = plan_of_record(containers, record)
     if settings.tty:
         plan.set_terminal(*(terminal or (0, 0)))
-    request = _core.MonitorRequest(engine.root, engine.run_directory, engine.cgroup_parent, record.id, plan, limits)
+    request = _core.MonitorRequest(
+        engine.root, engine.run_directory, engine.cgroup_parent, record.id, plan, limits
+    )
     request.attributes = event_attributes(record)
     request.set_restart(settings.restart, settings.restart_maximum)
     log = log_settings(settings.log_driver, dict(settings.log_options))

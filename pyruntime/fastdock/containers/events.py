@@ -85,7 +85,7 @@ class _Reader:
 
     def _open(self) -> IO[bytes] | None:
         try:
-            return open(self._path, "rb", buffering=0)  # noqa: SIM115
+            return open(self._path, "rb", buffering=0)
         except FileNotFoundError:
             return None
 

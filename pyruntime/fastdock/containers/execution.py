@@ -47,7 +47,7 @@ def exec_plan_of(
         if len(cache) >= 64:
             cache.clear()
         cache[container.id] = base
-    plan = base.copy()
+    plan: _core.LaunchPlan = base.copy()
     plan.argv = [args] if isinstance(args, str) else [os.fspath(word) for word in args]
     if env or tty:
         variables = dict(item.split("=", 1) for item in plan.environment)

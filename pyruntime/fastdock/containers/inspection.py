@@ -119,7 +119,7 @@ def _config(
         "Env": environment(origin.base, options),
         "Cmd": command[len(command) - named :],
         "Image": record.image,
-        "Volumes": dict.fromkeys(origin.base.volumes, {}) or None,
+        "Volumes": {path: {} for path in origin.base.volumes} or None,
         "WorkingDir": options.cwd or origin.base.cwd,
         "Entrypoint": command[: len(command) - named] or None,
         "Labels": record.labels,
@@ -181,5 +181,6 @@ def _host_config(options: Any, settings: Any) -> dict[str, Any]:
         "BlkioWeight": options.blkio_weight or 0,
         "Init": options.init or None,
         "Sysctls": dict(options.sysctls) or None,
-        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in options.ulimits] or None,
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in options.ulimits]
+        or None,
     }

@@ -156,11 +156,12 @@ def _follow(container: Container, path: str, tail: int | None) -> Steps[bytes]:
             if ended:
                 return
             assert connection is not None
-            yield Wait((watch, connection.fileno()))
-            ready = select.select([watch, connection], [], [], 0)[0]
+            both = (watch, connection.fileno())
+            yield Wait(both)
+            ready = select.select(both, [], [], 0)[0]
             if watch in ready:
                 os.read(watch, 65536)
-            if connection in ready and connection.receive() is None:
+            if both[1] in ready and connection.receive() is None:
                 connection.close()
                 connection = None
     finally:
@@ -218,7 +219,7 @@ class Follower:
         """The newest file; None: there is none yet."""
         if self._file is None:
             try:
-                self._file = open(self._path, "rb", buffering=0)
+                self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115
             except FileNotFoundError:
                 return None
         return self._file
@@ -255,5 +256,3 @@ class Follower:
             self._file.seek(0)
             return False
         return status.st_ino == mine.st_ino
-
-

@@ -71,9 +71,7 @@ class Containers:
         """Those that run, or ``all``; the newest first."""
         from fastdock.containers.container import Container
 
-        return [
-            Container.of(self, record) for record, state in self.entries() if all or state.running
-        ]
+        return [Container.of(self, record) for record, state in self.entries() if all or state.running]
 
     def entries(self) -> Iterator[tuple[Record, State]]:
         """Every container with its state, the newest first."""
@@ -137,7 +135,9 @@ class Containers:
             if os.path.exists(os.path.join(sessions, name[-24:])):
                 continue
             try:
-                lock = os.open(os.path.join(self.directory, name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                lock = os.open(
+                    os.path.join(self.directory, name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                )
             except FileNotFoundError:
                 continue
             try:
@@ -146,11 +146,15 @@ class Containers:
                 pass
             else:
                 if name not in self.records.ids() and not os.path.exists(os.path.join(sessions, name[-24:])):
-                    self.remove_files(name, -1)
-                    self.engine.store.release(f"container:{name}")
-                    self._release_ids_of(name)
+                    self.discard(name)
             finally:
                 os.close(lock)
+
+    def discard(self, container_id: str) -> None:
+        """What never became a container: its files, its ids, its hold on the image."""
+        self.remove_files(container_id, -1)
+        self.engine.store.release(f"container:{container_id}")
+        self._release_ids_of(container_id)
 
     def _release_ids_of(self, container_id: str) -> None:
         directory = os.path.join(self.engine.root, "ids")

@@ -61,12 +61,21 @@ class Records:
     def add(self, record: Record, volumes: Sequence[str] = ()) -> None:
         """Conflict: another container has the name."""
         document = json.dumps(record.document, ensure_ascii=False)
-        row = (record.id, record.name, record.image_id, record.created, record.ids, record.auto_remove, document)
+        row = (
+            record.id,
+            record.name,
+            record.image_id,
+            record.created,
+            record.ids,
+            record.auto_remove,
+            document,
+        )
         try:
             with self._database.transaction() as connection:
                 connection.execute(f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 connection.executemany(
-                    "INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", [(volume, record.id) for volume in volumes]
+                    "INSERT OR IGNORE INTO volume_uses VALUES (?, ?)",
+                    [(volume, record.id) for volume in volumes],
                 )
         except sqlite3.IntegrityError as error:
             raise self._taken(record.name, error) from None
@@ -82,7 +91,9 @@ class Records:
 
     def all(self) -> list[Record]:
         """The newest first."""
-        rows = self._database.execute(f"SELECT {_COLUMNS} FROM containers ORDER BY created DESC, id").fetchall()
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM containers ORDER BY created DESC, id"
+        ).fetchall()
         return [_record(row) for row in rows]
 
     def get(self, reference: str) -> Record:
@@ -119,7 +130,9 @@ class Records:
     def change(self, container_id: str, changes: dict[str, Any]) -> None:
         """Replaces members of the document, in one transaction."""
         with self._database.transaction() as connection:
-            row = connection.execute("SELECT document FROM containers WHERE id = ?", (container_id,)).fetchone()
+            row = connection.execute(
+                "SELECT document FROM containers WHERE id = ?", (container_id,)
+            ).fetchone()
             if row is None:
                 raise ContainerNotFound(f"no such container: {container_id}")
             document = {**json.loads(row[0]), **changes}

@@ -47,7 +47,12 @@ class Container:
 
     @classmethod
     async def create(
-        cls, image: str, args: Sequence[str] | str | None = None, *, engine: Engine | None = None, **options: Any
+        cls,
+        image: str,
+        args: Sequence[str] | str | None = None,
+        *,
+        engine: Engine | None = None,
+        **options: Any,
     ) -> Container:
         """Creates and starts one."""
         return cls(await _in_executor(_Container, image, args, engine=engine, **options))

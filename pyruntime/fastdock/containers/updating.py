@@ -32,7 +32,9 @@ def update(container: Container, restart: str | None, given: dict[str, Any]) -> 
     policy = None
     if restart is not None:
         if settings.auto_remove and parse_restart(restart)[0] != "no":
-            raise SpecError("restart policy cannot be updated because AutoRemove is enabled for the container")
+            raise SpecError(
+                "restart policy cannot be updated because AutoRemove is enabled for the container"
+            )
         policy = parse_restart(restart)
         settings = settings._replace(restart=policy[0], restart_maximum=policy[1])
     content = _core.update_bytes(limits, policy[0] if policy else None, policy[1] if policy else 0)
@@ -40,9 +42,7 @@ def update(container: Container, restart: str | None, given: dict[str, Any]) -> 
         container._ask(control.UPDATE, content=content)
     except ContainerNotRunning:
         pass
-    container._containers.records.change(
-        container.id, {"options": dump(changed), "settings": dump(settings)}
-    )
+    container._containers.records.change(container.id, {"options": dump(changed), "settings": dump(settings)})
     container.record = container._containers.record(container.id)
     return []
 
