@@ -135,6 +135,8 @@ enum class Operation : std::uint16_t {
   kAddAddress,
   kAddRoute,
   kConfigureFirewall,
+  kOpenResolver,
+  kConnectResolver,
   // input
   kParse,
   kCount_,
@@ -190,6 +192,7 @@ enum class Hint : std::uint16_t {
   kDirectoryNotEmpty,
   kChangedWhileRead,
   kOverlayReference,
+  kBridgeFull,
   kCount_,
 };
 

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, module) {
   register_monitor(module);
   register_security(module);
   register_layer(module);
+  register_net(module);
 }

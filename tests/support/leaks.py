@@ -63,6 +63,12 @@ def _cgroups(root: Path) -> frozenset[str]:
     return frozenset(str(path) for place in places if place.is_dir() for path in place.glob("*/"))
 
 
+def hierarchies() -> list[Path]:
+    """Where cgroup hierarchies are mounted: one on v2, one for each controller on v1."""
+    top = Path("/sys/fs/cgroup")
+    return [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
+
+
 def _children() -> frozenset[int]:
     pids: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
