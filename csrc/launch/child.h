@@ -79,6 +79,7 @@ struct ChildPlan {
   std::span<const DescriptorRange> unneeded;  // descriptors to close first
   bool wait_for_parent = false;               // for the id maps
   bool new_user_namespace = false;
+  bool joins_user_namespace = false;
   int parent_death_signal = 0;
   std::span<const int> cgroup_tasks;
   std::span<const JoinedNamespace> joined;

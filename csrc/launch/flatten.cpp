@@ -88,6 +88,7 @@ Result<void> Flattened::add_namespaces() {
   }
   child_.joined = joined_;
   child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0;
+  child_.joins_user_namespace = plan_.namespaces[0].mode == NamespaceMode::kJoin;
   child_.wait_for_parent = true;
   child_.cgroup_tasks = plan_.cgroup_tasks;
   return {};

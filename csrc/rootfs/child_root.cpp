@@ -223,9 +223,32 @@ int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure)
   return mount_filesystem(mount, failure);
 }
 
-bool add_mounts(const ChildRoot& plan, int root, int& proc, Failure& failure) {
+// Overlays below the root, made before the root is attached: what they are made of is attached at the same
+// point, and must stay below the root.  On top of it, it would be what setns(2) takes for the root directory of
+// this mount namespace (mntns_install follows all mounts at "/"), and every exec would land in a layer.
+struct Overlays {
+  static constexpr int kMaximum = 32;
+  int made[kMaximum];
+  int count = 0;
+};
+
+bool make_overlays(const ChildRoot& plan, Overlays& overlays, Failure& failure) {
   for (const ChildMount& mount : plan.mounts) {
+    if (mount.kind != ChildMountKind::kOverlay) continue;
+    if (overlays.count == Overlays::kMaximum)
+      return fail(failure, -E2BIG, Operation::kMountOverlay, mount.destination, Hint::kTooManyLayers);
     int made = make_mount(mount, plan, failure);
+    if (made < 0) return false;
+    overlays.made[overlays.count++] = made;
+  }
+  return true;
+}
+
+bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
+  int overlay = 0;
+  for (const ChildMount& mount : plan.mounts) {
+    bool ready = mount.kind == ChildMountKind::kOverlay;
+    int made = ready ? overlays.made[overlay++] : make_mount(mount, plan, failure);
     if (made < 0) return false;
     Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
@@ -325,10 +348,12 @@ int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
   if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
   int root = make_mount(plan.root, plan, failure);
   if (root < 0) return -1;
+  Overlays overlays;
+  if (!make_overlays(plan, overlays, failure)) return -1;
   Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
   if (!check(target.get(), failure, Operation::kOpenMountPoint, plan.attach_point)) return -1;
   if (!check(move_to(root, target.get()), failure, Operation::kAttachMount, plan.attach_point)) return -1;
-  if (!add_mounts(plan, root, proc, failure)) return -1;
+  if (!add_mounts(plan, overlays, root, proc, failure)) return -1;
   for (const ChildDevice& device : plan.devices)
     if (!add_device(device, root, failure)) return -1;
   for (const ChildLink& link : plan.links)

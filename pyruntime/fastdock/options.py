@@ -96,6 +96,11 @@ class RunOptions(TypedDict, total=False):
     platform: str
 
 
+def absolute_or_empty(path: str) -> str:
+    """A working directory; "" is none given.  SpecError unless it is absolute."""
+    return absolute(path, "working directory") if path else ""
+
+
 def parse_ulimit(text: str) -> tuple[str, int, int]:
     """``nofile=1024:2048`` or ``nofile=1024``; -1 or ``unlimited`` for no limit."""
     name, equals, values = text.partition("=")
