@@ -121,6 +121,7 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "add the route",
     "configure the firewall",
     "parse",
+    "use the container:",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 

@@ -137,6 +137,8 @@ enum class Operation : std::uint16_t {
   kConfigureFirewall,
   // input
   kParse,
+  // the OCI runtime: the path is the whole sentence
+  kUseContainer,
   kCount_,
 };
 

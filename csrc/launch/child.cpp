@@ -492,7 +492,7 @@ long execute_at(const State& state, const char* path, Purpose purpose) {
 // execvp(3): a name without a slash is looked for along PATH; EACCES is remembered while looking further.
 // Returns true where it was only to be found, and was.
 bool execute(State& state, Purpose purpose) {
-  const char* name = state.plan.argv[state.plan.init < 0 ? 0 : 1];
+  const char* name = state.plan.program;
   bool has_slash = false;
   for (const char* at = name; *at != '\0'; ++at) has_slash = has_slash || *at == '/';
   if (has_slash || *name == '\0') {

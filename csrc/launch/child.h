@@ -79,7 +79,7 @@ struct ChildPlan {
   int sync = -1;
   std::span<const DescriptorRange> unneeded;  // descriptors to close first
   bool wait_for_parent = false;               // for the id maps
-  bool new_user_namespace = false;
+  bool new_user_namespace = false;  // or one that is joined: become its root
   int parent_death_signal = 0;
   std::span<const int> cgroup_tasks;
   std::span<const JoinedNamespace> joined;
@@ -119,6 +119,7 @@ struct ChildPlan {
 
   const char* working_directory = "/";
   bool create_working_directory = false;
+  const char* program = nullptr;
   const char* const* argv = nullptr;
   const char** environment = nullptr;  // has a free slot before its end for HOME
   const char** home_slot = nullptr;    // null: HOME is set already

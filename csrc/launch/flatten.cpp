@@ -86,7 +86,8 @@ Result<void> Flattened::add_namespaces() {
     (by_parent ? joined_by_parent_ : joined_).push_back({fd, static_cast<int>(kFlags[index]), wanted.path.c_str()});
   }
   child_.joined = joined_;
-  child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0;
+  // Joined: whoever enters has no id there that it did not have outside.
+  child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0 || plan_.namespaces[0].mode == NamespaceMode::kJoin;
   child_.wait_for_parent = true;
   child_.cgroup_tasks = plan_.cgroup_tasks;
   return {};
@@ -208,6 +209,7 @@ Result<void> Flattened::add_program() {
   if (has_nul(plan_.argv) || has_nul(plan_.environment))
     return failed_with(EINVAL, Operation::kExecute, "a command or environment with a NUL byte");
   argv_ = pointers(plan_.argv);
+  child_.program = plan_.program.empty() ? plan_.argv.front().c_str() : plan_.program.c_str();
   if (plan_.init) {
     FASTDOCK_TRY(child_.init, init_descriptor());
     argv_.insert(argv_.begin(), "fastdock-init");

@@ -76,6 +76,7 @@ struct ClockOffset {
 
 struct LaunchPlan {
   std::vector<std::string> argv;
+  std::string program;                   // what is executed; empty: argv[0]
   std::vector<std::string> environment;  // "NAME=value"
   std::string working_directory = "/";
   bool create_working_directory = false;

@@ -148,7 +148,7 @@ void visit_all(Archive& archive, T&... values) {
 
 template <class Archive>
 void visit(Archive& archive, LaunchPlan& plan) {
-  visit_all(archive, plan.argv, plan.environment, plan.working_directory, plan.create_working_directory, plan.user,
+  visit_all(archive, plan.argv, plan.program, plan.environment, plan.working_directory, plan.create_working_directory, plan.user,
             plan.namespaces, plan.uid_map, plan.gid_map, plan.clock_offsets, plan.root, plan.attach_point,
             plan.root_propagation, plan.keep_root, plan.mounts, plan.devices, plan.links, plan.masked_paths,
             plan.read_only_paths, plan.sysctls, plan.hostname, plan.domainname, plan.raise_loopback);
