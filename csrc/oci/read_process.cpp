@@ -181,6 +181,9 @@ void read_process(Json process, LaunchPlan& plan, bool& terminal, std::vector<st
   plan.capabilities.permitted = read_capability_set(sets["permitted"], warnings);
   plan.capabilities.inheritable = read_capability_set(sets["inheritable"], warnings);
   plan.capabilities.ambient = read_capability_set(sets["ambient"], warnings);
+  // capabilities(7): the kernel raises nothing that is not permitted and inheritable.  runc's own `spec` asks for
+  // such, and runc goes on without.
+  plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
   read_limits(process["rlimits"], plan);
   process["noNewPrivileges"].read(plan.no_new_privileges);
   process["apparmorProfile"].read(plan.apparmor_profile);
