@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "base/path.h"
 #include "oci/state.h"
@@ -39,6 +40,18 @@ std::string text_line(std::string_view level, std::string_view message) {
   return line + "\"\n";
 }
 
+// In runc's words: Docker and Podman find their exit codes (126, 127) by looking for them.
+std::string message_of_execute(const Error& error) {
+  std::string message = "unable to start container process: exec: \"" + error.path + "\": ";
+  if (error.number == ENOENT && error.path.find('/') == std::string::npos)
+    return message + "executable file not found in $PATH";
+  std::string reason = std::strerror(error.number);
+  if (!reason.empty() && reason[0] >= 'A' && reason[0] <= 'Z') reason[0] = static_cast<char>(reason[0] - 'A' + 'a');
+  message += reason;
+  if (error.hint != Hint::kNone) message.append(" (").append(text(error.hint)).append(")");
+  return message;
+}
+
 }  // namespace
 
 void Context::log(std::string_view level, std::string_view message) const {
@@ -51,6 +64,7 @@ void Context::log(std::string_view level, std::string_view message) const {
 }
 
 std::string message_of(const Error& error) {
+  if (error.operation == Operation::kExecute) return message_of_execute(error);
   return error.operation == Operation::kUseContainer ? error.path : describe(error);
 }
 
