@@ -221,8 +221,24 @@ Result<LaunchPlan> place_in_container(const Container& container, const Config& 
   return place;
 }
 
+namespace {
+
+// Its creator was killed before it wrote where the cgroup is.  Without processes: those that are in there may be
+// somebody else's.
+void remove_unrecorded_cgroup(const Container& container) {
+  auto config = saved_config(container);
+  auto hierarchies = cgroup::Hierarchies::machine();
+  if (!config || !hierarchies) return;
+  auto path = cgroup_path(*config, container.state.id);
+  if (!path) return;
+  if (auto group = cgroup::Cgroup::open(**hierarchies, *path)) (void)group->remove(std::chrono::milliseconds(0));
+}
+
+}  // namespace
+
 Result<void> remove_container(const Context& context, Container& container) {
   Result<void> result;
+  if (container.state.created.empty()) remove_unrecorded_cgroup(container);
   if (!container.state.cgroup.empty()) {
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     if (auto group = cgroup::Cgroup::open(*hierarchies, container.state.cgroup)) {
