@@ -130,7 +130,7 @@ std::optional<int> parse_interval(const std::string& text) {
 }
 
 // Until the container ends.
-Result<int> follow(const Container& container, const cgroup::Cgroup& group, int interval) {
+Result<int> follow(const Container& container, const cgroup::Cgroup& group, int interval, bool told_at_once) {
   FASTDOCK_TRY(Fd process, container.process());
   Fd memory;
   if (auto watched = group.watch_oom()) memory = std::move(*watched);
@@ -146,7 +146,12 @@ Result<int> follow(const Container& container, const cgroup::Cgroup& group, int 
       if (::read(memory.get(), events.data(), events.size()) < 0) continue;
       auto usage = group.usage();
       if (!usage) return 0;
-      // v1 tells at the limit, v2 at every change of memory.events; what is asked for are kills.
+      // v1 tells of each time that memory ran out, just before it kills (as runc, one event each); v2 of every
+      // change of memory.events, of which kills are one.
+      if (told_at_once) {
+        FASTDOCK_CHECK(print(event_line(id, "oom", nullptr)));
+        continue;
+      }
       for (; kills < usage->oom_kills; ++kills) FASTDOCK_CHECK(print(event_line(id, "oom", nullptr)));
       continue;
     }
@@ -171,7 +176,11 @@ Result<int> command_events(const Context& context, Words words) {
     return failed_with(ESRCH, Operation::kUseContainer, "container not running");
   FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
   FASTDOCK_TRY(auto group, cgroup::Cgroup::open(*hierarchies, container.state.cgroup));
-  if (!arguments.has("stats")) return follow(container, group, *interval);
+  if (!arguments.has("stats")) {
+    const cgroup::Hierarchy* memory = hierarchies->of(cgroup::Controller::kMemory);
+    bool told_at_once = memory != nullptr && memory->version == cgroup::Version::kV1;
+    return follow(container, group, *interval, told_at_once);
+  }
   FASTDOCK_TRY(auto statistics, group.statistics());
   FASTDOCK_CHECK(print(event_line(container.state.id, "stats", &statistics)));
   return 0;

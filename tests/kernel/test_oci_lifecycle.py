@@ -224,27 +224,22 @@ def test_update_and_events(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_an_out_of_memory_event(bundle: Bundle) -> None:
+    """`events` tells of it while it happens."""
     bundle.config["linux"]["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
-    bundle.shell("head -c 1 > /dev/null; dd if=/dev/zero of=/dev/null bs=64M count=1; sleep 1000")
-    read, write = os.pipe()
-    bundle.write()
-    base = [bundle.runtime, "--root", str(bundle.root)]
-    container = subprocess.Popen([*base, "run", "--bundle", str(bundle.path), "c"], stdin=read, stderr=subprocess.DEVNULL)
-    while bundle.command("state", "c").returncode != 0 or bundle.state()["status"] != "running":
-        pass
-    with subprocess.Popen([*base, "events", "--interval", "1h", "c"], stdout=subprocess.PIPE, text=True) as events:
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    command = [bundle.runtime, "--root", str(bundle.root), "events", "--interval", "1h", "c"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
         assert events.stdout is not None
         # It watches when it has opened what it watches.
         descriptors = Path(f"/proc/{events.pid}/fd")
-        while not any("eventfd" in os.readlink(f) or "inotify" in os.readlink(f) for f in descriptors.iterdir() if f.is_symlink()):
+        while not {"anon_inode:[eventfd]", "anon_inode:inotify"} & {os.readlink(file) for file in descriptors.iterdir()}:
             pass
-        os.write(write, b"x")
+        greedy = bundle.command("exec", "c", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
+        assert greedy.returncode == 137
         assert json.loads(events.stdout.readline()) == {"type": "oom", "id": "c"}
         bundle.command("kill", "c", "KILL")
-        container.wait()
         assert events.wait() == 0
-    os.close(read)
-    os.close(write)
 
 
 def receive_terminal(server: socket.socket) -> int:
