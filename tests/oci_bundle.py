@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-APPLETS = ["sh", "cat", "chmod", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls",
-           "mkdir", "mknod", "mount", "nice", "ps", "pwd", "readlink", "sleep", "stat", "stty", "test", "touch", "true",
+APPLETS = ["sh", "cat", "chmod", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls",
+           "mkdir", "mknod", "mount", "ps", "pwd", "readlink", "sleep", "stat", "stty", "test", "touch", "true",
            "tty", "umount", "wc"]  # fmt: skip
 CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
                 "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
@@ -114,7 +114,7 @@ class Bundle:
         """What a script prints in a container; it must succeed."""
         self.shell(script)
         done = self.run(name)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
 
     def create(self, name: str = "c", *flags: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -172,6 +172,6 @@ class Bundle:
         """Removes what tests left."""
         for state in self.root.iterdir() if self.root.exists() else []:
             self.command("delete", "--force", state.name)
-        assert self.cgroups() == []
+        assert self.cgroups() == [], self.cgroups()
         # Nothing of a container may stay mounted here.
         assert str(self.path) not in Path("/proc/self/mountinfo").read_text()

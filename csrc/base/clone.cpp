@@ -94,6 +94,10 @@ StackLease::~StackLease() {
 void Child::kill_and_reap() {
   if (pid < 0) return;
   ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  reap();
+}
+
+void Child::reap() {
   siginfo_t ended{};
   while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.get()), &ended, WEXITED | __WALL) != 0 &&
          errno == EINTR) {

@@ -3,6 +3,10 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
 
 #include <string>
 
@@ -39,6 +43,46 @@ class ChildNamespaces {
   std::vector<std::pair<Fd, int>> own_;
 };
 
+// A process that goes into the user namespace, clones there, and ends; there is no way back for itself.
+struct Intermediate {
+  std::uint64_t flags;
+  ChildPlan* plan;
+  int cgroup;
+  int owner;
+  int answer;  // a pipe: the pid, or -errno
+};
+
+[[noreturn]] void clone_inside(void* argument) {
+  const auto& step = *static_cast<const Intermediate*>(argument);
+  int answer = 0;
+  if (::setns(step.owner, CLONE_NEWUSER) != 0) answer = -errno;
+  if (answer == 0) {
+    auto child = clone_child(step.flags | CLONE_PARENT, run_child, step.plan, step.cgroup);
+    answer = child ? child->pid : -child.error().number;
+  }
+  ssize_t written = ::write(step.answer, &answer, sizeof answer);
+  ::_exit(written == sizeof answer ? 0 : 1);
+}
+
+Result<Child> clone_in_user_namespace(Flattened& flat, std::uint64_t flags, int cgroup) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return failed(Operation::kCreatePipe);
+  Fd ours(ends[0]);
+  Fd theirs(ends[1]);
+  Intermediate step{flags, flat.child(), cgroup, flat.owner_of_namespaces(), theirs.get()};
+  FASTDOCK_TRY(Child intermediate, clone_child(flags & CLONE_PARENT, clone_inside, &step));
+  theirs.reset();
+  int answer = -EPIPE;
+  ssize_t count = ::read(ours.get(), &answer, sizeof answer);
+  if ((flags & CLONE_PARENT) == 0) intermediate.reap();
+  if (count != sizeof answer) return failed_with(EPIPE, Operation::kCloneProcess);
+  if (answer < 0) return failed_with(-answer, Operation::kCreateNamespace, "in the user namespace", Hint::kNamespaceForbidden);
+  Child child;
+  child.pid = answer;
+  child.pidfd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, answer, 0)));
+  return child;
+}
+
 }  // namespace
 
 Result<Child> clone_container(const LaunchPlan& plan, Flattened& flat, std::uint64_t flags) {
@@ -56,6 +100,7 @@ Result<Child> clone_container(const LaunchPlan& plan, Flattened& flat, std::uint
   }
   // A copy of our memory, not a share of it: the child is on its way to where others can reach it
   // (CVE-2016-9962), and a time namespace cannot be entered with shared memory (copy_namespaces).
+  if (flat.owner_of_namespaces() >= 0) return clone_in_user_namespace(flat, flags, plan.cgroup_directory);
   return clone_child(flags, run_child, flat.child(), plan.cgroup_directory);
 }
 

@@ -86,6 +86,10 @@ Result<void> Flattened::add_namespaces() {
     bool by_parent = kind == Namespace::kPid || kind == Namespace::kTime;
     (by_parent ? joined_by_parent_ : joined_).push_back({fd, static_cast<int>(kFlags[index]), wanted.path.c_str()});
   }
+  if (!joined_.empty() && joined_.front().type == CLONE_NEWUSER && clone_flags_ != 0) {
+    owner_of_namespaces_ = joined_.front().descriptor;
+    joined_.erase(joined_.begin());
+  }
   child_.joined = joined_;
   // Joined: whoever enters has no id there that it did not have outside.
   child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0 || plan_.namespaces[0].mode == NamespaceMode::kJoin;

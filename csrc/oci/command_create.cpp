@@ -91,8 +91,10 @@ Result<int> command_start(const Context& context, Words words) {
   if (status != Status::kCreated)
     return failed_with(EEXIST, Operation::kUseContainer, "cannot start an already running container");
   FASTDOCK_TRY(Config config, saved_config(container));
-  if (!config.hooks.start_container.empty()) {
+  // Before anything is changed: it may execute this program anew.
+  if (!config.hooks.start_container.empty() || !config.hooks.poststart.empty())
     FASTDOCK_CHECK(run_sealed(context.argv));
+  if (!config.hooks.start_container.empty()) {
     FASTDOCK_TRY(auto place, place_in_container(container, config));
     FASTDOCK_CHECK(run_hooks(config.hooks.start_container, state_json(container.state, Status::kCreated, true), place));
   }
@@ -100,11 +102,8 @@ Result<int> command_start(const Context& context, Words words) {
   FASTDOCK_TRY(Fd fifo, open_file(container.fifo(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
   if (::unlink(container.fifo().c_str()) != 0) return failed(Operation::kRemoveFile, container.fifo());
   if (::write(fifo.get(), "0", 1) != 1) return failed(Operation::kWriteFile, container.fifo());
-  if (!config.hooks.poststart.empty()) {
-    FASTDOCK_CHECK(run_sealed(context.argv));
-    FASTDOCK_CHECK(run_hooks(config.hooks.poststart, state_json(container.state, Status::kRunning, true),
-                             runtime_place(container.state.bundle)));
-  }
+  FASTDOCK_CHECK(run_hooks(config.hooks.poststart, state_json(container.state, Status::kRunning, true),
+                           runtime_place(container.state.bundle)));
   return 0;
 }
 

@@ -188,6 +188,8 @@ Result<int> command_delete(const Context& context, Words words) {
   }
   if (!container) return std::unexpected(container.error());
   FASTDOCK_CHECK(container->lock());
+  if (auto config = saved_config(*container); config && !config->hooks.poststop.empty())
+    FASTDOCK_CHECK(run_sealed(context.argv));
   Status status = container->status();
   if (!force && status != Status::kStopped && status != Status::kCreated)
     return failed_with(EBUSY, Operation::kUseContainer,
