@@ -123,6 +123,7 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "open the container's resolver address",
     "talk to the resolver at",
     "parse",
+    "use the container:",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 

@@ -139,6 +139,8 @@ enum class Operation : std::uint16_t {
   kConnectResolver,
   // input
   kParse,
+  // the OCI runtime: the path is the whole sentence
+  kUseContainer,
   kCount_,
 };
 
