@@ -1,0 +1,61 @@
+// A LaunchPlan made into the arrays that the child reads (child.h).
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "launch/child.h"
+#include "launch/plan.h"
+#include "rootfs/prepare.h"
+
+namespace fastdock::launch {
+
+// Owns the arrays; points into `plan`, which must outlive it.  Not movable: the arrays are pointed to.
+class Flattened {
+ public:
+  // `sync`: the child's end of the socket.
+  static Result<std::unique_ptr<Flattened>> make(const LaunchPlan& plan, int sync);
+  Flattened(const Flattened&) = delete;
+  Flattened& operator=(const Flattened&) = delete;
+
+  [[nodiscard]] ChildPlan* child() { return &child_; }
+  // CLONE_NEW* for clone3; the cgroup namespace is made later, by the child.
+  [[nodiscard]] std::uint64_t clone_flags() const { return clone_flags_; }
+  // To be joined by the cloning process itself before it clones: setns(2) moves only its children there.
+  [[nodiscard]] const std::vector<JoinedNamespace>& joined_by_parent() const { return joined_by_parent_; }
+  [[nodiscard]] const std::vector<std::string>& unmapped() const { return prepared_.unmapped(); }
+
+ private:
+  explicit Flattened(const LaunchPlan& plan) : plan_(plan) {}
+  Result<void> add_namespaces();
+  Result<void> add_root();
+  Result<void> add_stdio();
+  void add_names_and_limits();
+  void add_credentials();
+  Result<void> add_program();
+  void add_unneeded_descriptors();
+  const char* text(std::string value) { return texts_.emplace_back(std::move(value)).c_str(); }
+
+  const LaunchPlan& plan_;
+  ChildPlan child_;
+  std::uint64_t clone_flags_ = 0;
+  rootfs::PreparedRoot prepared_;
+  std::deque<Fd> descriptors_;
+  std::deque<std::string> texts_;
+  std::vector<JoinedNamespace> joined_, joined_by_parent_;
+  std::vector<rootfs::ChildMount> mounts_;
+  std::vector<rootfs::ChildDevice> devices_;
+  std::vector<rootfs::ChildLink> links_;
+  std::vector<rootfs::ChildSysctl> sysctls_;
+  std::vector<const char*> masked_, read_only_, argv_, environment_, group_names_;
+  std::vector<ChildLimit> limits_;
+  std::vector<unsigned long> initial_cpus_, final_cpus_;
+  std::vector<DescriptorRange> unneeded_;
+  SchedulerAttributes scheduler_{};
+  sock_fprog filter_{};
+};
+
+}  // namespace fastdock::launch

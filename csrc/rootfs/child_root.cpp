@@ -1,0 +1,360 @@
+#include "rootfs/child_root.h"
+
+#include <linux/mount.h>
+#include <sys/sysmacros.h>
+
+namespace fastdock::rootfs {
+namespace {
+
+using child::check;
+using child::Descriptor;
+using child::fail;
+using child::Failure;
+using child::open_in_root;
+
+// umount2(2); <sys/mount.h> cannot be included beside <linux/mount.h>.
+constexpr int kDetach = 2;
+constexpr std::size_t kMaximumPath = 4096;
+
+long open_tree_of(int fd, const char* path, std::uint32_t flags) {
+  return raw_syscall(SYS_open_tree, fd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags);
+}
+
+long move_to(int mount, int target) {
+  return raw_syscall(SYS_move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+// Opens the directory that holds the last component of `path`, making what is missing; `name` is that component.
+int open_parent(int root, const char* path, const char*& name, Failure& failure);
+
+int create_last(int root, const char* path, bool directory, Failure& failure) {
+  const char* name = nullptr;
+  Descriptor parent(open_parent(root, path, name, failure));
+  if (!parent.ok()) return -1;
+  long answer = directory ? raw_syscall(SYS_mkdirat, parent.get(), name, 0755)
+                          : raw_syscall(SYS_openat, parent.get(), name,
+                                        O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
+  if (raw_failed(answer) && answer != -EEXIST) {
+    fail(failure, answer, Operation::kCreateMountPoint, path, Hint::kMountPointMissing);
+    return -1;
+  }
+  if (!directory && !raw_failed(answer)) child::close(static_cast<int>(answer));
+  long opened = open_in_root(root, path, O_PATH);
+  if (!check(opened, failure, Operation::kOpenMountPoint, path)) return -1;
+  return static_cast<int>(opened);
+}
+
+int open_parent(int root, const char* path, const char*& name, Failure& failure) {
+  std::size_t end = child::length(path);
+  if (end >= kMaximumPath) {
+    fail(failure, -ENAMETOOLONG, Operation::kOpenMountPoint, path);
+    return -1;
+  }
+  while (end > 0 && path[end - 1] != '/') --end;
+  name = path + end;
+  while (end > 0 && path[end - 1] == '/') --end;
+  char prefix[kMaximumPath];
+  // Every missing directory, from the top: at each slash the part before it must exist or be made.
+  std::size_t at = 0;
+  for (; at < end; ++at) {
+    prefix[at] = path[at];
+    if (path[at + 1] != '/' && at + 1 != end) continue;
+    prefix[at + 1] = '\0';
+    long existing = open_in_root(root, prefix, O_PATH | O_DIRECTORY);
+    if (existing == -ENOENT) {
+      std::size_t slash = at + 1;
+      while (slash > 0 && prefix[slash - 1] != '/') --slash;
+      char before[kMaximumPath];
+      for (std::size_t i = 0; i < slash; ++i) before[i] = prefix[i];
+      before[slash] = '\0';
+      Descriptor above(open_in_root(root, slash == 0 ? "." : before, O_PATH | O_DIRECTORY));
+      if (!check(above.get(), failure, Operation::kCreateMountPoint, path)) return -1;
+      long made = raw_syscall(SYS_mkdirat, above.get(), prefix + slash, 0755);
+      if (raw_failed(made) && made != -EEXIST) {
+        fail(failure, made, Operation::kCreateMountPoint, path, Hint::kMountPointMissing);
+        return -1;
+      }
+      existing = open_in_root(root, prefix, O_PATH | O_DIRECTORY);
+    }
+    if (!check(existing, failure, Operation::kOpenMountPoint, path, Hint::kMountPointMissing)) return -1;
+    child::close(static_cast<int>(existing));
+  }
+  prefix[at] = '\0';
+  long parent = open_in_root(root, end == 0 ? "." : prefix, O_PATH | O_DIRECTORY);
+  if (!check(parent, failure, Operation::kOpenMountPoint, path)) return -1;
+  return static_cast<int>(parent);
+}
+
+int mount_filesystem(const ChildMount& mount, Failure& failure) {
+  Descriptor context(raw_syscall(SYS_fsopen, mount.type, FSOPEN_CLOEXEC));
+  if (!check(context.get(), failure, Operation::kCreateFilesystem, mount.type)) return -1;
+  raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "source", mount.source, 0);
+  for (const ChildOption& option : mount.options) {
+    unsigned command = option.value == nullptr ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING;
+    long answer = raw_syscall(SYS_fsconfig, context.get(), command, option.key, option.value, 0);
+    if (!check(answer, failure, Operation::kConfigureFilesystem, option.key)) return -1;
+  }
+  long created = raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+  if (!check(created, failure, Operation::kCreateFilesystem, mount.type)) return -1;
+  long mounted = raw_syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, mount.attributes);
+  if (!check(mounted, failure, Operation::kMountFilesystem, mount.type)) return -1;
+  return static_cast<int>(mounted);
+}
+
+// The layers, upper/ and work/ are given as descriptors: no 4 KiB limit on their number, and no path that
+// could be exchanged.
+int mount_overlay(const ChildMount& mount, Failure& failure) {
+  Descriptor context(raw_syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC));
+  if (!check(context.get(), failure, Operation::kCreateOverlay, mount.destination)) return -1;
+  raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "source", mount.source, 0);
+  for (int layer : mount.layers) {
+    long answer = raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_FD, "lowerdir+", nullptr, layer);
+    Hint hint = answer == -EINVAL ? Hint::kTooManyLayers : Hint::kNone;
+    if (!check(answer, failure, Operation::kConfigureOverlay, "lowerdir+", hint)) return -1;
+  }
+  if (mount.tree >= 0) {
+    for (const char* name : {"upper", "work"}) {
+      Descriptor directory(raw_syscall(SYS_openat, mount.tree, name, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+      if (!check(directory.get(), failure, Operation::kOpenFile, name)) return -1;
+      const char* key = name[0] == 'u' ? "upperdir" : "workdir";
+      long answer = raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_FD, key, nullptr, directory.get());
+      if (!check(answer, failure, Operation::kConfigureOverlay, key)) return -1;
+    }
+  }
+  for (const ChildOption& option : mount.options) {
+    unsigned command = option.value == nullptr ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING;
+    long answer = raw_syscall(SYS_fsconfig, context.get(), command, option.key, option.value, 0);
+    if (!check(answer, failure, Operation::kConfigureOverlay, option.key)) return -1;
+  }
+  long created = raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+  if (!check(created, failure, Operation::kMountOverlay, mount.destination)) return -1;
+  long mounted = raw_syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, mount.attributes);
+  if (!check(mounted, failure, Operation::kMountOverlay, mount.destination)) return -1;
+  return static_cast<int>(mounted);
+}
+
+char* append(char* at, const char* text) {
+  while (*text != '\0') *at++ = *text++;
+  *at = '\0';
+  return at;
+}
+
+char* append_number(char* at, unsigned number) {
+  char digits[12];
+  int count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + number % 10);
+    number /= 10;
+  } while (number != 0);
+  while (count > 0) *at++ = digits[--count];
+  *at = '\0';
+  return at;
+}
+
+// Before Linux 6.15 overlayfs refuses detached mounts as layers (clone_private_mount), and its options
+// must fit one page.  So the layers are attached below a tmpfs, and named "0:1:2": 500 names are 2 KiB.
+int mount_overlay_by_name(const ChildMount& mount, const char* attach_point, Failure& failure) {
+  ChildMount scaffold{};
+  scaffold.type = "tmpfs";
+  scaffold.source = "tmpfs";
+  Descriptor base(mount_filesystem(scaffold, failure));
+  if (!base.ok()) return -1;
+  Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+  if (!check(target.get(), failure, Operation::kOpenMountPoint, attach_point)) return -1;
+  if (!check(move_to(base.get(), target.get()), failure, Operation::kAttachMount, attach_point)) return -1;
+  char options[4096];
+  char* end = append(options, mount.joined_options);
+  end = append(end, mount.joined_options[0] == '\0' ? "lowerdir=" : ",lowerdir=");
+  unsigned number = 0;
+  for (int layer : mount.layers) {
+    if (end - options > 4000) return fail(failure, -E2BIG, Operation::kMountOverlay, "", Hint::kTooManyLayers), -1;
+    if (number > 0) end = append(end, ":");
+    char* name = end;
+    end = append_number(end, number++);
+    raw_syscall(SYS_mkdirat, base.get(), name, 0755);
+    Descriptor point(raw_syscall(SYS_openat, base.get(), name, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+    if (!check(point.get(), failure, Operation::kOpenMountPoint, name)) return -1;
+    if (!check(move_to(layer, point.get()), failure, Operation::kAttachMount, "layer")) return -1;
+  }
+  if (mount.tree >= 0) {
+    raw_syscall(SYS_mkdirat, base.get(), "c", 0755);
+    Descriptor point(raw_syscall(SYS_openat, base.get(), "c", O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+    if (!check(point.get(), failure, Operation::kOpenMountPoint, "c")) return -1;
+    if (!check(move_to(mount.tree, point.get()), failure, Operation::kAttachMount, "upper")) return -1;
+    end = append(end, ",upperdir=c/upper,workdir=c/work");
+  }
+  raw_syscall(SYS_mkdirat, base.get(), "root", 0755);
+  if (!check(raw_syscall(SYS_fchdir, base.get()), failure, Operation::kChangeDirectory, attach_point)) return -1;
+  long answer = raw_syscall(SYS_mount, mount.source, "root", "overlay", 0, options);
+  if (!check(answer, failure, Operation::kMountOverlay, mount.destination)) return -1;
+  long opened = raw_syscall(SYS_openat, base.get(), "root", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  if (!check(opened, failure, Operation::kOpenRoot, mount.destination)) return -1;
+  mount_attr attributes{};
+  attributes.attr_set = mount.attributes;
+  answer = raw_syscall(SYS_mount_setattr, opened, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+  if (!check(answer, failure, Operation::kSetMountAttributes, mount.destination)) return -1;
+  // A clone takes it out of the scaffold, which then goes with the old root.
+  long clone = open_tree_of(static_cast<int>(opened), "", AT_EMPTY_PATH);
+  child::close(static_cast<int>(opened));
+  if (!check(clone, failure, Operation::kMountOverlay, mount.destination)) return -1;
+  raw_syscall(SYS_chdir, "/");
+  return static_cast<int>(clone);
+}
+
+int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure) {
+  switch (mount.kind) {
+    case ChildMountKind::kBind: return mount.tree;
+    case ChildMountKind::kOverlay:
+      return plan.overlay_takes_descriptors ? mount_overlay(mount, failure)
+                                            : mount_overlay_by_name(mount, plan.attach_point, failure);
+    case ChildMountKind::kFilesystem: break;
+  }
+  return mount_filesystem(mount, failure);
+}
+
+bool add_mounts(const ChildRoot& plan, int root, int& proc, Failure& failure) {
+  for (const ChildMount& mount : plan.mounts) {
+    int made = make_mount(mount, plan, failure);
+    if (made < 0) return false;
+    Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
+    if (!target.ok()) return false;
+    if (!check(move_to(made, target.get()), failure, Operation::kAttachMount, mount.destination)) return false;
+    if (proc < 0 && child::equal(mount.type, "proc")) proc = made;  // stays open: our own door to procfs
+  }
+  return true;
+}
+
+bool add_device(const ChildDevice& device, int root, Failure& failure) {
+  if (device.host_path == nullptr) {
+    const char* name = nullptr;
+    Descriptor parent(open_parent(root, device.path, name, failure));
+    if (!parent.ok()) return false;
+    // No umask and no exchange between the two calls: the directory is ours, and nothing else runs in it yet.
+    long made = raw_syscall(SYS_mknodat, parent.get(), name, device.mode, device.number);
+    if (!check(made, failure, Operation::kCreateDevice, device.path)) return false;
+    long owned = raw_syscall(SYS_fchownat, parent.get(), name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW);
+    if (!check(owned, failure, Operation::kSetOwner, device.path)) return false;
+    return true;
+  }
+  Descriptor node(open_tree_of(AT_FDCWD, device.host_path, 0));
+  if (!check(node.get(), failure, Operation::kCreateDevice, device.host_path)) return false;
+  Descriptor target(open_or_create(root, device.path, false, failure));
+  if (!target.ok()) return false;
+  return check(move_to(node.get(), target.get()), failure, Operation::kAttachMount, device.path);
+}
+
+bool add_link(const ChildLink& link, int root, Failure& failure) {
+  const char* name = nullptr;
+  Descriptor parent(open_parent(root, link.path, name, failure));
+  if (!parent.ok()) return false;
+  long answer = raw_syscall(SYS_symlinkat, link.target, parent.get(), name);
+  return answer == -EEXIST || check(answer, failure, Operation::kCreateLink, link.path);
+}
+
+// A descriptor of the host's /dev/null that is sure to be it (CVE-2025-31133).
+int open_null(Failure& failure) {
+  long null = raw_syscall(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC, 0);
+  if (!check(null, failure, Operation::kOpenFile, "/dev/null")) return -1;
+  struct stat status {};
+  child::status_of(static_cast<int>(null), status);
+  if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) {
+    fail(failure, -ENODEV, Operation::kMaskPath, "/dev/null");
+    return -1;
+  }
+  return static_cast<int>(null);
+}
+
+bool mask(const char* path, int root, int null, Failure& failure) {
+  Descriptor target(open_in_root(root, path, O_PATH));
+  if (!target.ok()) return target.get() == -ENOENT || target.get() == -ENOTDIR ||
+                           fail(failure, target.get(), Operation::kMaskPath, path);
+  struct stat status {};
+  child::status_of(target.get(), status);
+  if (!S_ISDIR(status.st_mode)) {
+    Descriptor cover(open_tree_of(null, "", AT_EMPTY_PATH));
+    return check(cover.get(), failure, Operation::kMaskPath, path) &&
+           check(move_to(cover.get(), target.get()), failure, Operation::kMaskPath, path);
+  }
+  ChildMount empty{};
+  empty.type = "tmpfs";
+  empty.source = "tmpfs";
+  empty.attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  Descriptor cover(mount_filesystem(empty, failure));
+  return cover.ok() && check(move_to(cover.get(), target.get()), failure, Operation::kMaskPath, path);
+}
+
+bool make_read_only(const char* path, int root, Failure& failure) {
+  Descriptor target(open_in_root(root, path, O_PATH));
+  if (!target.ok()) return target.get() == -ENOENT || target.get() == -ENOTDIR ||
+                           fail(failure, target.get(), Operation::kMakeReadOnly, path);
+  Descriptor tree(open_tree_of(target.get(), "", AT_EMPTY_PATH | AT_RECURSIVE));
+  if (!check(tree.get(), failure, Operation::kMakeReadOnly, path)) return false;
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  long answer = raw_syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes,
+                            sizeof attributes);
+  return check(answer, failure, Operation::kMakeReadOnly, path) &&
+         check(move_to(tree.get(), target.get()), failure, Operation::kMakeReadOnly, path);
+}
+
+}  // namespace
+
+int open_or_create(int root, const char* path, bool directory, Failure& failure) {
+  long opened = open_in_root(root, path, O_PATH);
+  if (!raw_failed(opened)) return static_cast<int>(opened);
+  if (opened == -ENOENT) return create_last(root, path, directory, failure);
+  Hint hint = opened == -ELOOP || opened == -EXDEV ? Hint::kEscapesRoot : Hint::kNone;
+  fail(failure, opened, Operation::kOpenMountPoint, path, hint);
+  return -1;
+}
+
+int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
+  // mount_namespaces(7): nothing of what follows may propagate to the host.
+  long answer = raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.old_root_propagation, nullptr);
+  if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
+  int root = make_mount(plan.root, plan, failure);
+  if (root < 0) return -1;
+  Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+  if (!check(target.get(), failure, Operation::kOpenMountPoint, plan.attach_point)) return -1;
+  if (!check(move_to(root, target.get()), failure, Operation::kAttachMount, plan.attach_point)) return -1;
+  if (!add_mounts(plan, root, proc, failure)) return -1;
+  for (const ChildDevice& device : plan.devices)
+    if (!add_device(device, root, failure)) return -1;
+  for (const ChildLink& link : plan.links)
+    if (!add_link(link, root, failure)) return -1;
+  return root;
+}
+
+bool protect_paths(const ChildRoot& plan, int root, Failure& failure) {
+  for (const char* path : plan.read_only_paths)
+    if (!make_read_only(path, root, failure)) return false;
+  if (plan.masked_paths.empty()) return true;
+  Descriptor null(open_null(failure));
+  if (!null.ok()) return false;
+  for (const char* path : plan.masked_paths)
+    if (!mask(path, root, null.get(), failure)) return false;
+  return true;
+}
+
+bool enter_root(int root, bool pivot, Failure& failure) {
+  if (!check(raw_syscall(SYS_fchdir, root), failure, Operation::kChangeRoot, "/")) return false;
+  if (!pivot) {
+    constexpr unsigned long kMove = 8192;  // MS_MOVE
+    return check(raw_syscall(SYS_mount, ".", "/", nullptr, kMove, nullptr), failure, Operation::kChangeRoot, "/") &&
+           check(raw_syscall(SYS_chroot, "."), failure, Operation::kChangeRoot, "/") &&
+           check(raw_syscall(SYS_chdir, "/"), failure, Operation::kChangeDirectory, "/");
+  }
+  // pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is detached.
+  return check(raw_syscall(SYS_pivot_root, ".", "."), failure, Operation::kChangeRoot, "/") &&
+         check(raw_syscall(SYS_umount2, ".", kDetach), failure, Operation::kDetachOldRoot, "/") &&
+         check(raw_syscall(SYS_chdir, "/"), failure, Operation::kChangeDirectory, "/");
+}
+
+int open_private_proc(Failure& failure) {
+  ChildMount proc{};
+  proc.type = "proc";
+  proc.source = "proc";
+  return mount_filesystem(proc, failure);
+}
+
+}  // namespace fastdock::rootfs

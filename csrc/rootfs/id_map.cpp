@@ -1,0 +1,62 @@
+#include "rootfs/id_map.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <map>
+#include <mutex>
+
+#include "base/clone.h"
+#include "base/path.h"
+#include "base/raw_syscall.h"
+
+namespace fastdock::rootfs {
+namespace {
+
+[[noreturn]] void wait_to_be_killed(void*) {
+  while (true) raw_syscall(SYS_pause);
+}
+
+Result<Fd> make_user_namespace(const IdMaps& maps) {
+  FASTDOCK_TRY(auto holder, clone_sharing_memory(CLONE_NEWUSER, wait_to_be_killed, nullptr));
+  std::string proc = "/proc/" + std::to_string(holder.pid) + "/";
+  auto described = [&]() -> Result<Fd> {
+    if (auto written = write_file(proc + "uid_map", map_text(maps.uids)); !written)
+      return failed_with(written.error().number, Operation::kWriteUidMap, "", Hint::kUserNamespaceForbidden);
+    if (auto written = write_file(proc + "gid_map", map_text(maps.gids)); !written)
+      return failed_with(written.error().number, Operation::kWriteGidMap, "", Hint::kUserNamespaceForbidden);
+    return open_file(proc + "ns/user", O_RDONLY);
+  }();
+  holder.kill_and_reap();
+  return described;
+}
+
+struct Cache {
+  std::mutex mutex;
+  std::map<IdMaps, std::shared_ptr<Fd>> namespaces;
+};
+
+}  // namespace
+
+std::string map_text(const std::vector<IdMapping>& mappings) {
+  std::string text;
+  for (const IdMapping& mapping : mappings)
+    text += std::to_string(mapping.inside) + ' ' + std::to_string(mapping.outside) + ' ' +
+            std::to_string(mapping.count) + '\n';
+  return text;
+}
+
+Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps) {
+  static Cache cache;
+  std::scoped_lock lock(cache.mutex);
+  if (auto found = cache.namespaces.find(maps); found != cache.namespaces.end()) return found->second;
+  FASTDOCK_TRY(Fd made, make_user_namespace(maps));
+  return cache.namespaces[maps] = std::make_shared<Fd>(std::move(made));
+}
+
+}  // namespace fastdock::rootfs

@@ -1,0 +1,20 @@
+// User namespaces that exist only to describe an id mapping, for id-mapped mounts (mount_setattr(2)).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "rootfs/mount.h"
+
+namespace fastdock::rootfs {
+
+// "0 1879048192 65536\n": a line per range, as /proc/PID/uid_map takes it.
+std::string map_text(const std::vector<IdMapping>& mappings);
+
+// A descriptor of a user namespace with these maps.  Kept for the life of the process: making one costs
+// a process.
+Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps);
+
+}  // namespace fastdock::rootfs

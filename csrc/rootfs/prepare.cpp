@@ -1,0 +1,202 @@
+#include "rootfs/prepare.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <map>
+#include <mutex>
+
+#include "rootfs/id_map.h"
+
+namespace fastdock::rootfs {
+namespace {
+
+constexpr std::uint64_t kPrivate = 1 << 18;  // MS_PRIVATE; <sys/mount.h> clashes with <linux/mount.h>
+constexpr std::size_t kMaximumLayers = 500;  // OVL_MAX_STACK, fs/overlayfs/params.h
+constexpr std::size_t kMaximumCachedLayers = 512;
+
+Result<Fd> clone_tree(const std::string& path, bool recursive, Operation operation, Hint hint) {
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0U);
+  auto fd = static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), flags));
+  if (fd < 0) {
+    if (errno == EPERM) hint = Hint::kNeedsRoot;
+    return failed(operation, path, errno == ENOENT || errno == EPERM || errno == ENOTDIR ? hint : Hint::kNone);
+  }
+  return Fd(fd);
+}
+
+int set_attributes(int tree, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation, unsigned flags,
+                   int user_namespace = -1) {
+  mount_attr attributes{};
+  attributes.attr_set = set;
+  attributes.attr_clr = clear;
+  // mount_setattr(2): a new access time setting needs the old one cleared.
+  if ((set & MOUNT_ATTR__ATIME) != 0) attributes.attr_clr |= MOUNT_ATTR__ATIME;
+  attributes.propagation = propagation;
+  if (user_namespace >= 0) {
+    attributes.attr_set |= MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = static_cast<std::uint64_t>(user_namespace);
+  }
+  return static_cast<int>(
+      ::syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, &attributes, sizeof attributes));
+}
+
+// Detached mounts of layers, read-only and with mapped ids.  Overlayfs clones what it is given, so one
+// serves any number of containers; it is made anew when the layer directory has been replaced.
+class Layers {
+ public:
+  Result<std::shared_ptr<Fd>> get(const std::string& path, const IdMaps& maps) {
+    std::scoped_lock lock(mutex_);
+    if (pid_ != ::getpid()) layers_.clear(), pid_ = ::getpid();  // after fork: do not keep the parent's
+    auto key = std::pair(path, maps);
+    if (auto found = layers_.find(key); found != layers_.end()) {
+      if (is_current(found->second->get(), path)) return found->second;
+      layers_.erase(found);
+    }
+    FASTDOCK_TRY(Fd tree, open_layer(path, maps));
+    if (layers_.size() >= kMaximumCachedLayers) layers_.clear();
+    return layers_[key] = std::make_shared<Fd>(std::move(tree));
+  }
+
+  static Result<Fd> open_layer(const std::string& path, const IdMaps& maps) {
+    FASTDOCK_TRY(Fd tree, clone_tree(path, false, Operation::kOpenLayer, Hint::kLayerUnreadable));
+    std::shared_ptr<Fd> mapping;
+    if (!maps.empty()) {
+      FASTDOCK_TRY(mapping, user_namespace(maps));
+    }
+    int answer = set_attributes(tree.get(), MOUNT_ATTR_RDONLY, 0, kPrivate, 0, mapping ? mapping->get() : -1);
+    if (answer != 0) return failed(Operation::kMapLayer, path);
+    return tree;
+  }
+
+ private:
+  static bool is_current(int tree, const std::string& path) {
+    struct stat kept {};
+    struct stat now {};
+    return ::fstat(tree, &kept) == 0 && ::stat(path.c_str(), &now) == 0 && kept.st_ino == now.st_ino &&
+           kept.st_dev == now.st_dev;
+  }
+
+  std::mutex mutex_;
+  std::map<std::pair<std::string, IdMaps>, std::shared_ptr<Fd>> layers_;
+  pid_t pid_ = ::getpid();
+};
+
+Layers& layers() {
+  static auto* instance = new Layers;
+  return *instance;
+}
+
+bool release_at_least(int major, int minor) {
+  utsname name{};
+  int have_major = 0;
+  int have_minor = 0;
+  if (::uname(&name) != 0 || std::sscanf(name.release, "%d.%d", &have_major, &have_minor) != 2) return false;
+  return std::pair(have_major, have_minor) >= std::pair(major, minor);
+}
+
+}  // namespace
+
+bool overlay_takes_descriptors() {
+  // The version, not a trial: the trial is a mount.  clone_private_mount() accepts detached mounts since 6.15.
+  static const bool answer = release_at_least(6, 15);
+  return answer;
+}
+
+Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps) {
+  ChildMount child;
+  child.type = mount.type.c_str();
+  child.source = mount.source.empty() ? mount.type.c_str() : mount.source.c_str();
+  child.destination = mount.destination.c_str();
+  child.attributes = mount.attributes_set;
+  if (mount.type == "bind") {
+    FASTDOCK_CHECK(add_bind(mount, maps, child));
+  } else {
+    add_options(mount.options, child);
+    if (mount.type == "overlay") FASTDOCK_CHECK(add_overlay(mount, maps, child));
+  }
+  return child;
+}
+
+Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child) {
+  child.kind = ChildMountKind::kBind;
+  FASTDOCK_TRY(Fd tree, clone_tree(mount.source, mount.recursive, Operation::kOpenBindSource, Hint::kBindSourceMissing));
+  struct stat status {};
+  if (::fstat(tree.get(), &status) != 0) return failed(Operation::kOpenBindSource, mount.source);
+  child.onto_directory = S_ISDIR(status.st_mode);
+  const IdMaps& wanted = mount.id_maps.empty() ? maps : mount.id_maps;
+  if (mount.map_ids && !wanted.empty()) {
+    FASTDOCK_TRY(auto mapping, user_namespace(wanted));
+    unsigned recursive = mount.recursive ? AT_RECURSIVE : 0;
+    if (set_attributes(tree.get(), 0, 0, 0, recursive, mapping->get()) != 0) {
+      // EINVAL: a file system without FS_ALLOW_IDMAP.  Asked for by name it is an error, by default it is noted.
+      if (!mount.id_maps.empty() || errno != EINVAL) return failed(Operation::kMapBindSource, mount.source);
+      unmapped_.push_back(mount.source);
+    }
+  }
+  std::uint64_t propagation = mount.propagation == 0 ? kPrivate : mount.propagation;
+  unsigned spread = mount.propagation_recursive ? AT_RECURSIVE : 0;
+  if (set_attributes(tree.get(), 0, 0, propagation, spread) != 0 ||
+      ((mount.recursive_set | mount.recursive_clear) != 0 &&
+       set_attributes(tree.get(), mount.recursive_set, mount.recursive_clear, 0, AT_RECURSIVE) != 0) ||
+      ((mount.attributes_set | mount.attributes_clear) != 0 &&
+       set_attributes(tree.get(), mount.attributes_set, mount.attributes_clear, 0, 0) != 0))
+    return failed(Operation::kSetMountAttributes, mount.source);
+  child.tree = keep(std::move(tree));
+  return {};
+}
+
+Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child) {
+  child.kind = ChildMountKind::kOverlay;
+  if (mount.layers.size() > kMaximumLayers)
+    return failed_with(EINVAL, Operation::kConfigureOverlay, std::to_string(mount.layers.size()) + " layers",
+                       Hint::kTooManyLayers);
+  std::vector<int>& numbers = layers_.emplace_back();
+  for (auto layer = mount.layers.rbegin(); layer != mount.layers.rend(); ++layer) {
+    if (overlay_takes_descriptors()) {
+      FASTDOCK_TRY(auto tree, layers().get(*layer, maps));
+      numbers.push_back(tree->get());
+      shared_.push_back(std::move(tree));
+    } else {  // it will be moved into the container's view, so it cannot be shared
+      FASTDOCK_TRY(Fd tree, Layers::open_layer(*layer, maps));
+      numbers.push_back(keep(std::move(tree)));
+    }
+  }
+  child.layers = numbers;
+  if (!mount.directory.empty()) {
+    FASTDOCK_TRY(Fd tree, clone_tree(mount.directory, false, Operation::kPrepareDirectory, Hint::kNone));
+    if (set_attributes(tree.get(), 0, 0, kPrivate, 0) != 0)
+      return failed(Operation::kSetMountAttributes, mount.directory);
+    child.tree = keep(std::move(tree));
+  }
+  return {};
+}
+
+void PreparedRoot::add_options(const std::string& options, ChildMount& child) {
+  child.joined_options = options.c_str();
+  std::vector<ChildOption>& parsed = options_.emplace_back();
+  for (std::size_t at = 0; at < options.size();) {
+    std::size_t end = std::min(options.find(',', at), options.size());
+    std::string& word = texts_.emplace_back(options.substr(at, end - at));
+    at = end + 1;
+    if (word.empty()) continue;
+    std::size_t equals = word.find('=');
+    const char* value = nullptr;
+    if (equals != std::string::npos && equals != 0) {
+      word[equals] = '\0';
+      value = word.c_str() + equals + 1;
+    }
+    parsed.push_back({word.c_str(), value});
+  }
+  child.options = parsed;
+}
+
+int PreparedRoot::keep(Fd fd) { return descriptors_.emplace_back(std::move(fd)).get(); }
+
+}  // namespace fastdock::rootfs

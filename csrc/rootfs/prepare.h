@@ -1,0 +1,44 @@
+// The parent's half of a root file system: opens what the child could not reach (the state directory is
+// 0700, and only the host's root may make id-mapped mounts) and flattens mounts into the child's arrays.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "rootfs/child_root.h"
+#include "rootfs/mount.h"
+
+namespace fastdock::rootfs {
+
+// Owns what the child's arrays point to, and keeps it alive until the child has executed its program.
+// Strings of the plan are pointed to, not copied: the plan must outlive this.
+class PreparedRoot {
+ public:
+  // `maps`: the container's id maps, empty without a user namespace.
+  Result<ChildMount> add(const Mount& mount, const IdMaps& maps);
+
+  // Ids could not be mapped there (the file system does not support it): the mount shows the host's ids.
+  [[nodiscard]] const std::vector<std::string>& unmapped() const { return unmapped_; }
+
+ private:
+  Result<void> add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child);
+  Result<void> add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child);
+  void add_options(const std::string& options, ChildMount& child);
+  int keep(Fd fd);
+
+  std::deque<Fd> descriptors_;
+  std::deque<std::shared_ptr<Fd>> shared_;
+  std::deque<std::string> texts_;
+  std::deque<std::vector<ChildOption>> options_;
+  std::deque<std::vector<int>> layers_;
+  std::vector<std::string> unmapped_;
+};
+
+// Overlayfs takes detached mounts as layers, by descriptor: Linux 6.15.
+bool overlay_takes_descriptors();
+
+}  // namespace fastdock::rootfs
