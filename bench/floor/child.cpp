@@ -26,7 +26,7 @@ struct Child {
   const Options& options = launch.shared->options;
   int root = -1;
   int plain_lower = -1;  // the layer as it is, when nothing maps its ids
-  int empty = -1;  // a directory of the host's, empty and not writable for the container
+  int empty = -1;        // a directory of the host's, empty and not writable for the container
 
   long must(const char* what, long result) {
     if (result >= 0) return result;
@@ -40,8 +40,9 @@ struct Child {
     must(at, sys(SYS_move_mount, mount, "", root, at, MOVE_MOUNT_F_EMPTY_PATH));
   }
   int clone_of(int directory, const char* path) {
-    return static_cast<int>(must(path, sys(SYS_open_tree, directory, path,
-                                           OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (*path ? 0 : AT_EMPTY_PATH))));
+    return static_cast<int>(
+        must(path, sys(SYS_open_tree, directory, path,
+                       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (*path ? 0 : AT_EMPTY_PATH))));
   }
 
   void join_cgroups() {
@@ -51,7 +52,8 @@ struct Child {
       must("write tasks", sys(SYS_write, fd, "0", 1));
       sys(SYS_close, fd);
     }
-    if (options.has("cgroup") && options.has("cgroupns")) must("cgroup namespace", sys(SYS_unshare, CLONE_NEWCGROUP));
+    if (options.has("cgroup") && options.has("cgroupns"))
+      must("cgroup namespace", sys(SYS_unshare, CLONE_NEWCGROUP));
   }
 
   void raise_loopback() {
@@ -93,7 +95,8 @@ struct Child {
       const int lower = options.has("idmap") ? launch.lower : plain_lower;
       root = static_cast<int>(must("overlay", open_overlay(lower, upper, work, options.has("user"))));
     }
-    must("move root", sys(SYS_move_mount, root, "", stage, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+    must("move root",
+         sys(SYS_move_mount, root, "", stage, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
   }
 
   int open_path(const char* path) {
@@ -122,8 +125,9 @@ struct Child {
       must(name, sys(SYS_move_mount, node, "", dev, name, MOVE_MOUNT_F_EMPTY_PATH));
       sys(SYS_close, node);
     }
-    const char* const links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
-                                    {"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"}};
+    const char* const links[][2] = {{"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"},
+                                    {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+                                    {"/proc/kcore", "core"},       {"pts/ptmx", "ptmx"}};
     for (auto& [target, name] : links) must(name, sys(SYS_symlinkat, target, dev, name));
     for (const char* name : {"pts", "shm", "mqueue"}) must(name, sys(SYS_mkdirat, dev, name, 0755));
     sys(SYS_close, dev);
@@ -131,7 +135,8 @@ struct Child {
 
   void mount_ipc() {
     if (options.has("devpts")) {
-      const char* const settings[] = {"newinstance", "", "ptmxmode", "0666", "mode", "0620", "gid", "5", nullptr};
+      const char* const settings[] = {"newinstance", "",    "ptmxmode", "0666", "mode",
+                                      "0620",        "gid", "5",        nullptr};
       mount_type("devpts", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, settings, "dev/pts");
     }
     if (options.has("mqueue")) mount_type("mqueue", kQuiet, nullptr, "dev/mqueue");
@@ -187,7 +192,8 @@ struct Child {
       } else if (options.mask == "host") {
         bind_readonly(empty, "", hidden.path.c_str());
       } else if (options.mask == "each" || shared < 0) {
-        shared = static_cast<int>(must("mask", open_file_system("tmpfs", kQuiet | MOUNT_ATTR_RDONLY, nullptr)));
+        shared =
+            static_cast<int>(must("mask", open_file_system("tmpfs", kQuiet | MOUNT_ATTR_RDONLY, nullptr)));
         attach(shared, hidden.path.c_str());
       } else {
         attach(clone_of(shared, ""), hidden.path.c_str());
@@ -196,7 +202,8 @@ struct Child {
   }
 
   void change_root(int stage) {
-    // The stage descriptor names the directory below all that was stacked on it; enter through the root's own.
+    // The stage descriptor names the directory below all that was stacked on it; enter through the root's
+    // own.
     must("fchdir", sys(SYS_fchdir, root));
     if (options.root == "shallow") {
       must("move /", sys(SYS_mount, ".", "/", nullptr, MS_MOVE, nullptr));
@@ -211,12 +218,13 @@ struct Child {
 
   void drop_capabilities() {
     // Docker's default fourteen.
-    constexpr std::uint64_t kKept = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FSETID | 1u << CAP_FOWNER |
-                                    1u << CAP_MKNOD | 1u << CAP_NET_RAW | 1u << CAP_SETGID | 1u << CAP_SETUID |
-                                    1u << CAP_SETFCAP | 1u << CAP_SETPCAP | 1u << CAP_NET_BIND_SERVICE |
-                                    1u << CAP_SYS_CHROOT | 1u << CAP_KILL | 1u << CAP_AUDIT_WRITE;
+    constexpr std::uint64_t kKept =
+        1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FSETID | 1u << CAP_FOWNER | 1u << CAP_MKNOD |
+        1u << CAP_NET_RAW | 1u << CAP_SETGID | 1u << CAP_SETUID | 1u << CAP_SETFCAP | 1u << CAP_SETPCAP |
+        1u << CAP_NET_BIND_SERVICE | 1u << CAP_SYS_CHROOT | 1u << CAP_KILL | 1u << CAP_AUDIT_WRITE;
     for (int capability = 0; capability <= CAP_LAST_CAP; ++capability) {
-      if (!(kKept >> capability & 1)) must("bounding set", sys(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0));
+      if (!(kKept >> capability & 1))
+        must("bounding set", sys(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0));
     }
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     __user_cap_data_struct data[2]{};
@@ -227,7 +235,8 @@ struct Child {
 
   void load_filter() {
     const auto& program = launch.shared->filter;
-    const sock_fprog filter{static_cast<unsigned short>(program.size()), const_cast<sock_filter*>(program.data())};
+    const sock_fprog filter{static_cast<unsigned short>(program.size()),
+                            const_cast<sock_filter*>(program.data())};
     must("seccomp", sys(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter));
   }
 
@@ -257,7 +266,8 @@ void Child::run() {
   if (!options.has("idmap")) plain_lower = open_path(launch.shared->lower.c_str());
   if (options.mask == "host") empty = open_path(launch.shared->empty_directory.c_str());
   if (own_upper && options.upper == "own") {
-    must("attach upper", sys(SYS_move_mount, launch.upper, "", stage, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+    must("attach upper",
+         sys(SYS_move_mount, launch.upper, "", stage, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
     upper = static_cast<int>(must("upper", sys(SYS_openat, launch.upper, "upper", O_PATH | O_CLOEXEC)));
     work = static_cast<int>(must("work", sys(SYS_openat, launch.upper, "work", O_PATH | O_CLOEXEC)));
   } else if (own_upper) {
@@ -337,11 +347,15 @@ int make_dev(int uid) {
   const char* const settings[] = {"mode", "755", "size", "65536k", "uid", digit, "gid", digit, nullptr};
   const int dev = open_file_system("tmpfs", MOUNT_ATTR_NOSUID, settings);
   if (dev < 0) return dev;
-  const struct { const char* name; int major, minor; } nodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
-                                                                  {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
+  const struct {
+    const char* name;
+    int major, minor;
+  } nodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+               {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
   for (auto& node : nodes) sys(SYS_mknodat, dev, node.name, S_IFCHR | 0666, makedev(node.major, node.minor));
-  const char* const links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
-                                  {"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"}};
+  const char* const links[][2] = {{"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"},
+                                  {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+                                  {"/proc/kcore", "core"},       {"pts/ptmx", "ptmx"}};
   for (auto& [target, name] : links) sys(SYS_symlinkat, target, dev, name);
   for (const char* name : {"pts", "shm", "mqueue"}) sys(SYS_mkdirat, dev, name, 0755);
   return dev;

@@ -41,14 +41,16 @@ void write_file(const std::string& path, const std::string& text) {
 }
 
 void write_maps(long pid) {
-  const std::string proc = "/proc/" + std::to_string(pid), map = "0 " + std::to_string(kIdBase) + " " + std::to_string(kIdCount);
+  const std::string proc = "/proc/" + std::to_string(pid),
+                    map = "0 " + std::to_string(kIdBase) + " " + std::to_string(kIdCount);
   write_file(proc + "/uid_map", map);
   write_file(proc + "/gid_map", map);
 }
 
 int map_lower(const Shared& shared, int user_namespace) {
-  const int lower = static_cast<int>(must("open_tree lower", sys(SYS_open_tree, AT_FDCWD, shared.lower.c_str(),
-                                                                 OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  const int lower =
+      static_cast<int>(must("open_tree lower", sys(SYS_open_tree, AT_FDCWD, shared.lower.c_str(),
+                                                   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_IDMAP;
   attributes.userns_fd = static_cast<std::uint64_t>(user_namespace);
@@ -57,8 +59,9 @@ int map_lower(const Shared& shared, int user_namespace) {
 }
 
 int open_user_namespace(long pid) {
-  return static_cast<int>(must("ns/user", sys(SYS_openat, AT_FDCWD, ("/proc/" + std::to_string(pid) + "/ns/user").c_str(),
-                                              O_RDONLY | O_CLOEXEC)));
+  return static_cast<int>(
+      must("ns/user", sys(SYS_openat, AT_FDCWD, ("/proc/" + std::to_string(pid) + "/ns/user").c_str(),
+                          O_RDONLY | O_CLOEXEC)));
 }
 
 // A user namespace with the container's ids that stays: made by a child that is gone at once.
@@ -82,12 +85,13 @@ int keep_user_namespace() {
 }
 
 void find_paths(Shared& shared) {
-  for (const char* path : {"proc/acpi", "proc/asound", "proc/interrupts", "proc/kcore", "proc/keys", "proc/latency_stats",
-                           "proc/sched_debug", "proc/scsi", "proc/timer_list", "proc/timer_stats",
-                           "sys/devices/virtual/powercap", "sys/firmware"}) {
+  for (const char* path : {"proc/acpi", "proc/asound", "proc/interrupts", "proc/kcore", "proc/keys",
+                           "proc/latency_stats", "proc/sched_debug", "proc/scsi", "proc/timer_list",
+                           "proc/timer_stats", "sys/devices/virtual/powercap", "sys/firmware"}) {
     struct stat status;
     if (path[0] == 's' && !shared.options.has("sysfs")) continue;
-    if (stat((std::string("/") + path).c_str(), &status) == 0) shared.masked.push_back({path, S_ISDIR(status.st_mode)});
+    if (stat((std::string("/") + path).c_str(), &status) == 0)
+      shared.masked.push_back({path, S_ISDIR(status.st_mode)});
   }
   for (const char* path : {"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"})
     if (access((std::string("/") + path).c_str(), F_OK) == 0) shared.readonly.emplace_back(path);
@@ -129,7 +133,8 @@ void make_cgroups(Launch& launch) {
       write_file(path + "/pids.max", "100");
       write_file(path + "/cpu.max", "100000 100000");
     }
-    launch.cgroup2 = static_cast<int>(must(path, sys(SYS_openat, AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)));
+    launch.cgroup2 = static_cast<int>(
+        must(path, sys(SYS_openat, AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)));
     return;
   }
   for (const auto& name : shared.controllers) {
@@ -140,7 +145,8 @@ void make_cgroups(Launch& launch) {
     if (!shared.options.has("limits")) continue;
     if (name == "memory") write_file(path + "/memory.limit_in_bytes", "268435456");
     if (name == "pids") write_file(path + "/pids.max", "100");
-    if (name == "cpu") write_file(path + "/cpu.cfs_quota_us", "100000"), write_file(path + "/cpu.shares", "1024");
+    if (name == "cpu")
+      write_file(path + "/cpu.cfs_quota_us", "100000"), write_file(path + "/cpu.shares", "1024");
   }
 }
 
@@ -155,7 +161,8 @@ void make_directory(Launch& launch) {
     at = static_cast<int>(must("tmpfs", open_file_system("tmpfs", 0, settings)));
     launch.upper = at;
   } else {
-    at = static_cast<int>(must("open", sys(SYS_openat, AT_FDCWD, launch.directory.c_str(), O_PATH | O_CLOEXEC)));
+    at = static_cast<int>(
+        must("open", sys(SYS_openat, AT_FDCWD, launch.directory.c_str(), O_PATH | O_CLOEXEC)));
   }
   for (const char* name : {"upper", "work"}) {
     must(name, sys(SYS_mkdirat, at, name, 0755));
@@ -169,7 +176,9 @@ void remove_directory(const Launch& launch) {
     // What an overlay that nothing was written to leaves: upper, work/work/incompat/volatile/dirty.
     const std::string& d = launch.directory;
     sys(SYS_unlink, (d + "/work/work/incompat/volatile/dirty").c_str());
-    for (const char* name : {"/work/work/incompat/volatile", "/work/work/incompat", "/work/work", "/work", "/upper"}) sys(SYS_rmdir, (d + name).c_str());
+    for (const char* name :
+         {"/work/work/incompat/volatile", "/work/work/incompat", "/work/work", "/work", "/upper"})
+      sys(SYS_rmdir, (d + name).c_str());
     if (access((d + "/upper").c_str(), F_OK) == 0 || access((d + "/work").c_str(), F_OK) == 0)
       (void)!std::system(("rm -rf " + d + "/upper " + d + "/work").c_str());
   } else if (launch.shared->options.upper != "own") {
@@ -181,8 +190,10 @@ void remove_directory(const Launch& launch) {
 
 void make_parent_overlay(Launch& launch, int lower) {
   const std::string& d = launch.directory;
-  const int upper = static_cast<int>(must("upper", sys(SYS_openat, AT_FDCWD, (d + "/upper").c_str(), O_PATH | O_CLOEXEC)));
-  const int work = static_cast<int>(must("work", sys(SYS_openat, AT_FDCWD, (d + "/work").c_str(), O_PATH | O_CLOEXEC)));
+  const int upper =
+      static_cast<int>(must("upper", sys(SYS_openat, AT_FDCWD, (d + "/upper").c_str(), O_PATH | O_CLOEXEC)));
+  const int work =
+      static_cast<int>(must("work", sys(SYS_openat, AT_FDCWD, (d + "/work").c_str(), O_PATH | O_CLOEXEC)));
   launch.overlay = static_cast<int>(must("overlay", open_overlay(lower, upper, work, false)));
   sys(SYS_close, upper), sys(SYS_close, work);
 }
@@ -191,7 +202,8 @@ int layer_for(const Launch& launch, int user_namespace) {
   const Shared& shared = *launch.shared;
   if (!shared.options.has("idmap")) return -1;
   if (shared.options.lower == "cached")
-    return static_cast<int>(must("clone lower", sys(SYS_open_tree, shared.cached_lower, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
+    return static_cast<int>(must("clone lower", sys(SYS_open_tree, shared.cached_lower, "",
+                                                    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
   return map_lower(shared, user_namespace);
 }
 
@@ -223,7 +235,8 @@ std::uint64_t namespace_flags(const Options& o) {
 }
 
 void close_all(Launch& launch, std::initializer_list<int> more) {
-  for (int fd : {launch.lower, launch.overlay, launch.dev, launch.upper, launch.socket[0], launch.socket[1], launch.cgroup2})
+  for (int fd : {launch.lower, launch.overlay, launch.dev, launch.upper, launch.socket[0], launch.socket[1],
+                 launch.cgroup2})
     if (fd >= 0) sys(SYS_close, fd);
   for (int fd : more)
     if (fd >= 0) sys(SYS_close, fd);
@@ -254,13 +267,16 @@ void run_one(Launch& launch, std::byte* stack) {
   launch.at[kBegin] = now_ns();
   if (o.prepare == "before") prepare(launch);
   if (o.lower == "cached" && o.prepare == "before") use_cached_lower(launch);
-  if (o.sync == "socket") must("socketpair", sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, launch.socket));
+  if (o.sync == "socket")
+    must("socketpair", sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, launch.socket));
   launch.at[kPrepared] = now_ns();
 
   int pidfd = -1;
   clone_args args{};
   args.flags = namespace_flags(o) | CLONE_VM | CLONE_FILES | CLONE_PIDFD | CLONE_CHILD_CLEARTID;
-  if (launch.cgroup2 >= 0) args.flags |= CLONE_INTO_CGROUP | CLONE_NEWCGROUP, args.cgroup = static_cast<std::uint64_t>(launch.cgroup2);
+  if (launch.cgroup2 >= 0)
+    args.flags |= CLONE_INTO_CGROUP | CLONE_NEWCGROUP,
+        args.cgroup = static_cast<std::uint64_t>(launch.cgroup2);
   args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   args.child_tid = reinterpret_cast<std::uint64_t>(&launch.unexeced);
   args.exit_signal = SIGCHLD;
@@ -279,14 +295,18 @@ void run_one(Launch& launch, std::byte* stack) {
   int held = -1;
   if (o.hold == "mnt") held = static_cast<int>(sys(SYS_ioctl, pidfd, PIDFD_GET_MNT_NAMESPACE, 0));
   siginfo_t info{};
-  if (o.wait == "sigchld") must("waitid", sys(SYS_waitid, P_PID, pid, &info, WEXITED, nullptr));
-  else must("waitid", sys(SYS_waitid, 3 /* P_PIDFD */, pidfd, &info, WEXITED, nullptr));
+  if (o.wait == "sigchld")
+    must("waitid", sys(SYS_waitid, P_PID, pid, &info, WEXITED, nullptr));
+  else
+    must("waitid", sys(SYS_waitid, 3 /* P_PIDFD */, pidfd, &info, WEXITED, nullptr));
   launch.at[kExited] = now_ns();
   if (launch.failed) {
-    std::fprintf(stderr, "fastdock_floor: child: %s: %s\n", launch.failed, std::strerror(static_cast<int>(launch.error)));
+    std::fprintf(stderr, "fastdock_floor: child: %s: %s\n", launch.failed,
+                 std::strerror(static_cast<int>(launch.error)));
     std::exit(1);
   }
-  if (info.si_code != CLD_EXITED || info.si_status != 0) std::fprintf(stderr, "fastdock_floor: status %d\n", info.si_status);
+  if (info.si_code != CLD_EXITED || info.si_status != 0)
+    std::fprintf(stderr, "fastdock_floor: status %d\n", info.si_status);
   launch.at[kAnswer] = now_ns();
   for (const auto& path : launch.cgroups) must(path, sys(SYS_rmdir, path.c_str()));
   launch.at[kCgroupsGone] = now_ns();
@@ -297,7 +317,8 @@ void run_one(Launch& launch, std::byte* stack) {
 }
 
 void run_thread(const Shared& shared, int thread, std::vector<std::vector<std::int64_t>>& results) {
-  auto* stack = static_cast<std::byte*>(mmap(nullptr, kStackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0));
+  auto* stack = static_cast<std::byte*>(
+      mmap(nullptr, kStackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0));
   std::vector<char*> argv;
   for (const auto& word : shared.options.argv) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
@@ -305,13 +326,15 @@ void run_thread(const Shared& shared, int thread, std::vector<std::vector<std::i
     Launch launch;
     launch.shared = &shared;
     launch.argv = argv.data();
-    launch.id = std::to_string(getpid()) + "-" + std::to_string(thread) + "-" + std::to_string(i + shared.options.warmup);
+    launch.id = std::to_string(getpid()) + "-" + std::to_string(thread) + "-" +
+                std::to_string(i + shared.options.warmup);
     launch.directory = shared.options.state + "/" + launch.id;
     if (shared.options.spacing_ms > 0) usleep(static_cast<unsigned>(shared.options.spacing_ms) * 1000);
     run_one(launch, stack);
     if (i < 0) continue;
     std::vector<std::int64_t> steps(kSteps);
-    for (int s = 0; s < kSteps; ++s) steps[static_cast<std::size_t>(s)] = launch.at[s] ? launch.at[s] - launch.at[kBegin] : -1;
+    for (int s = 0; s < kSteps; ++s)
+      steps[static_cast<std::size_t>(s)] = launch.at[s] ? launch.at[s] - launch.at[kBegin] : -1;
     results.push_back(steps);
   }
   munmap(stack, kStackSize);
@@ -362,7 +385,8 @@ int run(const Options& options) {
   for (auto& part : results) rows.insert(rows.end(), part.begin(), part.end());
   print(rows, wall);
   rmdir(shared.empty_directory.c_str());
-  for (const auto& name : shared.controllers) rmdir((shared.cgroup_root + "/" + name + "/fastdock-floor").c_str());
+  for (const auto& name : shared.controllers)
+    rmdir((shared.cgroup_root + "/" + name + "/fastdock-floor").c_str());
   return 0;
 }
 

@@ -16,13 +16,41 @@ inline constexpr int kIdBase = 1'000'000;  // ids 0..65535 of the container are 
 inline constexpr int kIdCount = 65536;
 
 // When a step ended.  Those of the child come between kCloned and kExec, beside the parent's own.
-enum Step { kBegin, kPrepared, kCloned, kMapped, kReleased, kExec, kExited, kAnswer, kCgroupsGone, kFilesGone, kNamespaceClosed,
-            kChildStart, kChildCgroup, kChildNetwork, kChildReleased, kChildIds, kChildOverlay, kChildProc, kChildDev,
-            kChildIpc, kChildSys, kChildView, kChildMasked, kChildReadonly, kChildPivot, kChildLocked, kSteps };
+enum Step {
+  kBegin,
+  kPrepared,
+  kCloned,
+  kMapped,
+  kReleased,
+  kExec,
+  kExited,
+  kAnswer,
+  kCgroupsGone,
+  kFilesGone,
+  kNamespaceClosed,
+  kChildStart,
+  kChildCgroup,
+  kChildNetwork,
+  kChildReleased,
+  kChildIds,
+  kChildOverlay,
+  kChildProc,
+  kChildDev,
+  kChildIpc,
+  kChildSys,
+  kChildView,
+  kChildMasked,
+  kChildReadonly,
+  kChildPivot,
+  kChildLocked,
+  kSteps
+};
 inline constexpr const char* kStepNames[kSteps] = {
-    "begin", "prepared", "cloned", "mapped", "released", "exec", "exited", "answer", "cgroups_gone", "files_gone", "namespace_closed",
-    "child_start", "child_cgroup", "child_network", "child_released", "child_ids", "child_overlay", "child_proc", "child_dev",
-    "child_ipc", "child_sys", "child_view", "child_masked", "child_readonly", "child_pivot", "child_locked"};
+    "begin",        "prepared",      "cloned",         "mapped",     "released",         "exec",
+    "exited",       "answer",        "cgroups_gone",   "files_gone", "namespace_closed", "child_start",
+    "child_cgroup", "child_network", "child_released", "child_ids",  "child_overlay",    "child_proc",
+    "child_dev",    "child_ipc",     "child_sys",      "child_view", "child_masked",     "child_readonly",
+    "child_pivot",  "child_locked"};
 
 struct HiddenPath {
   std::string path;  // relative to the root
@@ -63,7 +91,8 @@ struct Launch {
 void run_child(void* launch);
 
 // These return a descriptor of a detached mount, or -errno.
-int make_dev(int uid);  // a container's /dev: a tmpfs of this owner, with nodes by mknod, links and directories
+int make_dev(
+    int uid);  // a container's /dev: a tmpfs of this owner, with nodes by mknod, links and directories
 int open_overlay(int lower, int upper, int work, bool userxattr);
 int open_file_system(const char* type, unsigned attributes, const char* const* settings);
 

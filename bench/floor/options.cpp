@@ -10,14 +10,15 @@ namespace floor_bench {
 namespace {
 
 [[noreturn]] void usage(const std::string& complaint) {
-  std::fprintf(stderr,
-               "fastdock_floor: %s\n"
-               "usage: fastdock_floor --rootfs DIR --state DIR [--iterations N] [--warmup N] [--spacing MS]\n"
-               "  [--threads N] [--seccomp FILE] [--without GROUP,...] [--dev bind|parent] [--mask each|shared|host]\n"
-               "  [--sync futex|socket] [--lower fresh|cached] [--overlay child|parent]\n"
-               "  [--prepare before|during] [--namespaces clone|unshare] [--upper disk|own] [--wait pidfd|sigchld]\n"
-               "  [--hold none|mnt] [--view bind|mount|one] [--root pivot|shallow] [-- PROGRAM ARGUMENT...]\n",
-               complaint.c_str());
+  std::fprintf(
+      stderr,
+      "fastdock_floor: %s\n"
+      "usage: fastdock_floor --rootfs DIR --state DIR [--iterations N] [--warmup N] [--spacing MS]\n"
+      "  [--threads N] [--seccomp FILE] [--without GROUP,...] [--dev bind|parent] [--mask each|shared|host]\n"
+      "  [--sync futex|socket] [--lower fresh|cached] [--overlay child|parent]\n"
+      "  [--prepare before|during] [--namespaces clone|unshare] [--upper disk|own] [--wait pidfd|sigchld]\n"
+      "  [--hold none|mnt] [--view bind|mount|one] [--root pivot|shallow] [-- PROGRAM ARGUMENT...]\n",
+      complaint.c_str());
   std::exit(2);
 }
 
@@ -37,11 +38,13 @@ Options parse_options(int argc, char** argv) {
                                                   {"--threads", &o.threads},
                                                   {"--spacing", &o.spacing_ms}};
   const std::pair<const char*, std::string*> words[] = {
-      {"--rootfs", &o.rootfs},   {"--state", &o.state},     {"--seccomp", &o.seccomp},
-      {"--dev", &o.dev},         {"--mask", &o.mask},       {"--sync", &o.sync},
+      {"--rootfs", &o.rootfs},   {"--state", &o.state},
+      {"--seccomp", &o.seccomp}, {"--dev", &o.dev},
+      {"--mask", &o.mask},       {"--sync", &o.sync},
       {"--lower", &o.lower},     {"--overlay", &o.overlay},
-      {"--prepare", &o.prepare}, {"--namespaces", &o.namespaces}, {"--upper", &o.upper},
-      {"--wait", &o.wait},       {"--hold", &o.hold},       {"--view", &o.view},
+      {"--prepare", &o.prepare}, {"--namespaces", &o.namespaces},
+      {"--upper", &o.upper},     {"--wait", &o.wait},
+      {"--hold", &o.hold},       {"--view", &o.view},
       {"--root", &o.root}};
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
