@@ -1,0 +1,214 @@
+"""Container engines as people call them: the whole command."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from ..spawn import spawn
+from ..workload import Workload
+from .base import Missing, Peer, Running, find_program, first_line
+
+__all__ = ["Docker", "Lxc", "Podman"]
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """pid -> (parent, command name) of every process there is."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            before, _, after = (entry / "stat").read_text().rpartition(")")
+        except OSError:
+            continue
+        found[int(entry.name)] = (int(after.split()[1]), before.partition("(")[2])
+    return found
+
+
+class Podman(Peer):
+    """podman run --rm on a root directory, with a store of its own."""
+
+    name = "podman"
+    isolation = "namespaces, cgroups, seccomp, overlay; no user namespace"
+
+    def open(self) -> str:
+        program = find_program("podman")
+        self._base = [program, "--root", str(self.scratch / "root"), "--runroot", str(self.scratch / "run"),
+                      "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        return first_line(program, "--version")
+
+    def _run(self, *more: str) -> list[str]:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
+        limits = [f"--ulimit=nofile={min(1024, hard)}:{hard}"]
+        if processes != resource.RLIM_INFINITY:
+            limits.append(f"--ulimit=nproc={processes}:{processes}")
+        return [*self._base, "run", *more, *limits, "--network", "none", "--memory", "256m", "--pids-limit", "100", "--rootfs",
+                f"{self._root}:O", *self._inside]
+
+    def prepare(self, workload: Workload) -> None:
+        self._root, self._inside, self._expect = self.rootfs(workload), workload.inside(), workload.expect
+
+    def run(self) -> float | None:
+        return spawn(self._run("--rm"), expect=self._expect)
+
+    def start(self) -> Running:
+        done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
+        return _Engine(self._base, done.stdout.split()[-1])
+
+    def keeper_pids(self) -> list[int]:
+        marker = str(self.scratch).encode()
+        return [pid for pid, (_, name) in _processes().items() if name == "conmon" and marker in _command(pid)]
+
+    def close(self) -> None:
+        if hasattr(self, "_base"):
+            subprocess.run([*self._base, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False)
+            subprocess.run(["umount", str(self.scratch / "root/overlay")], capture_output=True, check=False)
+        super().close()
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+class _Engine(Running):
+    """A container that docker's or podman's command line knows."""
+
+    def __init__(self, base: list[str], container: str) -> None:
+        self._base, self._id = base, container
+
+    def own_pids(self) -> list[int]:
+        done = subprocess.run([*self._base, "inspect", "--format", "{{.State.Pid}}", self._id], capture_output=True, text=True,
+                              check=True)
+        return [int(done.stdout)]
+
+    def stop(self) -> None:
+        subprocess.run([*self._base, "rm", "--force", self._id], capture_output=True, check=False)
+
+
+class Docker(Peer):
+    """docker run --rm against a dockerd of our own: own socket, own roots, no bridge, stopped at the end."""
+
+    name = "docker"
+    isolation = "namespaces, cgroups, seccomp, overlay; no user namespace"
+    network = "none"
+
+    def open(self) -> str:
+        client, daemon = find_program("docker"), find_program("dockerd")
+        if os.geteuid() != 0:
+            raise Missing("a dockerd of our own needs root")
+        # A socket's path may be 108 bytes long at most: keep it short.
+        self._socket = f"/tmp/fdbench-docker-{os.getpid()}.sock"
+        self._base = [client, "--host", f"unix://{self._socket}"]
+        self._log = (self.scratch / "dockerd.log").open("wb")
+        self._daemon = subprocess.Popen(
+            [daemon, "--host", f"unix://{self._socket}", "--data-root", str(self.scratch / "data"),
+             "--exec-root", str(self.scratch / "exec"), "--pidfile", str(self.scratch / "pid"),
+             "--bridge", "none", "--iptables=false", "--ip-masq=false"],
+            stdout=self._log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 60
+        while subprocess.run([*self._base, "version"], capture_output=True, check=False).returncode:
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                raise Missing("dockerd does not start: " + (self.scratch / "dockerd.log").read_text()[-200:])
+            time.sleep(0.1)
+        format_ = "client {{.Client.Version}}, daemon {{.Server.Version}}"
+        return first_line(*self._base, "version", "--format", format_)
+
+    def _run(self, *more: str) -> list[str]:
+        return [*self._base, "run", *more, "--network", self.network, "--memory", "256m", "--pids-limit", "100", "--cpus", "1",
+                f"fdbench/{self._image}", *self._inside]
+
+    def prepare(self, workload: Workload) -> None:
+        self._image, self._inside, self._expect = workload.image, workload.inside(), workload.expect
+        known = subprocess.run([*self._base, "image", "inspect", f"fdbench/{workload.image}"], capture_output=True, check=False)
+        if known.returncode:
+            with subprocess.Popen(["tar", "-C", str(self.rootfs(workload)), "-c", "."], stdout=subprocess.PIPE) as tar:
+                subprocess.run([*self._base, "import", "-", f"fdbench/{workload.image}"], stdin=tar.stdout, check=True,
+                               capture_output=True)
+
+    def run(self) -> float | None:
+        return spawn(self._run("--rm"), expect=self._expect)
+
+    def start(self) -> Running:
+        done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
+        return _Engine(self._base, done.stdout.strip())
+
+    def keeper_pids(self) -> list[int]:
+        """dockerd, its containerd, and the shims, which leave that family: known by the path of their socket."""
+        found, everyone = [self._daemon.pid], _processes()
+        marker = str(self.scratch).encode()
+        for pid, (parent, name) in everyone.items():
+            if parent == self._daemon.pid or (name.startswith("containerd") and marker in _command(pid)):
+                found.append(pid)
+        return sorted(set(found))
+
+    def close(self) -> None:
+        if hasattr(self, "_daemon"):
+            self._daemon.send_signal(signal.SIGTERM)
+            try:
+                self._daemon.wait(30)
+            except subprocess.TimeoutExpired:
+                self._daemon.kill()
+                self._daemon.wait()
+            self._log.close()
+            Path(self._socket).unlink(missing_ok=True)
+        super().close()
+
+
+class Lxc(Peer):
+    """lxc-execute: a container with LXC's own init, in the foreground."""
+
+    name = "lxc"
+    isolation = "namespaces, cgroups; no user namespace, no overlay"
+
+    def open(self) -> str:
+        self._program = find_program("lxc-start")
+        self._count = 0
+        return first_line(self._program, "--version")
+
+    def prepare(self, workload: Workload) -> None:
+        self._config, self._expect = self.scratch / f"{workload.name}.conf", workload.expect
+        words = " ".join(f"'{w}'" if " " in w else w for w in workload.inside())
+        if "'" in "".join(workload.inside()) and " " in "".join(workload.inside()):
+            raise Missing("its configuration file cannot carry this command line")
+        self._config.write_text(
+            f"lxc.rootfs.path = dir:{self.rootfs(workload)}\nlxc.uts.name = fdbench\nlxc.net.0.type = empty\n"
+            "lxc.mount.auto = proc:mixed sys:ro\nlxc.autodev = 1\nlxc.tty.max = 0\nlxc.environment = PATH=/bin:/usr/bin\n"
+            f"lxc.cgroup.memory.limit_in_bytes = 256M\nlxc.init.cmd = {words}\n")
+
+    def _argv(self, *mode: str) -> list[str]:
+        self._count += 1
+        self._name = f"fdbench-{os.getpid()}-{self._count}"
+        return [self._program, "--name", self._name, "--rcfile", str(self._config), "--lxcpath", str(self.scratch), *mode]
+
+    def run(self) -> float | None:
+        # It returns 0 or its container's status, and prints to the container's console: its own stdout in the foreground.
+        return spawn(self._argv("--foreground"), expect=self._expect)
+
+    def start(self) -> Running:
+        subprocess.run(self._argv("--daemon"), check=True, capture_output=True)
+        return _Lxc(self._name, str(self.scratch))
+
+    def keeper_pids(self) -> list[int]:
+        marker = str(self.scratch).encode()
+        return [pid for pid in _processes() if b"[lxc monitor]" in _command(pid) and marker in _command(pid)]
+
+
+class _Lxc(Running):
+    def __init__(self, name: str, path: str) -> None:
+        self._options = ["--name", name, "--lxcpath", path]
+
+    def own_pids(self) -> list[int]:
+        done = subprocess.run(["lxc-info", *self._options, "--pid", "--no-humanize"], capture_output=True, text=True, check=True)
+        return [int(done.stdout)]
+
+    def stop(self) -> None:
+        subprocess.run(["lxc-stop", "--kill", *self._options], capture_output=True, check=False)
