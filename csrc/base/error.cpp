@@ -163,6 +163,16 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "something else listens there; choose another port",
     "the address is in use; choose another",
     "the process has already ended",
+    "memory_swap is memory and swap together: it cannot be less than memory; set both at once",
+    "this cgroup holds processes itself, so cgroup v2 allows no limits below it; start fastdock from a cgroup of "
+    "its own (systemd-run --scope -p Delegate=yes)",
+    "this machine's cgroup version has no such limit",
+    "the archive names a file outside of the directory that it is unpacked into: refused",
+    "what should be a directory is a link or a file, and no link is followed while unpacking: refused",
+    "the archive has a kind of entry that is no file, link, device or directory",
+    "no layer has the file that this hard link names",
+    "the directory must be empty",
+    "the file changed while it was being read; stop or pause what writes to it",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

@@ -180,6 +180,15 @@ enum class Hint : std::uint16_t {
   kPortTaken,
   kAddressTaken,
   kProcessGone,
+  kSwapBelowMemory,
+  kCgroupHoldsProcesses,
+  kNotOnThisCgroupVersion,
+  kArchiveEscapes,
+  kArchiveThroughLink,
+  kUnsupportedEntry,
+  kLinkTargetMissing,
+  kDirectoryNotEmpty,
+  kChangedWhileRead,
   kCount_,
 };
 

@@ -7,10 +7,12 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
-#include <linux/signal.h>
+#include <linux/close_range.h>
 #include <linux/sockios.h>
-#include <linux/termios.h>
+#include <asm/ioctls.h>
 #include <sys/prctl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 

@@ -1,9 +1,7 @@
 #include "launch/container.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,33 +12,27 @@
 namespace fastdock::launch {
 namespace {
 
-constexpr const char* kContainers = "/containers/";
-
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
-Result<void> make_directory(const std::string& path, mode_t mode, std::optional<std::uint32_t> owner = {}) {
-  if (::mkdir(path.c_str(), mode) != 0) return failed(Operation::kPrepareDirectory, path, errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
-  if (owner && ::lchown(path.c_str(), *owner, *owner) != 0) return failed(Operation::kSetOwner, path);
+Result<void> make_directory(const std::string& path, mode_t mode, uid_t owner) {
+  if (::mkdir(path.c_str(), mode) != 0)
+    return failed(Operation::kPrepareDirectory, path, errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
+  if (owner != 0 && ::lchown(path.c_str(), owner, owner) != 0) return failed(Operation::kSetOwner, path);
   return {};
 }
 
 }  // namespace
 
-Container::Container(const ContainerOptions& options)
-    : id_(options.id),
-      state_directory_(options.state_directory),
-      run_directory_(options.run_directory),
-      cgroup_path_(options.cgroup_parent + "/" + options.id),
-      limits_(options.limits),
-      own_ids_(options.own_ids) {}
+Container::Container(std::shared_ptr<Session> session, const ContainerOptions& options)
+    : session_(std::move(session)),
+      options_(options),
+      id_(session_->new_id()),
+      directory_(session_->places().state + "/containers/" + id_) {}
 
-Result<std::unique_ptr<Container>> Container::start(LaunchPlan plan, const ContainerOptions& options,
-                                                    const Observer& observer) {
-  std::unique_ptr<Container> container(new Container(options));
-  FASTDOCK_CHECK(container->make_run_directory());
-  FASTDOCK_CHECK(container->make_state_directory(plan));
+Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> session, LaunchPlan plan,
+                                                    const ContainerOptions& options, const Observer& observer) {
+  std::unique_ptr<Container> container(new Container(std::move(session), options));
+  if (plan.hostname.empty() && plan.namespaces[static_cast<std::size_t>(Namespace::kUts)].mode == NamespaceMode::kNew)
+    plan.hostname = container->id_.substr(0, 12);
+  FASTDOCK_CHECK(container->make_directories(plan));
   FASTDOCK_CHECK(container->make_cgroup(plan));
   FASTDOCK_TRY(container->process_, launch(plan, observer));
   container->join_ = {};
@@ -57,54 +49,39 @@ Container::~Container() {
   (void)remove();
 }
 
-Result<void> Container::make_run_directory() {
-  std::string path = run_directory_ + kContainers + id_;
-  FASTDOCK_CHECK(make_directory(path, 0700));
-  FASTDOCK_TRY(run_lock_, open_file(path, O_RDONLY | O_DIRECTORY));
-  // Between mkdir and flock a repairing process may have taken this for an abandoned one and removed it.
-  struct stat status {};
-  if (::flock(run_lock_.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(run_lock_.get(), &status) != 0 || status.st_nlink == 0) {
-    run_lock_.reset();
-    return make_run_directory();
+Result<void> Container::make_directories(LaunchPlan& plan) {
+  if (options_.own_ids) {
+    const Places& places = session_->places();
+    FASTDOCK_TRY(ids_, take_ids(places.run, places.state + "/ids"));
+    plan.uid_map = plan.gid_map = {{0, ids_->first_id(), kIdsPerRange}};
   }
+  int number = 0;
+  if (plan.root) FASTDOCK_CHECK(make_directory_for(*plan.root, number++));
+  for (Mount& mount : plan.mounts)
+    if (mount.type == "overlay") FASTDOCK_CHECK(make_directory_for(mount, number++));
   return {};
 }
 
-Result<void> Container::make_state_directory(LaunchPlan& plan) {
-  if (own_ids_) {
-    FASTDOCK_TRY(ids_, take_ids(run_directory_, state_directory_ + "/ids"));
-    plan.uid_map = plan.gid_map = {{0, ids_->first_id(), kIdsPerRange}};
-  }
-  std::optional<std::uint32_t> owner;
-  if (ids_) owner = ids_->first_id();
-  int number = 0;
-  auto fill = [&](Mount& mount) -> Result<void> {
-    if (mount.type != "overlay") return {};
-    // containers/ID for the root, containers/ID/1, 2 … for further overlays.
-    std::string path = state_directory_ + kContainers + id_;
-    if (!has_state_) {
-      // The child's root opens upper/ and work/ below it, so it is theirs; nobody else reaches it.
-      FASTDOCK_CHECK(make_directory(path, 0700, owner));
-      has_state_ = true;
-    }
-    if (number > 0) {
-      path += "/" + std::to_string(number);
-      FASTDOCK_CHECK(make_directory(path, 0700, owner));
-    }
-    ++number;
-    FASTDOCK_CHECK(make_directory(path + "/upper", 0755, owner));
-    FASTDOCK_CHECK(make_directory(path + "/work", 0755, owner));
-    mount.directory = path;
+// containers/ID for the root, containers/ID/1, 2 … for further overlays.  The container's root opens upper/ and
+// work/ below it, so the directory is theirs; nobody else gets past the state directory.
+Result<void> Container::make_directory_for(Mount& mount, int number) {
+  if (mount.type != "overlay") return {};
+  if (options_.in_memory) {
+    mount.in_memory = true;
     return {};
-  };
-  if (plan.root) FASTDOCK_CHECK(fill(*plan.root));
-  for (Mount& mount : plan.mounts) FASTDOCK_CHECK(fill(mount));
-  return {};
+  }
+  uid_t owner = ids_ ? ids_->first_id() : 0;
+  mount.directory = number == 0 ? directory_ : directory_ + "/" + std::to_string(number);
+  FASTDOCK_CHECK(make_directory(mount.directory, 0700, owner));
+  has_directory_ = true;
+  FASTDOCK_CHECK(make_directory(mount.directory + "/upper", 0755, owner));
+  return make_directory(mount.directory + "/work", 0755, owner);
 }
 
 Result<void> Container::make_cgroup(LaunchPlan& plan) {
   FASTDOCK_TRY(auto hierarchies, cgroup::Hierarchies::machine());
-  FASTDOCK_TRY(cgroup_, cgroup::Cgroup::create(*hierarchies, cgroup_path_, limits_));
+  FASTDOCK_TRY(cgroup_, cgroup::Cgroup::create(*hierarchies, session_->places().cgroup_parent + "/" + id_,
+                                               options_.limits));
   warnings_ = cgroup_->warnings();
   FASTDOCK_TRY(join_, cgroup_->join());
   for (const Fd& tasks : join_.tasks) plan.cgroup_tasks.push_back(tasks.get());
@@ -130,8 +107,6 @@ Result<cgroup::Usage> Container::finish() {
 }
 
 Result<void> Container::remove() {
-  if (!run_lock_) return {};
-  // The owner's lock goes last: what is left when this fails or is killed is found by remove_abandoned.
   if (cgroup_) {
     // Without a PID namespace of its own, a container's other processes outlive the first.
     FASTDOCK_TRY(auto left, cgroup_->processes());
@@ -139,51 +114,12 @@ Result<void> Container::remove() {
     FASTDOCK_CHECK(cgroup_->remove());
     cgroup_.reset();
   }
-  if (has_state_) {
-    FASTDOCK_CHECK(remove_tree(AT_FDCWD, state_directory_ + kContainers + id_));
-    has_state_ = false;
+  if (has_directory_) {
+    FASTDOCK_CHECK(remove_tree(AT_FDCWD, directory_));
+    has_directory_ = false;
   }
-  if (ids_) give_back(run_directory_, std::move(ids_));
-  FASTDOCK_CHECK(remove_tree(AT_FDCWD, run_directory_ + kContainers + id_));
-  run_lock_.reset();
+  if (ids_) give_back(session_->places().run, std::move(ids_));
   return {};
-}
-
-namespace {
-
-// True when it was abandoned and is gone now.
-Result<bool> remove_if_abandoned(const std::string& id, const std::string& state_directory,
-                                 const std::string& run_directory, const std::string& cgroup_parent) {
-  std::string run_path = run_directory + kContainers + id;
-  auto directory = open_file(run_path, O_RDONLY | O_DIRECTORY);
-  if (!directory) return false;  // gone meanwhile
-  if (::flock(directory->get(), LOCK_EX | LOCK_NB) != 0) return false;
-  struct stat status {};
-  if (::fstat(directory->get(), &status) != 0 || status.st_nlink == 0) return false;
-  FASTDOCK_TRY(auto hierarchies, cgroup::Hierarchies::machine());
-  if (auto cgroup = cgroup::Cgroup::open(*hierarchies, cgroup_parent + "/" + id)) {
-    FASTDOCK_CHECK(cgroup->kill_all());
-    FASTDOCK_CHECK(cgroup->remove());
-  }
-  FASTDOCK_CHECK(remove_tree(AT_FDCWD, state_directory + kContainers + id));
-  FASTDOCK_CHECK(remove_tree(AT_FDCWD, run_path));
-  return true;
-}
-
-}  // namespace
-
-Result<int> remove_abandoned(const std::string& state_directory, const std::string& run_directory,
-                             const std::string& cgroup_parent) {
-  std::string path = run_directory + "/containers";
-  std::unique_ptr<DIR, CloseDirectory> stream(::opendir(path.c_str()));
-  if (!stream) return failed(Operation::kListDirectory, path);
-  int count = 0;
-  while (const dirent* entry = ::readdir(stream.get())) {
-    if (entry->d_name[0] == '.') continue;
-    FASTDOCK_TRY(bool removed, remove_if_abandoned(entry->d_name, state_directory, run_directory, cgroup_parent));
-    if (removed) ++count;
-  }
-  return count;
 }
 
 }  // namespace fastdock::launch

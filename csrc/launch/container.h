@@ -12,29 +12,28 @@
 #include "launch/ids.h"
 #include "launch/launch.h"
 #include "launch/plan.h"
+#include "launch/session.h"
 
 namespace fastdock::launch {
 
 struct ContainerOptions {
-  std::string id;               // names the directories and the cgroup
-  std::string state_directory;  // /var/lib/fastdock: containers/ID with upper/ and work/
-  std::string run_directory;    // /run/fastdock: containers/ID, on tmpfs
-  std::string cgroup_parent = "fastdock";
   cgroup::Limits limits;
-  bool own_ids = true;  // a range of its own; the plan then has a new user namespace, and its maps are filled in
+  bool own_ids = true;    // a range of its own; the plan then has a new user namespace, and its maps are filled in
+  bool in_memory = true;  // what it writes is kept in memory, not on disk: faster, and gone with it
 };
 
 class Container {
  public:
   // Starts `plan` (a copy: the container's own directories, ids and cgroup are filled in).  On failure
   // nothing is left.
-  static Result<std::unique_ptr<Container>> start(LaunchPlan plan, const ContainerOptions& options,
-                                                  const Observer& observer = {});
+  static Result<std::unique_ptr<Container>> start(std::shared_ptr<Session> session, LaunchPlan plan,
+                                                  const ContainerOptions& options, const Observer& observer = {});
   // Kills what still runs, and removes everything.
   ~Container();
   Container(const Container&) = delete;
   Container& operator=(const Container&) = delete;
 
+  [[nodiscard]] const std::string& id() const { return id_; }
   [[nodiscard]] const Process& process() const { return process_; }
   Process& process() { return process_; }
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
@@ -48,28 +47,22 @@ class Container {
   Result<cgroup::Usage> finish();
 
  private:
-  explicit Container(const ContainerOptions& options);
-  Result<void> make_run_directory();
-  Result<void> make_state_directory(LaunchPlan& plan);
+  Container(std::shared_ptr<Session> session, const ContainerOptions& options);
+  Result<void> make_directories(LaunchPlan& plan);
+  Result<void> make_directory_for(Mount& mount, int number);
   Result<void> make_cgroup(LaunchPlan& plan);
   Result<void> remove();
 
-  std::string id_, state_directory_, run_directory_, cgroup_path_;
-  cgroup::Limits limits_;
-  bool own_ids_;
-  Fd run_lock_;  // flock on containers/ID of the run directory: while it is held, the owner lives
+  std::shared_ptr<Session> session_;
+  ContainerOptions options_;
+  std::string id_, directory_;
   std::unique_ptr<IdRange> ids_;
   std::optional<cgroup::Cgroup> cgroup_;
   cgroup::Join join_;
   Process process_;
   std::optional<ExitStatus> status_;
   std::vector<std::string> warnings_;
-  bool has_state_ = false;
+  bool has_directory_ = false;
 };
-
-// Removes what owners that died left: for each containers/ID of the run directory whose lock is free, its
-// processes (by cgroup), cgroup and directories.  Returns how many.
-Result<int> remove_abandoned(const std::string& state_directory, const std::string& run_directory,
-                             const std::string& cgroup_parent);
 
 }  // namespace fastdock::launch

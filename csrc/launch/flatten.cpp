@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <climits>
 
+#include "base/path.h"
 #include "launch/capabilities.h"
 #include "launch/init_program.h"
 

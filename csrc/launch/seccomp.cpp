@@ -42,14 +42,22 @@ Result<std::uint32_t> result_of(SeccompAction action, std::optional<std::uint32_
   const std::uint32_t value = errno_value.value_or(EPERM);
   if (value > (action == SeccompAction::kTrace ? 0xffffU : kMaxErrno)) return refused(name, ERANGE);
   switch (action) {
-    case SeccompAction::kKillProcess: return SCMP_ACT_KILL_PROCESS;
-    case SeccompAction::kKillThread: return SCMP_ACT_KILL_THREAD;
-    case SeccompAction::kTrap: return SCMP_ACT_TRAP;
-    case SeccompAction::kErrno: return SCMP_ACT_ERRNO(value);
-    case SeccompAction::kTrace: return SCMP_ACT_TRACE(value);
-    case SeccompAction::kAllow: return SCMP_ACT_ALLOW;
-    case SeccompAction::kLog: return SCMP_ACT_LOG;
-    case SeccompAction::kNotify: return SCMP_ACT_NOTIFY;
+    case SeccompAction::kKillProcess:
+      return SCMP_ACT_KILL_PROCESS;
+    case SeccompAction::kKillThread:
+      return SCMP_ACT_KILL_THREAD;
+    case SeccompAction::kTrap:
+      return SCMP_ACT_TRAP;
+    case SeccompAction::kErrno:
+      return SCMP_ACT_ERRNO(value);
+    case SeccompAction::kTrace:
+      return SCMP_ACT_TRACE(value);
+    case SeccompAction::kAllow:
+      return SCMP_ACT_ALLOW;
+    case SeccompAction::kLog:
+      return SCMP_ACT_LOG;
+    case SeccompAction::kNotify:
+      return SCMP_ACT_NOTIFY;
   }
   return refused(name);
 }
@@ -61,13 +69,20 @@ bool lets_through(SeccompAction action) {
 
 scmp_compare comparison_of(SeccompOperator op) {
   switch (op) {
-    case SeccompOperator::kNotEqual: return SCMP_CMP_NE;
-    case SeccompOperator::kLess: return SCMP_CMP_LT;
-    case SeccompOperator::kLessEqual: return SCMP_CMP_LE;
-    case SeccompOperator::kEqual: return SCMP_CMP_EQ;
-    case SeccompOperator::kGreaterEqual: return SCMP_CMP_GE;
-    case SeccompOperator::kGreater: return SCMP_CMP_GT;
-    case SeccompOperator::kMaskedEqual: return SCMP_CMP_MASKED_EQ;
+    case SeccompOperator::kNotEqual:
+      return SCMP_CMP_NE;
+    case SeccompOperator::kLess:
+      return SCMP_CMP_LT;
+    case SeccompOperator::kLessEqual:
+      return SCMP_CMP_LE;
+    case SeccompOperator::kEqual:
+      return SCMP_CMP_EQ;
+    case SeccompOperator::kGreaterEqual:
+      return SCMP_CMP_GE;
+    case SeccompOperator::kGreater:
+      return SCMP_CMP_GT;
+    case SeccompOperator::kMaskedEqual:
+      return SCMP_CMP_MASKED_EQ;
   }
   return _SCMP_CMP_MIN;
 }
@@ -102,8 +117,7 @@ Result<void> check_rule(const SeccompRule& rule) {
     if (each.empty() || each.find('\0') != std::string::npos) return refused("a system call without a name");
     // The process that loads the filter must still write the listener's descriptor to its parent, and would
     // wait forever for a listener that nobody holds yet (as runc refuses it).
-    if (rule.action == SeccompAction::kNotify && each == "write")
-      return refused("SCMP_ACT_NOTIFY for write");
+    if (rule.action == SeccompAction::kNotify && each == "write") return refused("SCMP_ACT_NOTIFY for write");
   }
   return {};
 }
@@ -114,8 +128,10 @@ class Compiler {
   explicit Compiler(const SeccompProfile& profile) : profile_(profile) {}
 
   Result<BpfProgram> run() {
-    FASTDOCK_TRY(default_result_, result_of(profile_.default_action, profile_.default_errno, "the default action"));
-    if (profile_.default_action == SeccompAction::kNotify) return refused("SCMP_ACT_NOTIFY as default action");
+    FASTDOCK_TRY(default_result_,
+                 result_of(profile_.default_action, profile_.default_errno, "the default action"));
+    if (profile_.default_action == SeccompAction::kNotify)
+      return refused("SCMP_ACT_NOTIFY as default action");
     filter_.reset(seccomp_init(default_result_));
     if (!filter_) return refused("the default action");
     FASTDOCK_CHECK(add_architectures());
@@ -150,12 +166,15 @@ class Compiler {
       int answer = seccomp_arch_add(filter_.get(), token);
       if (answer != 0) return refused("the architectures", -answer);
     }
-    if (tokens.contains(SCMP_ARCH_X86_64)) abis_.push_back({SCMP_ARCH_X86_64, {AUDIT_ARCH_X86_64, 0, {}, {}, {}}, {}});
+    if (tokens.contains(SCMP_ARCH_X86_64))
+      abis_.push_back({SCMP_ARCH_X86_64, {AUDIT_ARCH_X86_64, 0, {}, {}, {}}, {}});
     if (tokens.contains(SCMP_ARCH_X32))
       abis_.push_back({SCMP_ARCH_X32, {AUDIT_ARCH_X86_64, kX32Bit, {}, {}, {}}, {}});
-    if (tokens.contains(SCMP_ARCH_X86)) abis_.push_back({SCMP_ARCH_X86, {AUDIT_ARCH_I386, 0, {}, {}, {}}, {}});
+    if (tokens.contains(SCMP_ARCH_X86))
+      abis_.push_back({SCMP_ARCH_X86, {AUDIT_ARCH_I386, 0, {}, {}, {}}, {}});
     if (profile_.foreign_abi_errno) {
-      FASTDOCK_TRY(auto result, result_of(SeccompAction::kErrno, profile_.foreign_abi_errno, "foreign_abi_errno"));
+      FASTDOCK_TRY(auto result,
+                   result_of(SeccompAction::kErrno, profile_.foreign_abi_errno, "foreign_abi_errno"));
       FASTDOCK_CHECK(set_attribute(SCMP_FLTATR_ACT_BADARCH, result));
     }
     return {};
@@ -197,8 +216,8 @@ class Compiler {
     return {};
   }
 
-  void add_numbered(std::map<std::uint32_t, std::vector<NumberedRule>> AbiPrefix::* calls, const std::string& name,
-                    const NumberedRule& rule) {
+  void add_numbered(std::map<std::uint32_t, std::vector<NumberedRule>> AbiPrefix::* calls,
+                    const std::string& name, const NumberedRule& rule) {
     for (Abi& abi : abis_)
       if (auto number = syscall_number(abi.architecture, name.c_str()))
         (abi.prefix.*calls)[*number].push_back(rule);
@@ -210,8 +229,8 @@ class Compiler {
     if (number == __NR_SCMP_ERROR) return {};  // unknown: skipped, as runc does
     std::array<scmp_arg_cmp, kArgumentCount> conditions{};
     std::ranges::transform(arguments, conditions.begin(), condition_of);
-    int answer = seccomp_rule_add_array(filter_.get(), result, number, static_cast<unsigned>(arguments.size()),
-                                        conditions.data());
+    int answer = seccomp_rule_add_array(filter_.get(), result, number,
+                                        static_cast<unsigned>(arguments.size()), conditions.data());
     if (answer != 0) return refused(name, -answer);
     ++added_;
     return {};
@@ -234,7 +253,7 @@ class Compiler {
     if (!file) return failed(Operation::kCompileSeccomp, "memfd_create");
     int answer = seccomp_export_bpf(filter_.get(), file.get());
     if (answer != 0) return refused("seccomp_export_bpf", -answer);
-    struct stat status {};
+    struct stat status{};
     if (::fstat(file.get(), &status) != 0) return failed(Operation::kCompileSeccomp, "fstat");
     const auto size = static_cast<std::size_t>(status.st_size);
     BpfProgram program(size / sizeof(sock_filter));
@@ -311,7 +330,9 @@ std::uint32_t load_flags(const SeccompProfile& profile) {
 }
 
 std::optional<SeccompAction> parse_seccomp_action(std::string_view word) { return look_up(kActions, word); }
-std::optional<SeccompOperator> parse_seccomp_operator(std::string_view word) { return look_up(kOperators, word); }
+std::optional<SeccompOperator> parse_seccomp_operator(std::string_view word) {
+  return look_up(kOperators, word);
+}
 std::optional<std::uint32_t> parse_seccomp_flag(std::string_view word) { return look_up(kFlags, word); }
 
 std::optional<SeccompArchitecture> parse_seccomp_architecture(std::string_view word) {

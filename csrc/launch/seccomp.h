@@ -22,8 +22,8 @@ enum class SeccompAction : std::uint8_t {
   kKillProcess,
   kKillThread,
   kTrap,
-  kErrno,   // answers errno_value, EPERM unless given
-  kTrace,   // tells the tracer errno_value; without a tracer ENOSYS
+  kErrno,  // answers errno_value, EPERM unless given
+  kTrace,  // tells the tracer errno_value; without a tracer ENOSYS
   kAllow,
   kLog,     // allowed, and logged
   kNotify,  // asks the process that holds the listener

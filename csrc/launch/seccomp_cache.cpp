@@ -35,8 +35,8 @@ constexpr std::size_t kLargestFile = sizeof(Header) + BPF_MAXINSNS * sizeof(sock
 
 Blake2bDigest digest_of_key(std::span<const std::byte> key) {
   const scmp_version* library = seccomp_version();
-  const std::array<std::uint32_t, 5> versions = {kCompilerVersion, library->major, library->minor, library->micro,
-                                                 static_cast<std::uint32_t>(key.size())};
+  const std::array<std::uint32_t, 5> versions = {kCompilerVersion, library->major, library->minor,
+                                                 library->micro, static_cast<std::uint32_t>(key.size())};
   Blake2b digest;
   digest.update(std::as_bytes(std::span(versions)));
   digest.update(key);
@@ -57,7 +57,7 @@ std::optional<Fd> open_directory(const std::string& path) {
   if (!directory && directory.error().number == ENOENT && make_directories(path, 0700))
     directory = open_file(path, flags);
   if (!directory) return std::nullopt;
-  struct stat status {};
+  struct stat status{};
   if (::fstat(directory->get(), &status) != 0) return std::nullopt;
   if (status.st_uid != ::geteuid() || (status.st_mode & 07777) != 0700) return std::nullopt;
   return std::move(*directory);
@@ -67,7 +67,7 @@ std::optional<BpfProgram> read_program(int directory, const std::string& name, c
   // O_NONBLOCK: a FIFO of that name must not make us wait.
   auto file = open_at(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!file) return std::nullopt;
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file->get(), &status) != 0) return std::nullopt;
   if (!S_ISREG(status.st_mode) || (status.st_mode & 07777) != 0600 || status.st_uid != ::geteuid() ||
       status.st_nlink != 1)
@@ -98,7 +98,8 @@ bool write_all(int fd, std::span<const std::byte> data) {
 }
 
 // Failures are not errors: the next process compiles again.
-void keep_program(int directory, const std::string& name, const Blake2bDigest& key, const BpfProgram& program) {
+void keep_program(int directory, const std::string& name, const Blake2bDigest& key,
+                  const BpfProgram& program) {
   static std::atomic<unsigned> counter = 0;
   const std::string temporary =
       name + "." + std::to_string(::getpid()) + "." + std::to_string(counter.fetch_add(1)) + ".tmp";
@@ -130,10 +131,10 @@ Result<std::vector<sock_filter>> cached_program(
   return program;
 }
 
-Result<std::vector<sock_filter>> cached_default_program(const std::string& directory, CapabilitySet capabilities,
-                                                        bool with_i386) {
-  const std::array<std::uint64_t, 3> key = {0x746c756166656400 /* "\0default": no JSON starts so */, capabilities,
-                                            with_i386};
+Result<std::vector<sock_filter>> cached_default_program(const std::string& directory,
+                                                        CapabilitySet capabilities, bool with_i386) {
+  const std::array<std::uint64_t, 3> key = {0x746c756166656400 /* "\0default": no JSON starts so */,
+                                            capabilities, with_i386};
   return cached_program(directory, std::as_bytes(std::span(key)),
                         [&] { return compile(default_profile(capabilities, with_i386)); });
 }

@@ -29,7 +29,7 @@ Result<std::vector<sock_filter>> cached_program(
     const std::function<Result<std::vector<sock_filter>>()>& compile);
 
 // default_profile(), compiled or from the cache.
-Result<std::vector<sock_filter>> cached_default_program(const std::string& directory, CapabilitySet capabilities,
-                                                        bool with_i386);
+Result<std::vector<sock_filter>> cached_default_program(const std::string& directory,
+                                                        CapabilitySet capabilities, bool with_i386);
 
 }  // namespace fastdock::launch

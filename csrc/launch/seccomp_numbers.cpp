@@ -17,34 +17,45 @@ struct NewCall {
 // Linux 6.18, arch/x86/entry/syscalls/syscall_{32,64}.tbl.  From 403 on, numbers are the same on all
 // architectures.  Debian 12's libseccomp 2.5.4 ends with Linux 6.7.
 constexpr auto kNewCalls = std::to_array<NewCall>({
-    {"uretprobe", 335, true},  // 6.11
-    {"uprobe", 336, true},     // 6.18
-    {"cachestat", 451},        // 6.5
-    {"fchmodat2", 452},        // 6.6
-    {"map_shadow_stack", 453}, // 6.6
-    {"futex_wake", 454},       // 6.7
+    {"uretprobe", 335, true},   // 6.11
+    {"uprobe", 336, true},      // 6.18
+    {"cachestat", 451},         // 6.5
+    {"fchmodat2", 452},         // 6.6
+    {"map_shadow_stack", 453},  // 6.6
+    {"futex_wake", 454},        // 6.7
     {"futex_wait", 455},
     {"futex_requeue", 456},
-    {"statmount", 457},        // 6.8
+    {"statmount", 457},  // 6.8
     {"listmount", 458},
     {"lsm_get_self_attr", 459},
     {"lsm_set_self_attr", 460},
     {"lsm_list_modules", 461},
-    {"mseal", 462},            // 6.10
-    {"setxattrat", 463},       // 6.13
+    {"mseal", 462},       // 6.10
+    {"setxattrat", 463},  // 6.13
     {"getxattrat", 464},
     {"listxattrat", 465},
     {"removexattrat", 466},
-    {"open_tree_attr", 467},   // 6.15
-    {"file_getattr", 468},     // 6.17
+    {"open_tree_attr", 467},  // 6.15
+    {"file_getattr", 468},    // 6.17
     {"file_setattr", 469},
 });
 
 // libseccomp answers a pseudo number for these on x86, because it filters both ways of calling them.
 constexpr auto kDirectSocketCalls = std::to_array<NewCall>({
-    {"socket", 359},     {"socketpair", 360},  {"bind", 361},        {"connect", 362},  {"listen", 363},
-    {"accept4", 364},    {"getsockopt", 365},  {"setsockopt", 366},  {"getsockname", 367},
-    {"getpeername", 368}, {"sendto", 369},     {"sendmsg", 370},     {"recvfrom", 371}, {"recvmsg", 372},
+    {"socket", 359},
+    {"socketpair", 360},
+    {"bind", 361},
+    {"connect", 362},
+    {"listen", 363},
+    {"accept4", 364},
+    {"getsockopt", 365},
+    {"setsockopt", 366},
+    {"getsockname", 367},
+    {"getpeername", 368},
+    {"sendto", 369},
+    {"sendmsg", 370},
+    {"recvfrom", 371},
+    {"recvmsg", 372},
     {"shutdown", 373},
 });
 

@@ -61,8 +61,8 @@ BpfProgram comparison(const SeccompArgument& argument) {
   const auto low = static_cast<std::uint32_t>(offsetof(seccomp_data, args) + 8 * argument.index);
   const std::uint32_t high = low + 4;
   const Halves value(argument.value);
-  auto ordered = [&](std::uint16_t code, std::uint8_t high_greater, std::uint8_t high_smaller, std::uint8_t holds,
-                     std::uint8_t not_holds) {
+  auto ordered = [&](std::uint16_t code, std::uint8_t high_greater, std::uint8_t high_smaller,
+                     std::uint8_t holds, std::uint8_t not_holds) {
     return BpfProgram{statement(kLoad, high),
                       {kIfGreater, high_greater, kNext, value.high},
                       {kIfEqual, kNext, high_smaller, value.high},
@@ -71,15 +71,23 @@ BpfProgram comparison(const SeccompArgument& argument) {
   };
   switch (argument.op) {
     case SeccompOperator::kEqual:
-      return {statement(kLoad, high), {kIfEqual, kNext, kFails, value.high},
-              statement(kLoad, low), {kIfEqual, kNext, kFails, value.low}};
+      return {statement(kLoad, high),
+              {kIfEqual, kNext, kFails, value.high},
+              statement(kLoad, low),
+              {kIfEqual, kNext, kFails, value.low}};
     case SeccompOperator::kNotEqual:
-      return {statement(kLoad, high), {kIfEqual, kNext, kMatches, value.high},
-              statement(kLoad, low), {kIfEqual, kFails, kNext, value.low}};
-    case SeccompOperator::kGreater: return ordered(kIfGreater, kMatches, kFails, kNext, kFails);
-    case SeccompOperator::kGreaterEqual: return ordered(kIfGreaterEqual, kMatches, kFails, kNext, kFails);
-    case SeccompOperator::kLess: return ordered(kIfGreaterEqual, kFails, kMatches, kFails, kNext);
-    case SeccompOperator::kLessEqual: return ordered(kIfGreater, kFails, kMatches, kFails, kNext);
+      return {statement(kLoad, high),
+              {kIfEqual, kNext, kMatches, value.high},
+              statement(kLoad, low),
+              {kIfEqual, kFails, kNext, value.low}};
+    case SeccompOperator::kGreater:
+      return ordered(kIfGreater, kMatches, kFails, kNext, kFails);
+    case SeccompOperator::kGreaterEqual:
+      return ordered(kIfGreaterEqual, kMatches, kFails, kNext, kFails);
+    case SeccompOperator::kLess:
+      return ordered(kIfGreaterEqual, kFails, kMatches, kFails, kNext);
+    case SeccompOperator::kLessEqual:
+      return ordered(kIfGreater, kFails, kMatches, kFails, kNext);
     case SeccompOperator::kMaskedEqual: {
       const Halves datum(argument.value_two);
       return {statement(kLoad, high), statement(kAnd, value.high), {kIfEqual, kNext, kFails, datum.high},
@@ -123,7 +131,8 @@ BpfProgram compile_call(const std::vector<NumberedRule>& rules, std::optional<st
 BpfProgram compile_abi(const AbiPrefix& prefix, std::uint32_t default_result) {
   BpfProgram code;
   for (const auto& [number, rules] : prefix.exceptions)
-    if (!prefix.new_calls.contains(number)) append_if(code, kIfEqual, number, compile_call(rules, std::nullopt));
+    if (!prefix.new_calls.contains(number))
+      append_if(code, kIfEqual, number, compile_call(rules, std::nullopt));
   for (const auto& [number, rules] : prefix.new_calls) {
     std::vector<NumberedRule> all;
     if (auto found = prefix.exceptions.find(number); found != prefix.exceptions.end()) all = found->second;
@@ -179,7 +188,8 @@ bool is_seccomp_program(std::span<const sock_filter> program) {
         if (instruction.k % 4 != 0 || instruction.k >= sizeof(seccomp_data)) return false;
         break;
       case kAnd:
-      case kReturn: break;
+      case kReturn:
+        break;
       case kJump:
         if (instruction.k >= rest) return false;
         break;
@@ -189,7 +199,8 @@ bool is_seccomp_program(std::span<const sock_filter> program) {
       case kIfAnySet:
         if (instruction.jt >= rest || instruction.jf >= rest) return false;
         break;
-      default: return false;
+      default:
+        return false;
     }
   }
   return program.back().code == kReturn;

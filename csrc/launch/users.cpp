@@ -271,10 +271,10 @@ long resolve_user(std::string_view specification, ByteSource passwd, ByteSource 
   std::size_t colon = 0;
   while (colon < specification.size() && specification[colon] != ':') ++colon;
   const std::string_view user_text = {specification.data(), colon};
-  const std::string_view group_text = colon == specification.size()
-                                          ? std::string_view()
-                                          : std::string_view(specification.data() + colon + 1,
-                                                             specification.size() - colon - 1);
+  const std::string_view group_text =
+      colon == specification.size()
+          ? std::string_view()
+          : std::string_view(specification.data() + colon + 1, specification.size() - colon - 1);
   user.uid = 0;
   user.gid = 0;
   user.group_count = 0;

@@ -41,7 +41,7 @@ struct ResolvedUser {
   // group bits (CVE-2022-36109).
   std::uint32_t groups[kMaxGroups];
   std::size_t group_count = 0;
-  char home[kMaxHome];  // ends with NUL; "/" if the user has none
+  char home[kMaxHome];                       // ends with NUL; "/" if the user has none
   UserProblem problem = UserProblem::kNone;  // what an error is about
 };
 

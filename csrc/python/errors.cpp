@@ -4,9 +4,30 @@ namespace fastdock::python {
 
 namespace py = pybind11;
 
+namespace {
+
+// What is wrong with an archive is no failure of the kernel.
+bool is_about_archive(Hint hint) {
+  switch (hint) {
+    case Hint::kCorruptArchive:
+    case Hint::kArchiveLimit:
+    case Hint::kDigestMismatch:
+    case Hint::kArchiveEscapes:
+    case Hint::kArchiveThroughLink:
+    case Hint::kUnsupportedEntry:
+    case Hint::kLinkTargetMissing:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 void raise(const Error& error) {
   // Imported here, not at load: the exception tree is Python's, and an error is the rare case.
-  py::object make = py::module_::import("fastdock._errors").attr("_from_core");
+  py::object make = py::module_::import("fastdock._errors").attr(
+      is_about_archive(error.hint) ? "_image_error_from_core" : "_from_core");
   py::object exception = make(error.number, std::string(text(error.operation)), error.path,
                               std::string(text(error.hint)), describe(error));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());

@@ -3,4 +3,8 @@
 PYBIND11_MODULE(_core, module) {
   using namespace fastdock::python;
   register_errors(module);
+  register_cgroup(module);
+  register_launch(module);
+  register_security(module);
+  register_layer(module);
 }

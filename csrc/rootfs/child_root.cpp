@@ -101,9 +101,21 @@ int mount_filesystem(const ChildMount& mount, Failure& failure) {
   return static_cast<int>(mounted);
 }
 
+// Overlayfs takes layers only from mount namespaces that the mounter rules (clone_private_mount), so the
+// detached mounts are attached first, one on the other: nobody looks at them there, and they go with the
+// old root.
+bool attach_layers(const ChildMount& mount, const char* attach_point, Failure& failure) {
+  Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+  if (!check(target.get(), failure, Operation::kOpenMountPoint, attach_point)) return false;
+  for (int layer : mount.layers)
+    if (!check(move_to(layer, target.get()), failure, Operation::kAttachMount, "layer")) return false;
+  return mount.tree < 0 || check(move_to(mount.tree, target.get()), failure, Operation::kAttachMount, "upper");
+}
+
 // The layers, upper/ and work/ are given as descriptors: no 4 KiB limit on their number, and no path that
 // could be exchanged.
-int mount_overlay(const ChildMount& mount, Failure& failure) {
+int mount_overlay(const ChildMount& mount, const char* attach_point, Failure& failure) {
+  if (!attach_layers(mount, attach_point, failure)) return -1;
   Descriptor context(raw_syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC));
   if (!check(context.get(), failure, Operation::kCreateOverlay, mount.destination)) return -1;
   raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "source", mount.source, 0);
@@ -151,8 +163,7 @@ char* append_number(char* at, unsigned number) {
   return at;
 }
 
-// Before Linux 6.15 overlayfs refuses detached mounts as layers (clone_private_mount), and its options
-// must fit one page.  So the layers are attached below a tmpfs, and named "0:1:2": 500 names are 2 KiB.
+// Before Linux 6.13 overlayfs takes no descriptors, and its options must fit one page.  So the layers are attached below a tmpfs, and named "0:1:2": 500 names are 2 KiB.
 int mount_overlay_by_name(const ChildMount& mount, const char* attach_point, Failure& failure) {
   ChildMount scaffold{};
   scaffold.type = "tmpfs";
@@ -205,7 +216,7 @@ int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure)
   switch (mount.kind) {
     case ChildMountKind::kBind: return mount.tree;
     case ChildMountKind::kOverlay:
-      return plan.overlay_takes_descriptors ? mount_overlay(mount, failure)
+      return plan.overlay_takes_descriptors ? mount_overlay(mount, plan.attach_point, failure)
                                             : mount_overlay_by_name(mount, plan.attach_point, failure);
     case ChildMountKind::kFilesystem: break;
   }

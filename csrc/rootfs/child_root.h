@@ -57,7 +57,7 @@ struct ChildSysctl {
 struct ChildRoot {
   ChildMount root;
   const char* attach_point = "/run";
-  bool overlay_takes_descriptors = true;  // Linux 6.15: see prepare.cpp
+  bool overlay_takes_descriptors = true;  // see prepare.cpp
   std::uint64_t old_root_propagation = 0;
   std::span<const ChildMount> mounts;
   std::span<const ChildDevice> devices;

@@ -42,6 +42,7 @@ struct Mount {
   // overlay: directories, the lowest first; `directory` holds upper/ and work/ (none: read-only)
   std::vector<std::string> layers;
   std::string directory;
+  bool in_memory = false;  // upper/ and work/ on a tmpfs of their own, which goes with the container
 };
 
 struct Device {

@@ -47,21 +47,16 @@ int set_attributes(int tree, std::uint64_t set, std::uint64_t clear, std::uint64
       ::syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, &attributes, sizeof attributes));
 }
 
-// Detached mounts of layers, read-only and with mapped ids.  Overlayfs clones what it is given, so one
-// serves any number of containers; it is made anew when the layer directory has been replaced.
+// Detached mounts of layers, read-only and with mapped ids, kept as patterns: each container gets a clone
+// (Linux 6.15 clones detached mounts), which costs a tenth of making one.
 class Layers {
  public:
-  Result<std::shared_ptr<Fd>> get(const std::string& path, const IdMaps& maps) {
-    std::scoped_lock lock(mutex_);
-    if (pid_ != ::getpid()) layers_.clear(), pid_ = ::getpid();  // after fork: do not keep the parent's
-    auto key = std::pair(path, maps);
-    if (auto found = layers_.find(key); found != layers_.end()) {
-      if (is_current(found->second->get(), path)) return found->second;
-      layers_.erase(found);
-    }
-    FASTDOCK_TRY(Fd tree, open_layer(path, maps));
-    if (layers_.size() >= kMaximumCachedLayers) layers_.clear();
-    return layers_[key] = std::make_shared<Fd>(std::move(tree));
+  Result<Fd> get(const std::string& path, const IdMaps& maps) {
+    FASTDOCK_TRY(auto pattern, find(path, maps));
+    auto clone = static_cast<int>(
+        ::syscall(SYS_open_tree, pattern->get(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+    if (clone < 0) return failed(Operation::kOpenLayer, path, Hint::kLayerUnreadable);
+    return Fd(clone);
   }
 
   static Result<Fd> open_layer(const std::string& path, const IdMaps& maps) {
@@ -76,6 +71,19 @@ class Layers {
   }
 
  private:
+  Result<std::shared_ptr<Fd>> find(const std::string& path, const IdMaps& maps) {
+    std::scoped_lock lock(mutex_);
+    if (pid_ != ::getpid()) layers_.clear(), pid_ = ::getpid();  // after fork: do not keep the parent's
+    auto key = std::pair(path, maps);
+    if (auto found = layers_.find(key); found != layers_.end()) {
+      if (is_current(found->second->get(), path)) return found->second;
+      layers_.erase(found);
+    }
+    FASTDOCK_TRY(Fd tree, open_layer(path, maps));
+    if (layers_.size() >= kMaximumCachedLayers) layers_.clear();
+    return layers_[key] = std::make_shared<Fd>(std::move(tree));
+  }
+
   static bool is_current(int tree, const std::string& path) {
     struct stat kept {};
     struct stat now {};
@@ -93,6 +101,29 @@ Layers& layers() {
   return *instance;
 }
 
+Result<void> make_owned_directory(int parent, const char* name, const IdMaps& maps) {
+  uid_t uid = maps.uids.empty() ? 0 : maps.uids.front().outside;
+  gid_t gid = maps.gids.empty() ? 0 : maps.gids.front().outside;
+  if (::mkdirat(parent, name, 0755) != 0 || ::fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
+    return failed(Operation::kPrepareDirectory, name);
+  return {};
+}
+
+// A detached tmpfs with upper/ and work/: on a disk's file system the directories of a container that is
+// thrown away cost a third of its whole life (PERFORMANCE.md of this repository).
+Result<Fd> memory_directory(const IdMaps& maps) {
+  Fd context(static_cast<int>(::syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
+  if (!context) return failed(Operation::kCreateFilesystem, "tmpfs");
+  if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "mode", "755", 0) != 0 ||
+      ::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
+    return failed(Operation::kCreateFilesystem, "tmpfs");
+  Fd mount(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, 0)));
+  if (!mount) return failed(Operation::kMountFilesystem, "tmpfs");
+  FASTDOCK_CHECK(make_owned_directory(mount.get(), "upper", maps));
+  FASTDOCK_CHECK(make_owned_directory(mount.get(), "work", maps));
+  return mount;
+}
+
 bool release_at_least(int major, int minor) {
   utsname name{};
   int have_major = 0;
@@ -104,8 +135,15 @@ bool release_at_least(int major, int minor) {
 }  // namespace
 
 bool overlay_takes_descriptors() {
-  // The version, not a trial: the trial is a mount.  clone_private_mount() accepts detached mounts since 6.15.
+  // By the version: to try it is a mount.  Descriptors as layers came with 6.13, clones of detached mounts,
+  // which this goes with (Layers), with 6.15.
   static const bool answer = release_at_least(6, 15);
+  return answer;
+}
+
+bool memory_holds_upper() {
+  // tmpfs has user.* extended attributes, which an overlay in a user namespace needs, since Linux 6.6.
+  static const bool answer = release_at_least(6, 6);
   return answer;
 }
 
@@ -160,16 +198,18 @@ Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, C
   std::vector<int>& numbers = layers_.emplace_back();
   for (auto layer = mount.layers.rbegin(); layer != mount.layers.rend(); ++layer) {
     if (overlay_takes_descriptors()) {
-      FASTDOCK_TRY(auto tree, layers().get(*layer, maps));
-      numbers.push_back(tree->get());
-      shared_.push_back(std::move(tree));
-    } else {  // it will be moved into the container's view, so it cannot be shared
+      FASTDOCK_TRY(Fd tree, layers().get(*layer, maps));
+      numbers.push_back(keep(std::move(tree)));
+    } else {
       FASTDOCK_TRY(Fd tree, Layers::open_layer(*layer, maps));
       numbers.push_back(keep(std::move(tree)));
     }
   }
   child.layers = numbers;
-  if (!mount.directory.empty()) {
+  if (mount.in_memory) {
+    FASTDOCK_TRY(Fd tree, memory_directory(maps));
+    child.tree = keep(std::move(tree));
+  } else if (!mount.directory.empty()) {
     FASTDOCK_TRY(Fd tree, clone_tree(mount.directory, false, Operation::kPrepareDirectory, Hint::kNone));
     if (set_attributes(tree.get(), 0, 0, kPrivate, 0) != 0)
       return failed(Operation::kSetMountAttributes, mount.directory);

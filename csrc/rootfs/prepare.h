@@ -31,14 +31,16 @@ class PreparedRoot {
   int keep(Fd fd);
 
   std::deque<Fd> descriptors_;
-  std::deque<std::shared_ptr<Fd>> shared_;
   std::deque<std::string> texts_;
   std::deque<std::vector<ChildOption>> options_;
   std::deque<std::vector<int>> layers_;
   std::vector<std::string> unmapped_;
 };
 
-// Overlayfs takes detached mounts as layers, by descriptor: Linux 6.15.
+// Overlayfs takes its layers by descriptor, and detached mounts can be cloned: Linux 6.15.
 bool overlay_takes_descriptors();
+
+// A tmpfs can hold an overlay's upper directory, in a user namespace too.
+bool memory_holds_upper();
 
 }  // namespace fastdock::rootfs

@@ -111,3 +111,8 @@ def _from_core(number: int, operation: str, path: str, hint: str, message: str) 
     """The exception for an Error of the C++ core (csrc/base/error.h)."""
     kind = _KERNEL_ERRORS.get(type(OSError(number, "")), KernelError)
     return kind(message, errno=number, operation=operation, path=path, hint=hint)
+
+
+def _image_error_from_core(number: int, operation: str, path: str, hint: str, message: str) -> ImageError:
+    """The exception for an Error of the C++ core that is about an archive."""
+    return ImageError(message, errno=number, operation=operation, path=path, hint=hint)

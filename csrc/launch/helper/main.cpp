@@ -1,0 +1,3 @@
+#include "launch/helper.h"
+
+int main(int argc, char** argv) { return fastdock::launch::helper_main(argc, argv); }

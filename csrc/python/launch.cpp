@@ -1,0 +1,211 @@
+#include <pybind11/stl.h>
+#include <algorithm>
+#include <cstring>
+
+#include "launch/capabilities.h"
+#include "launch/container.h"
+#include "launch/helper.h"
+#include "launch/helper/helper_program.h"
+#include "python/binding.h"
+#include "rootfs/prepare.h"
+
+namespace fastdock::python {
+
+namespace py = pybind11;
+using namespace fastdock::launch;
+
+namespace {
+
+// A value class whose constructor takes any of its properties by keyword.
+template <class T>
+py::class_<T> value_class(py::module_& module, const char* name, const char* text) {
+  py::class_<T> made(module, name, text);
+  made.def(py::init([](const py::kwargs& values) {
+    T value;
+    py::object view = py::cast(&value, py::return_value_policy::reference);
+    for (const auto& [key, item] : values) view.attr(py::str(key)) = item;
+    return value;
+  }));
+  made.def("copy", [](const T& self) { return self; });
+  return made;
+}
+
+using Mapping = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
+
+std::vector<IdMapping> to_mappings(const std::vector<Mapping>& tuples) {
+  std::vector<IdMapping> mappings;
+  for (const auto& [inside, outside, count] : tuples) mappings.push_back({inside, outside, count});
+  return mappings;
+}
+
+void register_mount(py::module_& module) {
+  value_class<Mount>(module, "Mount", "One mount below the root, or the root itself: csrc/rootfs/mount.h.")
+      .def_readwrite("type", &Mount::type)
+      .def_readwrite("source", &Mount::source)
+      .def_readwrite("destination", &Mount::destination)
+      .def_readwrite("options", &Mount::options)
+      .def_readwrite("attributes_set", &Mount::attributes_set)
+      .def_readwrite("attributes_clear", &Mount::attributes_clear)
+      .def_readwrite("recursive_set", &Mount::recursive_set)
+      .def_readwrite("recursive_clear", &Mount::recursive_clear)
+      .def_readwrite("propagation", &Mount::propagation)
+      .def_readwrite("recursive", &Mount::recursive)
+      .def_readwrite("map_ids", &Mount::map_ids)
+      .def_readwrite("layers", &Mount::layers)
+      .def_readwrite("directory", &Mount::directory)
+      .def_readwrite("in_memory", &Mount::in_memory);
+  value_class<Device>(module, "Device", "A device node in the container.")
+      .def_readwrite("path", &Device::path)
+      .def_readwrite("kind", &Device::kind)
+      .def_readwrite("major", &Device::major)
+      .def_readwrite("minor", &Device::minor)
+      .def_readwrite("mode", &Device::mode)
+      .def_readwrite("uid", &Device::uid)
+      .def_readwrite("gid", &Device::gid)
+      .def_readwrite("host_path", &Device::host_path);
+}
+
+template <class First, class Second, class Struct>
+auto pair_list(std::vector<Struct> LaunchPlan::* member, First Struct::* first, Second Struct::* second) {
+  return [=](LaunchPlan& plan, const std::vector<std::pair<First, Second>>& values) {
+    (plan.*member).clear();
+    for (const auto& value : values) {
+      Struct item;
+      item.*first = value.first;
+      item.*second = value.second;
+      (plan.*member).push_back(std::move(item));
+    }
+  };
+}
+
+void set_namespace(LaunchPlan& plan, const std::string& name, const std::string& mode, const std::string& path) {
+  static const std::vector<std::string> kNames = {"user", "mount", "uts", "ipc", "net", "cgroup", "time", "pid"};
+  auto found = std::find(kNames.begin(), kNames.end(), name);
+  if (found == kNames.end()) throw py::value_error("no such namespace: " + name);
+  NamespacePlan& wanted = plan.namespaces[static_cast<std::size_t>(found - kNames.begin())];
+  if (mode == "host") wanted = {NamespaceMode::kHost, ""};
+  else if (mode == "new") wanted = {NamespaceMode::kNew, ""};
+  else if (mode == "join") wanted = {NamespaceMode::kJoin, path};
+  else throw py::value_error("namespace mode must be host, new or join");
+}
+
+void register_plan(py::module_& module) {
+  value_class<LaunchPlan>(module, "LaunchPlan", "Everything that decides how a process starts: csrc/launch/plan.h.")
+      .def_readwrite("argv", &LaunchPlan::argv)
+      .def_readwrite("environment", &LaunchPlan::environment)
+      .def_readwrite("working_directory", &LaunchPlan::working_directory)
+      .def_readwrite("create_working_directory", &LaunchPlan::create_working_directory)
+      .def("set_user",
+           [](LaunchPlan& plan, std::string name, std::vector<std::string> groups) {
+             plan.user.name = std::move(name);
+             plan.user.group_names = std::move(groups);
+           },
+           py::arg("name"), py::arg("groups") = std::vector<std::string>{})
+      .def("set_umask", [](LaunchPlan& plan, mode_t mask) { plan.user.umask = mask; })
+      .def("set_namespace", &set_namespace, py::arg("name"), py::arg("mode"), py::arg("path") = "")
+      .def("set_id_maps",
+           [](LaunchPlan& plan, const std::vector<Mapping>& uids, const std::vector<Mapping>& gids) {
+             plan.uid_map = to_mappings(uids);
+             plan.gid_map = to_mappings(gids);
+           })
+      .def("set_clock_offset",
+           [](LaunchPlan& plan, int clock, std::int64_t seconds, std::uint32_t nanoseconds) {
+             plan.clock_offsets.push_back({clock, seconds, nanoseconds});
+           })
+      .def_readwrite("root", &LaunchPlan::root)
+      .def_readwrite("attach_point", &LaunchPlan::attach_point)
+      .def_readwrite("mounts", &LaunchPlan::mounts)
+      .def_readwrite("devices", &LaunchPlan::devices)
+      .def("set_links", pair_list(&LaunchPlan::links, &Link::target, &Link::path))
+      .def_readwrite("masked_paths", &LaunchPlan::masked_paths)
+      .def_readwrite("read_only_paths", &LaunchPlan::read_only_paths)
+      .def("set_sysctls", pair_list(&LaunchPlan::sysctls, &Sysctl::name, &Sysctl::value))
+      .def_readwrite("hostname", &LaunchPlan::hostname)
+      .def_readwrite("domainname", &LaunchPlan::domainname)
+      .def_readwrite("raise_loopback", &LaunchPlan::raise_loopback)
+      .def("set_capabilities",
+           [](LaunchPlan& plan, std::uint64_t bounding, std::uint64_t effective, std::uint64_t permitted,
+              std::uint64_t inheritable, std::uint64_t ambient) {
+             plan.capabilities = {bounding, effective, permitted, inheritable, ambient};
+           },
+           py::arg("bounding"), py::arg("effective"), py::arg("permitted"), py::arg("inheritable") = 0,
+           py::arg("ambient") = 0)
+      .def_readwrite("no_new_privileges", &LaunchPlan::no_new_privileges)
+      .def("set_seccomp",
+           [](LaunchPlan& plan, const py::bytes& program) {
+             std::string_view bytes = program;
+             if (bytes.size() % sizeof(sock_filter) != 0) throw py::value_error("not a seccomp program");
+             plan.seccomp.resize(bytes.size() / sizeof(sock_filter));
+             std::memcpy(plan.seccomp.data(), bytes.data(), bytes.size());
+           })
+      .def("add_limit", [](LaunchPlan& plan, int resource, std::uint64_t soft,
+                           std::uint64_t hard) { plan.limits.push_back({resource, soft, hard}); })
+      .def_readwrite("oom_score_adjustment", &LaunchPlan::oom_score_adjustment)
+      .def_readwrite("stdio", &LaunchPlan::stdio)
+      .def("set_terminal", [](LaunchPlan& plan, std::uint16_t rows,
+                              std::uint16_t columns) { plan.terminal = Terminal{rows, columns}; })
+      .def_readwrite("init", &LaunchPlan::init)
+      .def_readwrite("new_session", &LaunchPlan::new_session)
+      .def_readwrite("parent_death_signal", &LaunchPlan::parent_death_signal);
+}
+
+py::object status_or_none(const std::optional<ExitStatus>& status) {
+  if (!status) return py::none();
+  return py::make_tuple(status->code, status->signal);
+}
+
+void register_container(py::module_& module) {
+  py::class_<Session, std::shared_ptr<Session>>(module, "Session", "The containers that this process owns.")
+      .def_static("current",
+                  [](std::string state, std::string run, std::string cgroup_parent) {
+                    Places places{std::move(state), std::move(run), std::move(cgroup_parent)};
+                    return without_gil([&] { return Session::current(places); });
+                  },
+                  py::arg("state"), py::arg("run"), py::arg("cgroup_parent"))
+      .def_static("remove_abandoned",
+                  [](std::string state, std::string run, std::string cgroup_parent) {
+                    Places places{std::move(state), std::move(run), std::move(cgroup_parent)};
+                    return without_gil([&] { return remove_abandoned(places); });
+                  },
+                  py::arg("state"), py::arg("run"), py::arg("cgroup_parent"));
+
+  py::class_<Container>(module, "Container", "A container from its start to its end: csrc/launch/container.h.")
+      .def_static("start",
+                  [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
+                     bool own_ids, bool in_memory) {
+                    ContainerOptions options{limits, own_ids, in_memory};
+                    return without_gil([&] { return Container::start(session, plan, options); });
+                  },
+                  py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
+                  py::arg("own_ids") = true, py::arg("in_memory") = true)
+      .def_property_readonly("id", &Container::id)
+      .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
+      .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })
+      .def("take_terminal", [](Container& self) { return self.process().terminal.release(); },
+           "The descriptor of the terminal's other side; the caller's to close.")
+      .def_property_readonly("warnings", &Container::warnings)
+      .def("wait",
+           [](Container& self, int timeout_ms) {
+             return status_or_none(without_gil([&] { return self.wait(timeout_ms); }));
+           },
+           py::arg("timeout_ms") = -1)
+      .def("kill", [](Container& self, int signal) { without_gil([&] { return self.kill(signal); }); })
+      .def("finish",
+           [](Container& self) {
+             cgroup::Usage usage = without_gil([&] { return self.finish(); });
+             return py::make_tuple(usage.cpu_ns, usage.memory_peak, usage.oom_kills);
+           });
+}
+
+}  // namespace
+
+void register_launch(py::module_& module) {
+  set_helper_program(helper_program());
+  register_mount(module);
+  register_plan(module);
+  register_container(module);
+  module.def("memory_holds_upper", &rootfs::memory_holds_upper,
+             "Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6).");
+}
+
+}  // namespace fastdock::python

@@ -1,0 +1,190 @@
+"""The one database file: connections, transactions and the schema's migrations.
+
+SQLite in WAL mode: any number of processes read while one writes.  A commit survives the death of any
+process; with synchronous=NORMAL a power cut may lose the last commits, never consistency
+(sqlite.org/pragma.html#pragma_synchronous).  What must be durable before it is recorded (blobs) is fsynced by
+its writer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from fastdock._errors import FastdockError
+
+BUSY_TIMEOUT = 30.0  # seconds that a writer waits for another one
+
+# One entry a version, in order: never edit one that was released, append the next.
+MIGRATIONS: Sequence[str] = (
+    # 1: images and their layers
+    """
+    CREATE TABLE images (
+      id            TEXT PRIMARY KEY,          -- digest of the configuration
+      manifest      TEXT NOT NULL,             -- digest of the manifest that it came with last
+      document      TEXT NOT NULL,             -- the configuration, as JSON
+      architecture  TEXT NOT NULL,
+      created       TEXT NOT NULL,             -- RFC 3339, from the configuration
+      size          INTEGER NOT NULL,          -- bytes of all layers, unpacked
+      tagged        REAL NOT NULL,             -- seconds since the epoch: last time it got a name
+      removed       INTEGER NOT NULL DEFAULT 0 -- removed, but a container still stands on it
+    ) STRICT;
+    CREATE TABLE names (
+      name          TEXT PRIMARY KEY,          -- docker.io/library/busybox:latest
+      image_id      TEXT NOT NULL REFERENCES images ON DELETE CASCADE
+    ) STRICT;
+    CREATE INDEX names_of_image ON names (image_id);
+    CREATE TABLE digests (                     -- what a registry calls it: repository@digest
+      name          TEXT NOT NULL,             -- docker.io/library/busybox
+      digest        TEXT NOT NULL,
+      image_id      TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+      PRIMARY KEY (name, digest)
+    ) STRICT;
+    CREATE INDEX digests_of_image ON digests (image_id);
+    CREATE TABLE layers (
+      key           TEXT PRIMARY KEY,          -- name of the directory below layers/
+      diff_id       TEXT NOT NULL,
+      size          INTEGER NOT NULL,          -- bytes of its files
+      entries       INTEGER NOT NULL,
+      repairs       BLOB NOT NULL,             -- what only the layers below can complete (layers.py)
+      boot          TEXT                       -- the boot that wrote it, until it is known to be on the disk
+    ) STRICT;
+    CREATE INDEX layers_unsettled ON layers (boot) WHERE boot IS NOT NULL;
+    CREATE TABLE image_layers (
+      image_id      TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+      position      INTEGER NOT NULL,          -- 0 is the lowest
+      key           TEXT NOT NULL REFERENCES layers,
+      PRIMARY KEY (image_id, position)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX image_layers_by_key ON image_layers (key);
+    CREATE TABLE image_blobs (                 -- every blob that the image needs: manifests, configuration, layers
+      image_id      TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+      digest        TEXT NOT NULL,
+      PRIMARY KEY (image_id, digest)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX image_blobs_by_digest ON image_blobs (digest);
+    CREATE TABLE manifests (                   -- every manifest known for an image; they differ in compression
+      digest        TEXT PRIMARY KEY,
+      image_id      TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+      media_type    TEXT NOT NULL,
+      from_registry INTEGER NOT NULL           -- a registry knows the image by this manifest
+    ) STRICT;
+    CREATE INDEX manifests_of_image ON manifests (image_id);
+    CREATE TABLE layer_blobs (                 -- a blob that unpacks to a diff_id; verified here
+      digest        TEXT PRIMARY KEY,
+      diff_id       TEXT NOT NULL,
+      size          INTEGER NOT NULL,
+      media_type    TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX layer_blobs_by_diff_id ON layer_blobs (diff_id);
+    CREATE TABLE blob_sources (                -- repositories that have a blob: a push mounts it from there
+      digest        TEXT NOT NULL,
+      repository    TEXT NOT NULL,             -- docker.io/library/busybox
+      PRIMARY KEY (digest, repository)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE holds (                       -- who needs an image to stay: "container:<id>"
+      holder        TEXT PRIMARY KEY,
+      image_id      TEXT NOT NULL REFERENCES images
+    ) STRICT;
+    CREATE INDEX holds_of_image ON holds (image_id);
+    """,
+)
+
+
+class Database:
+    """Connections to one database file: one for each thread, opened when it is first used.
+
+    A connection must not be carried over a fork (sqlite.org/howtocorrupt.html, 2.6): a forked child opens its
+    own, and leaves the inherited one alone.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._inherited: list[sqlite3.Connection] = []  # kept, so that the child never closes them
+        self._connect()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        local = self._local
+        connection: sqlite3.Connection | None = getattr(local, "connection", None)
+        if connection is None:
+            return self._connect()
+        if local.pid != os.getpid():
+            self._inherited.append(connection)
+            return self._connect()
+        return connection
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Runs one statement outside any transaction of its own."""
+        return self.connection.execute(statement, parameters)  # type: ignore[arg-type]
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all or nothing; waits for other writers up to BUSY_TIMEOUT."""
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Closes this thread's connection (others go with their threads)."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.pid == os.getpid():
+            connection.close()
+            del self._local.connection
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version != len(MIGRATIONS):
+                _migrate(connection, self.path)
+        except sqlite3.DatabaseError as error:
+            raise FastdockError(
+                f"cannot open the database {self.path}: {error}", operation="open database", path=self.path
+            ) from error
+        self._local.connection, self._local.pid = connection, os.getpid()
+        return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Brings the schema up to date; several processes may try at once, one does."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise FastdockError(
+                f"{path} was written by a newer fastdock (schema {version}, this one knows {len(MIGRATIONS)})",
+                path=path,
+                hint="upgrade fastdock, or use another --root",
+            )
+        for number in range(version, len(MIGRATIONS)):
+            for statement in _statements(MIGRATIONS[number]):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        connection.close()
+        raise
+    connection.execute("COMMIT")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The script's statements; executescript() would commit the transaction it runs in."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

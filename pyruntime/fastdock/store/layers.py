@@ -1,0 +1,263 @@
+"""Unpacked layers: one directory for each diff_id, shared by all images, never changed.
+
+The row in the table ``layers`` is the truth: it is written after the directory was renamed into place, under
+the layer's lock.  A directory without a row is what a killed process left, and is replaced.
+
+Layers are not fsynced (60,000 small files would take longer than all the rest).  Instead a row remembers the
+boot in which it was written until a later writer has called syncfs(2); after a reboot, a layer that still
+remembers another boot is unpacked again from its blob.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastdock._errors import ImageError
+from fastdock.store.blobs import CHUNK, BlobStore, check_digest
+from fastdock.store.database import Database
+from fastdock.store.locks import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Layer(NamedTuple):
+    key: str  # the directory's name
+    diff_id: str
+    size: int  # bytes of the tar
+    entries: int
+    repairs: bytes  # what only the layers below can complete; empty for nearly all layers
+
+
+class LayerStore:
+    """The layers below one state directory."""
+
+    def __init__(self, root: str, database: Database, blobs: BlobStore) -> None:
+        self.directory = os.path.join(root, "layers")
+        self.staging = os.path.join(root, "staging")
+        self._locks = os.path.join(root, "locks")
+        self._database = database
+        self._blobs = blobs
+
+    def path(self, key: str) -> str:
+        return os.path.join(self.directory, key)
+
+    def lock(self, diff_id: str) -> FileLock:
+        """The lock to hold while the layer is being made."""
+        return FileLock(os.path.join(self._locks, f"layer-{check_digest(diff_id)}"))
+
+    def find(self, key: str) -> Layer | None:
+        """The layer with this key, if it is here and known to be whole."""
+        row = self._database.execute(
+            "SELECT key, diff_id, size, entries, repairs, boot FROM layers WHERE key = ?", (key,)
+        ).fetchone()
+        if row is None or (row[5] is not None and row[5] != boot_id()):
+            return None
+        return Layer(*row[:5])
+
+    def find_diff(self, diff_id: str) -> Layer | None:
+        return self.find(check_digest(diff_id))
+
+    def stage(self) -> str:
+        """A new empty directory to unpack into.  Whatever is left in staging/ is swept when nobody writes."""
+        import tempfile
+
+        path = tempfile.mkdtemp(dir=self.staging, prefix="layer-")
+        os.chmod(path, 0o755)  # it becomes the root directory of containers
+        return path
+
+    def publish(self, staged: str, layer: Layer) -> Layer:
+        """Makes the unpacked and verified directory ``staged`` the layer.  Its lock must be held."""
+        if existing := self.find(layer.key):
+            remove_tree(staged)
+            return existing
+        path = self.path(layer.key)
+        if os.path.lexists(path):  # no row: left by a killed process, or not known to be on the disk
+            os.rename(path, os.path.join(self.staging, f"old-{layer.key}-{os.getpid()}"))
+        os.rename(staged, path)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO layers (key, diff_id, size, entries, repairs, boot) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET boot = excluded.boot",
+                (layer.key, layer.diff_id, layer.size, layer.entries, layer.repairs, boot_id()),
+            )
+        return layer
+
+    def unpack_blob(self, digest: str, diff_id: str, progress: Callable[[int], None] | None = None) -> Layer:
+        """Unpacks a blob that is here.  ImageError where it does not unpack to ``diff_id``."""
+        with self.lock(diff_id):
+            if layer := self.find_diff(diff_id):
+                return layer
+            with open(self._blobs.path(digest), "rb") as file:
+                unpacking = Unpacking(self)
+                with unpacking:
+                    done = 0
+                    while chunk := file.read(CHUNK):
+                        unpacking.write(chunk)
+                        done += len(chunk)
+                        if progress:
+                            progress(done)
+                    return unpacking.publish(digest=digest, diff_id=diff_id)
+
+    def chain(self, diff_ids: Sequence[str]) -> list[str]:
+        """The keys of the layers of an image, lowest first.
+
+        A layer that a lone look could not complete (a hard link to a file below, a directory that it does not
+        list) depends on what it lies on.  Such a layer gets a second directory, keyed by its chain ID.
+        """
+        from hashlib import sha256
+
+        keys: list[str] = []
+        chain_id = ""
+        for diff_id in diff_ids:
+            chain_id = (
+                f"sha256:{sha256(f'{chain_id} {diff_id}'.encode()).hexdigest()}" if chain_id else diff_id
+            )
+            layer = self.find_diff(diff_id)
+            if layer is None:
+                raise ImageError(f"layer {diff_id} is not here", hint="pull the image again")
+            if layer.repairs and keys:
+                layer = self._repaired(layer, check_digest(chain_id), [self.path(key) for key in keys])
+            keys.append(layer.key)
+        return keys
+
+    def _repaired(self, layer: Layer, key: str, lower: list[str]) -> Layer:
+        from fastdock import _core
+
+        with self.lock("sha256:" + key):
+            if existing := self.find(key):
+                return existing
+            staged = self.stage()
+            try:
+                link_tree(self.path(layer.key), staged)
+                _core.repair_layer(staged, lower, layer.repairs)
+            except BaseException:
+                remove_tree(staged)
+                raise
+            return self.publish(staged, layer._replace(key=key, repairs=b""))
+
+    def settle(self) -> None:
+        """Makes what was written in this boot durable, and says so in the database."""
+        unsettled = "SELECT key FROM layers WHERE boot = ?"
+        keys = [key for (key,) in self._database.execute(unsettled, (boot_id(),))]
+        if not keys:
+            return
+        sync_filesystem(self.directory)
+        with self._database.transaction() as connection:
+            connection.executemany("UPDATE layers SET boot = NULL WHERE key = ?", [(key,) for key in keys])
+
+
+class Unpacking:
+    """One layer on its way into the store: written in pieces, verified, published; or discarded.
+
+    A context manager: leaving it without :meth:`publish` leaves nothing behind.
+    """
+
+    def __init__(self, layers: LayerStore) -> None:
+        from fastdock import _core
+
+        self._layers = layers
+        self._staged = layers.stage()
+        self._writer = _core.LayerWriter(self._staged)
+        self._open = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Takes compressed or plain bytes of the tar; releases the GIL, and blocks while it is behind."""
+        self._writer.write(data)
+
+    def finish(self) -> Any:
+        """Ends the stream: the result, with ``digest``, ``diff_id`` and sizes as they were met."""
+        self._open = False
+        return self._writer.finish()
+
+    def publish(self, *, digest: str | None = None, diff_id: str | None = None) -> Layer:
+        """Finishes, compares with what was promised, and makes the layer visible.  Hold the layer's lock."""
+        result = self.finish()
+        check_result(result, digest, diff_id)
+        return self.publish_result(result)
+
+    def publish_result(self, result: Any) -> Layer:
+        key = check_digest(result.diff_id)
+        layer = Layer(key, result.diff_id, result.size, result.entries, bytes(result.repairs))
+        layer = self._layers.publish(self._staged, layer)
+        self._staged = ""
+        return layer
+
+    def __enter__(self) -> Unpacking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            self._open = False
+            self._writer.abort()
+        if self._staged:
+            remove_tree(self._staged)
+
+
+def check_result(result: Any, digest: str | None, diff_id: str | None) -> None:
+    """ImageError unless the layer that went through is the one that was promised."""
+    if digest is not None and result.digest != digest:
+        raise ImageError(f"the layer's digest is {result.digest}, not {digest}: it was damaged or altered")
+    if diff_id is not None and result.diff_id != diff_id:
+        raise ImageError(f"layer {digest} unpacks to {result.diff_id}; the image says {diff_id}")
+
+
+def boot_id() -> str:
+    """What the kernel calls this boot (random(4))."""
+    global _boot_id
+    if not _boot_id:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            _boot_id = file.read().strip()
+    return _boot_id
+
+
+_boot_id = ""
+
+
+def remove_tree(path: str) -> None:
+    """Removes a directory tree that is ours; never follows a link."""
+    import shutil
+
+    shutil.rmtree(path)
+
+
+def sync_filesystem(path: str) -> None:
+    """Writes all of the file system that holds ``path`` to its disk: syncfs(2), which Python lacks."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(fd)
+
+
+def link_tree(source: str, target: str) -> None:
+    """Makes ``target`` (an empty directory) a copy of ``source`` whose files are hard links to the same files."""
+    _copy_directory(source, target)
+    directories = [(source, target)]
+    while directories:
+        here, there = directories.pop()
+        for entry in os.scandir(here):
+            path = os.path.join(there, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                os.mkdir(path)
+                directories.append((entry.path, path))
+            else:
+                os.link(entry.path, path, follow_symlinks=False)
+        _copy_directory(here, there)
+
+
+def _copy_directory(source: str, target: str) -> None:
+    """Owner, mode, extended attributes (overlay's opaque mark is one) and times of a directory."""
+    status = os.stat(source, follow_symlinks=False)
+    os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    for name in os.listxattr(source, follow_symlinks=False):
+        os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
