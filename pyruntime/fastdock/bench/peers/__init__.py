@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .bare import Bare, Floor
+from .bare import Bare, Floor, FloorDisk
 from .base import Missing, Peer, Running
 from .engines import Docker, Lxc, Podman
 from .oci import Crun, CrunFull, Runc, RuncFull
@@ -14,7 +14,7 @@ from .vm import CloudHypervisor, Firecracker, Microvm, Q35
 __all__ = ["PEERS", "Missing", "Peer", "Running", "make_peers"]
 
 PEERS: tuple[type[Peer], ...] = (
-    Bare, Floor, Bubblewrap, Sandlock, Crun, CrunFull, Runc, RuncFull, Lxc, Podman, Docker, Microvm, Q35, Firecracker,
+    Bare, Floor, FloorDisk, Bubblewrap, Sandlock, Crun, CrunFull, Runc, RuncFull, Lxc, Podman, Docker, Microvm, Q35, Firecracker,
     CloudHypervisor)
 
 

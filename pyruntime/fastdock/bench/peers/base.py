@@ -54,6 +54,10 @@ class Peer(ABC):
     def run(self) -> float | None:
         """Runs the prepared workload to its end and checks what it printed; the seconds, if measured inside."""
 
+    def batch(self, threads: int, count: int) -> float | None:
+        """``count`` runs by so many threads: the seconds, if the peer has a way of its own to do that."""
+        return None
+
     def start(self) -> Running:
         """Starts the prepared workload and leaves it running; Missing if that is not possible here."""
         raise Missing("no detached containers")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import resource
 import signal
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-from ..spawn import spawn
+from ..spawn import CommandFailed, spawn
 from ..workload import Workload
 from .base import Missing, Peer, Running, find_program, first_line
+from .cgroup1 import Cgroup1Namespace
 
 __all__ = ["Docker", "Lxc", "Podman"]
 
@@ -40,14 +42,12 @@ class Podman(Peer):
         program = find_program("podman")
         self._base = [program, "--root", str(self.scratch / "root"), "--runroot", str(self.scratch / "run"),
                       "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        self._namespace = Cgroup1Namespace()
         return first_line(program, "--version")
 
     def _run(self, *more: str) -> list[str]:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
-        limits = [f"--ulimit=nofile={min(1024, hard)}:{hard}"]
-        if processes != resource.RLIM_INFINITY:
-            limits.append(f"--ulimit=nproc={processes}:{processes}")
+        # More than the hard limit (podman's default) is refused where CAP_SYS_RESOURCE is missing.
+        limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
         return [*self._base, "run", *more, *limits, "--network", "none", "--memory", "256m", "--pids-limit", "100", "--rootfs",
                 f"{self._root}:O", *self._inside]
 
@@ -55,11 +55,13 @@ class Podman(Peer):
         self._root, self._inside, self._expect = self.rootfs(workload), workload.inside(), workload.expect
 
     def run(self) -> float | None:
-        return spawn(self._run("--rm"), expect=self._expect)
+        with self._namespace.entered():
+            return spawn(self._run("--rm"), expect=self._expect)
 
     def start(self) -> Running:
-        done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
-        return _Engine(self._base, done.stdout.split()[-1])
+        with self._namespace.entered():
+            done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
+        return _Engine(self._base, done.stdout.split()[-1], self._namespace)
 
     def keeper_pids(self) -> list[int]:
         marker = str(self.scratch).encode()
@@ -67,8 +69,10 @@ class Podman(Peer):
 
     def close(self) -> None:
         if hasattr(self, "_base"):
-            subprocess.run([*self._base, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False)
-            subprocess.run(["umount", str(self.scratch / "root/overlay")], capture_output=True, check=False)
+            with self._namespace.entered():
+                subprocess.run([*self._base, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False)
+                subprocess.run(["umount", str(self.scratch / "root/overlay")], capture_output=True, check=False)
+            self._namespace.close()
         super().close()
 
 
@@ -82,16 +86,18 @@ def _command(pid: int) -> bytes:
 class _Engine(Running):
     """A container that docker's or podman's command line knows."""
 
-    def __init__(self, base: list[str], container: str) -> None:
-        self._base, self._id = base, container
+    def __init__(self, base: list[str], container: str, namespace: Cgroup1Namespace | None = None) -> None:
+        self._base, self._id, self._namespace = base, container, namespace
 
     def own_pids(self) -> list[int]:
-        done = subprocess.run([*self._base, "inspect", "--format", "{{.State.Pid}}", self._id], capture_output=True, text=True,
-                              check=True)
-        return [int(done.stdout)]
+        return [int(self._command("inspect", "--format", "{{.State.Pid}}", self._id).stdout)]
 
     def stop(self) -> None:
-        subprocess.run([*self._base, "rm", "--force", self._id], capture_output=True, check=False)
+        self._command("rm", "--force", self._id)
+
+    def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        with self._namespace.entered() if self._namespace else nullcontext():
+            return subprocess.run([*self._base, *words], capture_output=True, text=True, check=False)
 
 
 class Docker(Peer):
@@ -164,38 +170,42 @@ class Docker(Peer):
 
 
 class Lxc(Peer):
-    """lxc-execute: a container with LXC's own init, in the foreground."""
+    """lxc-start in the foreground, with the program as the container's init."""
 
     name = "lxc"
     isolation = "namespaces, cgroups; no user namespace, no overlay"
 
     def open(self) -> str:
         self._program = find_program("lxc-start")
-        self._count = 0
+        self._count = itertools.count()
         return first_line(self._program, "--version")
 
     def prepare(self, workload: Workload) -> None:
         self._config, self._expect = self.scratch / f"{workload.name}.conf", workload.expect
-        words = " ".join(f"'{w}'" if " " in w else w for w in workload.inside())
-        if "'" in "".join(workload.inside()) and " " in "".join(workload.inside()):
-            raise Missing("its configuration file cannot carry this command line")
+        self._inside = workload.inside()
         self._config.write_text(
-            f"lxc.rootfs.path = dir:{self.rootfs(workload)}\nlxc.uts.name = fdbench\nlxc.net.0.type = empty\n"
+            f"lxc.rootfs.path = dir:{self.rootfs(workload)}\nlxc.uts.name = fdbench\nlxc.net.0.type = empty\nlxc.net.0.flags = up\n"
             "lxc.mount.auto = proc:mixed sys:ro\nlxc.autodev = 1\nlxc.tty.max = 0\nlxc.environment = PATH=/bin:/usr/bin\n"
-            f"lxc.cgroup.memory.limit_in_bytes = 256M\nlxc.init.cmd = {words}\n")
+            # Its own console loses output that is not a terminal's.
+            "lxc.console.path = none\nlxc.cgroup.memory.limit_in_bytes = 256M\n")
 
-    def _argv(self, *mode: str) -> list[str]:
-        self._count += 1
-        self._name = f"fdbench-{os.getpid()}-{self._count}"
-        return [self._program, "--name", self._name, "--rcfile", str(self._config), "--lxcpath", str(self.scratch), *mode]
+    def _argv(self, name: str, *mode: str) -> list[str]:
+        return [self._program, "--name", name, "--rcfile", str(self._config), "--lxcpath", str(self.scratch), *mode,
+                "--", *self._inside]
 
     def run(self) -> float | None:
-        # It returns 0 or its container's status, and prints to the container's console: its own stdout in the foreground.
-        return spawn(self._argv("--foreground"), expect=self._expect)
+        name = f"fdbench-{os.getpid()}-{next(self._count)}"
+        try:
+            return spawn(self._argv(name, "--foreground"), expect=self._expect, timeout=20)
+        except CommandFailed:
+            _Lxc(name, str(self.scratch)).stop()  # its monitor's death does not end a container
+            raise
 
     def start(self) -> Running:
-        subprocess.run(self._argv("--daemon"), check=True, capture_output=True)
-        return _Lxc(self._name, str(self.scratch))
+        name = f"fdbench-{os.getpid()}-{next(self._count)}"
+        # No pipes: its monitor would keep them open.
+        subprocess.run(self._argv(name, "--daemon"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return _Lxc(name, str(self.scratch))
 
     def keeper_pids(self) -> list[int]:
         marker = str(self.scratch).encode()

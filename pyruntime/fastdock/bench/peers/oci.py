@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import itertools
 import json
 import os
 import resource
@@ -13,10 +13,10 @@ from pathlib import Path
 from ..spawn import spawn
 from ..workload import Workload
 from .base import Peer, Running, find_program, first_line
+from .cgroup1 import Cgroup1Namespace
 
 __all__ = ["Crun", "CrunFull", "OciRuntime", "Runc", "RuncFull"]
 
-_CLONE_NEWNS, _CLONE_FS, _MS_PRIVATE_REC, _MNT_DETACH = 0x20000, 0x200, 0x44000, 2
 _IDS = [{"containerID": 0, "hostID": 1_000_000, "size": 65536}]
 
 
@@ -29,13 +29,13 @@ class OciRuntime(Peer):
 
     def open(self) -> str:
         self._program = find_program(self.program)
-        self._count = 0
-        self._namespaces = _without_cgroup2() if self.program == "crun" else None
+        self._count = itertools.count()
+        self._namespace = Cgroup1Namespace()
         return first_line(self._program, "--version")
 
     def close(self) -> None:
-        for fd in getattr(self, "_namespaces", None) or ():
-            os.close(fd)
+        if hasattr(self, "_namespace"):
+            self._namespace.close()
         super().close()
 
     def prepare(self, workload: Workload) -> None:
@@ -65,52 +65,34 @@ class OciRuntime(Peer):
             config["mounts"] = [m for m in config["mounts"] if m["type"] != "cgroup"]  # type: ignore[attr-defined]
 
     def run(self) -> float | None:
-        self._count += 1
-        name = f"fdbench-{os.getpid()}-{self._count}"
+        name = f"fdbench-{os.getpid()}-{next(self._count)}"
         argv = [self._program, "--root", str(self.scratch / "root"), "run", "--bundle", str(self._bundle), name]
-        if self._namespaces is None:
+        with self._namespace.entered():
             return spawn(argv, expect=self._expect)
-        inside, outside = self._namespaces
-        _enter(inside)
-        try:
-            return spawn(argv, expect=self._expect)
-        finally:
-            _enter(outside)
 
     def start(self) -> Running:
-        self._count += 1
-        name = f"fdbench-{os.getpid()}-{self._count}"
+        name = f"fdbench-{os.getpid()}-{next(self._count)}"
         base = [self._program, "--root", str(self.scratch / "root")]
         pid_file = self.scratch / f"{name}.pid"
         argv = [*base, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(self._bundle), name]
-        if self._namespaces:
-            _enter(self._namespaces[0])
-        try:
+        with self._namespace.entered():
             # Its stdio outlives the command: no pipes.
             subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-        finally:
-            if self._namespaces:
-                _enter(self._namespaces[1])
-        return _Detached([*base, "delete", "--force", name], int(pid_file.read_text()), self._namespaces)
+        return _Detached([*base, "delete", "--force", name], int(pid_file.read_text()), self._namespace)
 
 
 class _Detached(Running):
-    def __init__(self, remove: list[str], pid: int, namespaces: tuple[int, int] | None) -> None:
-        self._remove, self._pid, self._namespaces = remove, pid, namespaces
+    def __init__(self, remove: list[str], pid: int, namespace: Cgroup1Namespace) -> None:
+        self._remove, self._pid, self._namespace = remove, pid, namespace
 
     def own_pids(self) -> list[int]:
         return [self._pid]
 
     def stop(self) -> None:
-        if self._namespaces:
-            _enter(self._namespaces[0])
-        try:
+        with self._namespace.entered():
             subprocess.run(self._remove, check=False, capture_output=True)
-            while Path(f"/proc/{self._pid}").exists() and _state(self._pid) not in "ZX":
-                time.sleep(0.01)
-        finally:
-            if self._namespaces:
-                _enter(self._namespaces[1])
+        while _state(self._pid) not in "ZX":
+            time.sleep(0.01)
 
 
 def _state(pid: int) -> str:
@@ -129,46 +111,23 @@ class Runc(OciRuntime):
 
 
 class CrunFull(OciRuntime):
-    name, program, full = "crun, full", "crun", True
+    name, program, full = "crun full", "crun", True
     isolation = "namespaces with user ids, cgroups, seccomp (Docker's profile); no overlay"
 
 
 class RuncFull(OciRuntime):
-    name, program, full = "runc, full", "runc", True
+    name, program, full = "runc full", "runc", True
     isolation = CrunFull.isolation
 
 
 def _docker_profile() -> dict[str, object]:
     """Docker's profile as Debian ships it, cut down to this architecture; an engine would do this at each create."""
     source = json.loads(Path("/usr/share/containers/seccomp.json").read_text())
-    rules = [{"names": rule["names"], "action": rule["action"], "args": rule.get("args") or []}
-             for rule in source["syscalls"] if not (rule.get("includes") or {}) and rule["action"] == "SCMP_ACT_ALLOW"]
+    rules = []
+    for rule in source["syscalls"]:
+        only = rule.get("includes") or {}
+        here = "amd64" in only.get("arches", ["amd64"])
+        if rule["action"] == "SCMP_ACT_ALLOW" and here and not only.get("caps"):
+            rules.append({"names": rule["names"], "action": rule["action"], "args": rule.get("args") or []})
     return {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
             "syscalls": rules}
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-def _without_cgroup2() -> tuple[int, int] | None:
-    """(mount namespace without /sys/fs/cgroup/unified, our own), where crun needs that.
-
-    crun refuses a hybrid machine whose v2 tree has a controller; in a mount namespace without that tree it works.
-    """
-    unified = Path("/sys/fs/cgroup/unified/cgroup.controllers")
-    if os.geteuid() != 0 or not unified.exists() or not unified.read_text().strip():
-        return None
-    outside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    # setns on a mount namespace wants a file system context that no other thread shares.
-    if _libc.unshare(_CLONE_FS) or _libc.unshare(_CLONE_NEWNS):
-        raise OSError(ctypes.get_errno(), "unshare")
-    _libc.mount(None, b"/", None, _MS_PRIVATE_REC, None)
-    _libc.umount2(b"/sys/fs/cgroup/unified", _MNT_DETACH)
-    inside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    _enter(outside)
-    return inside, outside
