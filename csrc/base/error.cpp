@@ -173,6 +173,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "no layer has the file that this hard link names",
     "the directory must be empty",
     "the file changed while it was being read; stop or pause what writes to it",
+    "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that changed",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

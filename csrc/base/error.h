@@ -189,6 +189,7 @@ enum class Hint : std::uint16_t {
   kLinkTargetMissing,
   kDirectoryNotEmpty,
   kChangedWhileRead,
+  kOverlayReference,
   kCount_,
 };
 

@@ -28,7 +28,8 @@ Result<void> check_unified(const Limits& limits, Version version) {
   if (!limits.unified.empty() && version == Version::kV1)
     return failed_with(ENOTSUP, Operation::kSetCgroupLimit, "unified", Hint::kNotOnThisCgroupVersion);
   for (const auto& [file, value] : limits.unified)
-    if (!is_plain(file) || file.find('.') == std::string::npos || file.starts_with('.') || file.starts_with("cgroup."))
+    if (!is_plain(file) || file.find('.') == std::string::npos || file.starts_with('.') ||
+        file.starts_with("cgroup."))
       return refused("unified " + file);
   return {};
 }
@@ -72,8 +73,8 @@ ControllerSet controllers_of(const Limits& limits) {
     if (limited) set.add(controller);
   };
   needs(Controller::kMemory, limits.memory || limits.memory_swap || limits.memory_reservation ||
-                                 limits.kernel_memory || limits.kernel_memory_tcp || limits.memory_swappiness ||
-                                 limits.oom_kill_disable);
+                                 limits.kernel_memory || limits.kernel_memory_tcp ||
+                                 limits.memory_swappiness || limits.oom_kill_disable);
   needs(Controller::kCpu, limits.cpu_shares || limits.cpu_quota || limits.cpu_period || limits.cpu_burst ||
                               limits.cpu_idle || limits.cpu_rt_runtime || limits.cpu_rt_period);
   needs(Controller::kCpuset, limits.cpuset_cpus || limits.cpuset_mems);
@@ -87,7 +88,8 @@ ControllerSet controllers_of(const Limits& limits) {
   needs(Controller::kNetPrio, !limits.network_priorities.empty());
   needs(Controller::kDevices, !limits.devices.empty());
   for (const auto& [file, value] : limits.unified)
-    if (auto controller = controller_named(std::string_view(file).substr(0, file.find('.')))) set.add(*controller);
+    if (auto controller = controller_named(std::string_view(file).substr(0, file.find('.'))))
+      set.add(*controller);
   return set;
 }
 

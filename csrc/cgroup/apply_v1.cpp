@@ -67,11 +67,11 @@ Result<void> apply_memory(const Files& files, const Limits& limits, Warnings& wa
     FASTDOCK_CHECK(set_or_warn(files, "memory.kmem.limit_in_bytes", number_or(*limits.kernel_memory, "-1"),
                                "kernel memory limit", warnings));
   if (limits.kernel_memory_tcp)
-    FASTDOCK_CHECK(set_or_warn(files, "memory.kmem.tcp.limit_in_bytes", number_or(*limits.kernel_memory_tcp, "-1"),
-                               "limit of TCP buffers", warnings));
+    FASTDOCK_CHECK(set_or_warn(files, "memory.kmem.tcp.limit_in_bytes",
+                               number_or(*limits.kernel_memory_tcp, "-1"), "limit of TCP buffers", warnings));
   if (limits.memory_swappiness)
-    FASTDOCK_CHECK(set_or_warn(files, "memory.swappiness", std::to_string(*limits.memory_swappiness), "swappiness",
-                               warnings));
+    FASTDOCK_CHECK(set_or_warn(files, "memory.swappiness", std::to_string(*limits.memory_swappiness),
+                               "swappiness", warnings));
   if (limits.oom_kill_disable)
     FASTDOCK_CHECK(set_or_warn(files, "memory.oom_control", *limits.oom_kill_disable ? "1" : "0",
                                "switch for the OOM killer", warnings));
@@ -115,8 +115,10 @@ Result<void> apply_cpu(const Files& files, const Limits& limits) {
   if (limits.cpu_idle) FASTDOCK_CHECK(files.set("cpu.idle", std::to_string(*limits.cpu_idle)));
   if (limits.cpu_shares) FASTDOCK_CHECK(files.set("cpu.shares", std::to_string(*limits.cpu_shares)));
   FASTDOCK_CHECK(set_bandwidth(files, limits));
-  if (limits.cpu_rt_period) FASTDOCK_CHECK(files.set("cpu.rt_period_us", std::to_string(*limits.cpu_rt_period)));
-  if (limits.cpu_rt_runtime) FASTDOCK_CHECK(files.set("cpu.rt_runtime_us", number_or(*limits.cpu_rt_runtime, "-1")));
+  if (limits.cpu_rt_period)
+    FASTDOCK_CHECK(files.set("cpu.rt_period_us", std::to_string(*limits.cpu_rt_period)));
+  if (limits.cpu_rt_runtime)
+    FASTDOCK_CHECK(files.set("cpu.rt_runtime_us", number_or(*limits.cpu_rt_runtime, "-1")));
   return {};
 }
 
@@ -130,7 +132,8 @@ Result<void> apply_blkio(const Files& files, const Limits& limits) {
   // Which weight there is depends on the I/O scheduler: CFQ's (before 5.0) or BFQ's.
   auto first_of = [&](const char* cfq, const char* bfq) { return files.has(cfq) ? cfq : bfq; };
   if (limits.blkio_weight)
-    FASTDOCK_CHECK(files.set(first_of("blkio.weight", "blkio.bfq.weight"), std::to_string(*limits.blkio_weight)));
+    FASTDOCK_CHECK(
+        files.set(first_of("blkio.weight", "blkio.bfq.weight"), std::to_string(*limits.blkio_weight)));
   for (const DeviceWeight& weight : limits.blkio_weight_device)
     FASTDOCK_CHECK(files.set_keyed(first_of("blkio.weight_device", "blkio.bfq.weight_device"),
                                    device_line(weight.major, weight.minor, std::to_string(weight.weight))));

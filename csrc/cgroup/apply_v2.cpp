@@ -20,7 +20,8 @@ Result<void> make_room(const Files& files, std::uint64_t limit) {
   (void)write_file(files.path("memory.reclaim"), std::to_string(current - limit));
   FASTDOCK_TRY(current, files.read_number("memory.current"));
   if (current <= limit) return {};
-  return failed_with(EBUSY, Operation::kSetCgroupLimit, "memory.max=" + std::to_string(limit), Hint::kLimitBelowUse);
+  return failed_with(EBUSY, Operation::kSetCgroupLimit, "memory.max=" + std::to_string(limit),
+                     Hint::kLimitBelowUse);
 }
 
 Result<void> set_swap(const Files& files, const Limits& limits, Warnings& warnings) {
@@ -85,7 +86,8 @@ Result<void> apply_cpu(const Files& files, const Limits& limits) {
   if (limits.cpu_rt_runtime || limits.cpu_rt_period)
     return failed_with(ENOTSUP, Operation::kSetCgroupLimit, "cpu_rt_runtime", Hint::kNotOnThisCgroupVersion);
   if (limits.cpu_idle) FASTDOCK_CHECK(files.set("cpu.idle", std::to_string(*limits.cpu_idle)));
-  if (limits.cpu_shares) FASTDOCK_CHECK(files.set("cpu.weight", std::to_string(cpu_weight(*limits.cpu_shares))));
+  if (limits.cpu_shares)
+    FASTDOCK_CHECK(files.set("cpu.weight", std::to_string(cpu_weight(*limits.cpu_shares))));
   // burst <= quota: lower the burst first, raise it last.
   bool burst_first = false;
   if (limits.cpu_burst) {
@@ -110,13 +112,16 @@ Result<void> apply_io(const Files& files, const Limits& limits) {
   // BFQ's weight has blkio's range; io.weight (iocost) has its own.
   bool bfq = files.has("io.bfq.weight");
   if (limits.blkio_weight) {
-    if (bfq) FASTDOCK_CHECK(files.set("io.bfq.weight", std::to_string(*limits.blkio_weight)));
-    else FASTDOCK_CHECK(files.set("io.weight", std::to_string(io_weight(*limits.blkio_weight))));
+    if (bfq)
+      FASTDOCK_CHECK(files.set("io.bfq.weight", std::to_string(*limits.blkio_weight)));
+    else
+      FASTDOCK_CHECK(files.set("io.weight", std::to_string(io_weight(*limits.blkio_weight))));
   }
   for (const DeviceWeight& weight : limits.blkio_weight_device)
-    FASTDOCK_CHECK(files.set_keyed(
-        bfq ? "io.bfq.weight" : "io.weight",
-        device_line(weight.major, weight.minor, std::to_string(bfq ? weight.weight : io_weight(weight.weight)))));
+    FASTDOCK_CHECK(
+        files.set_keyed(bfq ? "io.bfq.weight" : "io.weight",
+                        device_line(weight.major, weight.minor,
+                                    std::to_string(bfq ? weight.weight : io_weight(weight.weight)))));
   FASTDOCK_CHECK(set_rates(files, "rbps=", limits.blkio_read_bps));
   FASTDOCK_CHECK(set_rates(files, "wbps=", limits.blkio_write_bps));
   FASTDOCK_CHECK(set_rates(files, "riops=", limits.blkio_read_iops));

@@ -17,10 +17,12 @@ namespace fastdock::cgroup {
 namespace {
 
 // What a container is measured by and limited with at any time.
-constexpr ControllerSet kAlways{Controller::kMemory, Controller::kPids, Controller::kCpu, Controller::kCpuacct};
+constexpr ControllerSet kAlways{Controller::kMemory, Controller::kPids, Controller::kCpu,
+                                Controller::kCpuacct};
 // v2: all that cost nothing until they are limited.
-constexpr ControllerSet kOnV2{Controller::kMemory,  Controller::kPids,    Controller::kCpu, Controller::kCpuset,
-                              Controller::kIo,      Controller::kHugetlb, Controller::kRdma, Controller::kMisc};
+constexpr ControllerSet kOnV2{Controller::kMemory, Controller::kPids, Controller::kCpu,
+                              Controller::kCpuset, Controller::kIo,   Controller::kHugetlb,
+                              Controller::kRdma,   Controller::kMisc};
 
 // Whether one of the controllers is in this hierarchy.
 bool serves(const Hierarchies& hierarchies, const Hierarchy& hierarchy, ControllerSet controllers) {
@@ -141,12 +143,15 @@ Result<std::string> Cgroup::any_directory() const {
   return failed_with(ENOENT, Operation::kFindCgroups, path_);
 }
 
+bool Cgroup::is_nowhere() const {
+  return std::all_of(hierarchies_->all().begin(), hierarchies_->all().end(),
+                     [](const Hierarchy& hierarchy) { return hierarchy.base.empty(); });
+}
+
 Result<Join> Cgroup::join() const {
   Join join;
-  bool possible = false;
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
     if (hierarchy.base.empty()) continue;
-    possible = true;
     std::string directory = directory_of(hierarchy, path_);
     bool v1 = hierarchy.version == Version::kV1;
     auto file = open_file(directory + (v1 ? "/tasks" : "/cgroup.procs"), O_WRONLY);
@@ -154,14 +159,16 @@ Result<Join> Cgroup::join() const {
     if (!file) return failed_with(file.error().number, Operation::kJoinCgroup, directory);
     if (v1) {
       // A thread that moves itself through `tasks` needs no cgroup_threadgroup_rwsem, whose first writer
-      // after a pause waits for an RCU grace period (kernel/cgroup/cgroup.c, cgroup_attach_lock; PERFORMANCE.md).
+      // after a pause waits for an RCU grace period (kernel/cgroup/cgroup.c, cgroup_attach_lock;
+      // PERFORMANCE.md).
       join.tasks.push_back(std::move(*file));
     } else {
       join.procs = std::move(*file);
       FASTDOCK_TRY(join.directory, open_file(directory, O_RDONLY | O_DIRECTORY));
     }
   }
-  if (possible && join.tasks.empty() && !join.directory) return failed_with(ENOENT, Operation::kJoinCgroup, path_);
+  if (join.tasks.empty() && !join.directory && !is_nowhere())
+    return failed_with(ENOENT, Operation::kJoinCgroup, path_);
   return join;
 }
 
@@ -169,7 +176,7 @@ Result<void> Cgroup::add(pid_t pid) const {
   // 0 would move the caller.
   if (pid <= 0) return failed_with(EINVAL, Operation::kJoinCgroup, std::to_string(pid));
   auto directories = existing();
-  if (directories.empty()) return failed_with(ENOENT, Operation::kJoinCgroup, path_);
+  if (directories.empty() && !is_nowhere()) return failed_with(ENOENT, Operation::kJoinCgroup, path_);
   for (const auto& [hierarchy, directory] : directories) {
     auto written = write_file(directory + "/cgroup.procs", std::to_string(pid));
     if (!written)
@@ -219,7 +226,8 @@ Result<void> Cgroup::extend(const Limits& limits) const {
       FASTDOCK_CHECK(move_processes_to(directory));
       made.keep();
     }
-    FASTDOCK_CHECK(offer_controllers(hierarchy, path_, wanted_on(*hierarchies_, hierarchy, limited), limited));
+    FASTDOCK_CHECK(
+        offer_controllers(hierarchy, path_, wanted_on(*hierarchies_, hierarchy, limited), limited));
   }
   return {};
 }
@@ -243,7 +251,8 @@ Result<void> Cgroup::move_processes_to(const std::string& directory) const {
 
 Result<Fd> Cgroup::watch_oom() const {
   std::string directory = directory_for(Controller::kMemory);
-  if (directory.empty()) return failed_with(ENOENT, Operation::kReadCgroup, "memory", Hint::kControllerAbsent);
+  if (directory.empty())
+    return failed_with(ENOENT, Operation::kReadCgroup, "memory", Hint::kControllerAbsent);
   Files files(directory);
   if (!files.has("cgroup.event_control")) {
     Fd watch(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));

@@ -33,9 +33,9 @@ struct CreateOptions {
 
 // What a process needs to enter, held open so that it takes one system call each.
 struct Join {
-  Fd directory;            // v2: for clone3's CLONE_INTO_CGROUP
-  Fd procs;                // v2: cgroup.procs, where "0" is written if the clone did not do it
-  std::vector<Fd> tasks;   // v1: the child itself writes "0" to each
+  Fd directory;           // v2: for clone3's CLONE_INTO_CGROUP
+  Fd procs;               // v2: cgroup.procs, where "0" is written if the clone did not do it
+  std::vector<Fd> tasks;  // v1: the child itself writes "0" to each
 };
 
 class Cgroup {
@@ -59,6 +59,8 @@ class Cgroup {
   // The directory in each hierarchy that it is in: ("memory", "/sys/fs/cgroup/memory/fastdock/…"),
   // ("", …) for v2.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> directories() const;
+  // Made where we may create no cgroup: joining does nothing, and nothing is counted.
+  [[nodiscard]] bool is_nowhere() const;
   // What create() and update() could not do and did not fail for, as Docker decides it.
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 
@@ -75,7 +77,8 @@ class Cgroup {
   [[nodiscard]] Result<bool> is_frozen() const;
   // Kills until no process is left, also those that fork meanwhile, and in nested cgroups.
   [[nodiscard]] Result<void> kill_all(std::chrono::milliseconds patience = std::chrono::seconds(10)) const;
-  // Those in nested cgroups too.  Processes that our PID namespace cannot see are left out.
+  // Those in nested cgroups too; none where the cgroup is gone.  Processes that our PID namespace cannot see
+  // are left out.
   [[nodiscard]] Result<std::vector<pid_t>> processes() const;
 
   [[nodiscard]] Result<Usage> usage() const;

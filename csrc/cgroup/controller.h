@@ -42,11 +42,19 @@ class ControllerSet {
 
   constexpr void add(Controller controller) { bits_ |= bit(controller); }
   constexpr void remove(Controller controller) { bits_ &= ~bit(controller); }
-  [[nodiscard]] constexpr bool contains(Controller controller) const { return (bits_ & bit(controller)) != 0; }
+  [[nodiscard]] constexpr bool contains(Controller controller) const {
+    return (bits_ & bit(controller)) != 0;
+  }
   [[nodiscard]] constexpr bool empty() const { return bits_ == 0; }
-  friend constexpr ControllerSet operator|(ControllerSet a, ControllerSet b) { return ControllerSet(a.bits_ | b.bits_); }
-  friend constexpr ControllerSet operator&(ControllerSet a, ControllerSet b) { return ControllerSet(a.bits_ & b.bits_); }
-  friend constexpr ControllerSet operator-(ControllerSet a, ControllerSet b) { return ControllerSet(a.bits_ & ~b.bits_); }
+  friend constexpr ControllerSet operator|(ControllerSet a, ControllerSet b) {
+    return ControllerSet(a.bits_ | b.bits_);
+  }
+  friend constexpr ControllerSet operator&(ControllerSet a, ControllerSet b) {
+    return ControllerSet(a.bits_ & b.bits_);
+  }
+  friend constexpr ControllerSet operator-(ControllerSet a, ControllerSet b) {
+    return ControllerSet(a.bits_ & ~b.bits_);
+  }
   friend constexpr bool operator==(ControllerSet a, ControllerSet b) = default;
 
   // Calls visit(Controller) for each member.

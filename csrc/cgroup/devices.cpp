@@ -91,7 +91,9 @@ void add_rule(std::vector<bpf_insn>& program, const DeviceRule& rule) {
   program.insert(program.end(), body.begin(), body.end());
 }
 
-long bpf(int command, bpf_attr& attributes) { return ::syscall(SYS_bpf, command, &attributes, sizeof attributes); }
+long bpf(int command, bpf_attr& attributes) {
+  return ::syscall(SYS_bpf, command, &attributes, sizeof attributes);
+}
 
 Result<Fd> load_program(const std::string& directory, const std::vector<bpf_insn>& program) {
   bpf_attr attributes{};
@@ -100,7 +102,8 @@ Result<Fd> load_program(const std::string& directory, const std::vector<bpf_insn
   attributes.insn_cnt = static_cast<std::uint32_t>(program.size());
   attributes.license = reinterpret_cast<std::uint64_t>("");
   auto fd = static_cast<int>(bpf(BPF_PROG_LOAD, attributes));
-  if (fd < 0) return failed(Operation::kLoadDeviceProgram, directory, errno == EPERM ? Hint::kNeedsRoot : Hint::kNone);
+  if (fd < 0)
+    return failed(Operation::kLoadDeviceProgram, directory, errno == EPERM ? Hint::kNeedsRoot : Hint::kNone);
   return Fd(fd);
 }
 
@@ -118,8 +121,10 @@ Result<std::vector<Fd>> attached_programs(int directory, const std::string& path
     bpf_attr by_id{};
     by_id.prog_id = ids.at(i);
     auto fd = static_cast<int>(bpf(BPF_PROG_GET_FD_BY_ID, by_id));
-    if (fd >= 0) programs.emplace_back(fd);
-    else if (errno != ENOENT) return failed(Operation::kLoadDeviceProgram, path);
+    if (fd >= 0)
+      programs.emplace_back(fd);
+    else if (errno != ENOENT)
+      return failed(Operation::kLoadDeviceProgram, path);
   }
   return programs;
 }
@@ -141,7 +146,9 @@ long attach(int directory, const Fd& program, const Fd* replaced) {
 }  // namespace
 
 std::vector<std::string> device_file_lines(const DeviceRule& rule) {
-  auto number = [](const std::optional<std::uint32_t>& value) { return value ? std::to_string(*value) : "*"; };
+  auto number = [](const std::optional<std::uint32_t>& value) {
+    return value ? std::to_string(*value) : "*";
+  };
   // The kernel takes "a" for every device and access, whatever follows it (devcgroup_update_access).
   if (is_everything(rule)) return {"a"};
   std::vector<std::string> lines;
@@ -164,9 +171,12 @@ Result<void> apply_device_files(const Files& files, const std::vector<DeviceRule
 std::vector<bpf_insn> device_program(const std::vector<DeviceRule>& rules) {
   // struct bpf_cgroup_dev_ctx: access in the upper half of its first word, type in the lower.
   std::vector<bpf_insn> program{
-      load(kType, offsetof(bpf_cgroup_dev_ctx, access_type)), copy(kAccess, kType),
-      calculate(BPF_AND, kType, 0xffff),                      calculate(BPF_RSH, kAccess, 16),
-      load(kMajor, offsetof(bpf_cgroup_dev_ctx, major)),      load(kMinor, offsetof(bpf_cgroup_dev_ctx, minor)),
+      load(kType, offsetof(bpf_cgroup_dev_ctx, access_type)),
+      copy(kAccess, kType),
+      calculate(BPF_AND, kType, 0xffff),
+      calculate(BPF_RSH, kAccess, 16),
+      load(kMajor, offsetof(bpf_cgroup_dev_ctx, major)),
+      load(kMinor, offsetof(bpf_cgroup_dev_ctx, minor)),
   };
   for (auto rule = rules.rbegin(); rule != rules.rend(); ++rule) {
     add_rule(program, *rule);

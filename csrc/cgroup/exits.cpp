@@ -34,8 +34,10 @@ std::vector<Process> open_processes(const std::vector<pid_t>& pids) {
   std::vector<Process> opened;
   for (pid_t pid : pids) {
     auto fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
-    if (fd >= 0) opened.push_back({pid, Fd(fd)});
-    else if (errno == EMFILE || errno == ENFILE) break;
+    if (fd >= 0)
+      opened.push_back({pid, Fd(fd)});
+    else if (errno == EMFILE || errno == ENFILE)
+      break;
   }
   return opened;
 }
@@ -53,7 +55,8 @@ Result<void> add_processes(const std::string& directory, std::vector<pid_t>& pid
   auto text = Files(directory).read("cgroup.procs");
   // EOPNOTSUPP: a threaded cgroup, whose processes its parent lists (cgroups(7)).
   // ENODEV, ENOENT: just removed.
-  if (!text && text.error().number != EOPNOTSUPP && text.error().number != ENODEV && text.error().number != ENOENT)
+  if (!text && text.error().number != EOPNOTSUPP && text.error().number != ENODEV &&
+      text.error().number != ENOENT)
     return std::unexpected(text.error());
   if (text) {
     for (pid_t pid : parse_pids(*text))
@@ -75,7 +78,8 @@ Result<std::vector<pid_t>> processes_in(const std::string& directory) {
   return pids;
 }
 
-Result<void> wait_for_event(const std::string& file, const char* key, std::uint64_t value, Deadline deadline) {
+Result<void> wait_for_event(const std::string& file, const char* key, std::uint64_t value,
+                            Deadline deadline) {
   FASTDOCK_TRY(Fd events, open_file(file, O_RDONLY));
   while (true) {
     if (::lseek(events.get(), 0, SEEK_SET) != 0) return failed(Operation::kReadCgroup, file);
@@ -115,7 +119,8 @@ Result<void> kill_once(const std::string& directory) {
     return !std::binary_search(still_there.begin(), still_there.end(), process.pid);
   });
   for (const Process& process : processes)
-    if (::syscall(SYS_pidfd_send_signal, process.descriptor.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH)
+    if (::syscall(SYS_pidfd_send_signal, process.descriptor.get(), SIGKILL, nullptr, 0) != 0 &&
+        errno != ESRCH)
       return failed(Operation::kKillCgroup, directory);
   return {};
 }

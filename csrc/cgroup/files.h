@@ -14,7 +14,9 @@ namespace fastdock::cgroup {
 // taken back.
 class Journal {
  public:
-  void note(std::string file, std::string old_value) { entries_.emplace_back(std::move(file), std::move(old_value)); }
+  void note(std::string file, std::string old_value) {
+    entries_.emplace_back(std::move(file), std::move(old_value));
+  }
   void take_back();  // newest first; as far as the kernel lets it
 
  private:

@@ -38,7 +38,7 @@ std::string name_in(std::string_view options) {
 
 bool is_cgroup_mount(const Hierarchy& hierarchy) {
   // A later mount may lie on top of the one that mountinfo shows.
-  struct statfs status {};
+  struct statfs status{};
   if (::statfs(hierarchy.mount_point.c_str(), &status) != 0) return false;
   auto magic = static_cast<unsigned long>(status.f_type);
   return magic == (hierarchy.version == Version::kV2 ? CGROUP2_SUPER_MAGIC : CGROUP_SUPER_MAGIC);

@@ -15,9 +15,9 @@
 namespace fastdock::cgroup {
 
 struct DeviceRule {
-  char type = 'a';  // 'c', 'b', or 'a' for both
+  char type = 'a';                            // 'c', 'b', or 'a' for both
   std::optional<std::uint32_t> major, minor;  // nullopt: any
-  std::string access = "rwm";  // read, write, mknod
+  std::string access = "rwm";                 // read, write, mknod
   bool allow = false;
 };
 
@@ -55,13 +55,13 @@ struct Limits {
   std::optional<std::uint64_t> memory_swappiness;  // 0...100; v1
   std::optional<bool> oom_kill_disable;            // v1
 
-  std::optional<std::uint64_t> cpu_shares;  // 2...262144; on v2 converted to cpu.weight
-  std::optional<std::int64_t> cpu_quota;    // microseconds per period; -1: none
-  std::optional<std::uint64_t> cpu_period;  // microseconds
-  std::optional<std::uint64_t> cpu_burst;   // microseconds
-  std::optional<std::int64_t> cpu_idle;     // 0 or 1
-  std::optional<std::int64_t> cpu_rt_runtime;   // microseconds; v1
-  std::optional<std::uint64_t> cpu_rt_period;   // microseconds; v1
+  std::optional<std::uint64_t> cpu_shares;              // 2...262144; on v2 converted to cpu.weight
+  std::optional<std::int64_t> cpu_quota;                // microseconds per period; -1: none
+  std::optional<std::uint64_t> cpu_period;              // microseconds
+  std::optional<std::uint64_t> cpu_burst;               // microseconds
+  std::optional<std::int64_t> cpu_idle;                 // 0 or 1
+  std::optional<std::int64_t> cpu_rt_runtime;           // microseconds; v1
+  std::optional<std::uint64_t> cpu_rt_period;           // microseconds; v1
   std::optional<std::string> cpuset_cpus, cpuset_mems;  // "0-2,7"
 
   std::optional<std::int64_t> pids;  // -1: no limit
@@ -72,10 +72,11 @@ struct Limits {
 
   std::vector<HugetlbLimit> hugetlb;
   std::vector<RdmaLimit> rdma;
-  std::optional<std::uint32_t> network_class;  // net_cls.classid; v1
+  std::optional<std::uint32_t> network_class;       // net_cls.classid; v1
   std::vector<NetworkPriority> network_priorities;  // v1
 
-  std::vector<DeviceRule> devices;  // in order, the last that matches decides; what none matches is denied on v2
+  std::vector<DeviceRule>
+      devices;  // in order, the last that matches decides; what none matches is denied on v2
   std::map<std::string, std::string> unified;  // file -> value; v2 only, written last
 };
 

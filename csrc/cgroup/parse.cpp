@@ -55,7 +55,8 @@ PressureLine parse_pressure_line(std::string_view line) {
     if (auto text = after_equals(word, "avg10")) pressure.avg10 = to_number<double>(*text).value_or(0);
     if (auto text = after_equals(word, "avg60")) pressure.avg60 = to_number<double>(*text).value_or(0);
     if (auto text = after_equals(word, "avg300")) pressure.avg300 = to_number<double>(*text).value_or(0);
-    if (auto text = after_equals(word, "total")) pressure.total_us = to_number<std::uint64_t>(*text).value_or(0);
+    if (auto text = after_equals(word, "total"))
+      pressure.total_us = to_number<std::uint64_t>(*text).value_or(0);
   }
   return pressure;
 }
@@ -89,7 +90,8 @@ std::vector<Mount> parse_mountinfo(std::string_view text) {
     std::string_view mount_point = next_word(left);
     next_word(right);  // the source
     if (!root.starts_with('/') || !mount_point.starts_with('/')) return;
-    mounts.push_back({type == "cgroup2", decode_octal(root), decode_octal(mount_point), std::string(next_word(right))});
+    mounts.push_back(
+        {type == "cgroup2", decode_octal(root), decode_octal(mount_point), std::string(next_word(right))});
   });
   return mounts;
 }
@@ -126,7 +128,8 @@ Values parse_flat_keyed(std::string_view text) {
 }
 
 std::uint64_t value_of(const Values& values, std::string_view key, std::uint64_t otherwise) {
-  auto found = std::find_if(values.begin(), values.end(), [&](const auto& pair) { return pair.first == key; });
+  auto found =
+      std::find_if(values.begin(), values.end(), [&](const auto& pair) { return pair.first == key; });
   return found == values.end() ? otherwise : found->second;
 }
 
@@ -147,8 +150,10 @@ std::vector<DeviceIo> parse_io_stat(std::string_view text) {
     DeviceIo io{device->first, device->second};
     while (!line.empty()) {
       std::string_view word = next_word(line);
-      if (auto number = after_equals(word, "rbytes")) io.read_bytes = to_number<std::uint64_t>(*number).value_or(0);
-      if (auto number = after_equals(word, "wbytes")) io.write_bytes = to_number<std::uint64_t>(*number).value_or(0);
+      if (auto number = after_equals(word, "rbytes"))
+        io.read_bytes = to_number<std::uint64_t>(*number).value_or(0);
+      if (auto number = after_equals(word, "wbytes"))
+        io.write_bytes = to_number<std::uint64_t>(*number).value_or(0);
       if (auto number = after_equals(word, "rios")) io.reads = to_number<std::uint64_t>(*number).value_or(0);
       if (auto number = after_equals(word, "wios")) io.writes = to_number<std::uint64_t>(*number).value_or(0);
     }

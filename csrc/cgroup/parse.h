@@ -46,7 +46,8 @@ std::vector<pid_t> parse_pids(std::string_view text);
 // v2 io.stat: "8:0 rbytes=1 wbytes=2 rios=3 wios=4 …".
 std::vector<DeviceIo> parse_io_stat(std::string_view text);
 
-// v1 blkio.throttle.io_service_bytes (bytes) or io_serviced (operations): "8:0 Read 4096", added to `devices`.
+// v1 blkio.throttle.io_service_bytes (bytes) or io_serviced (operations): "8:0 Read 4096", added to
+// `devices`.
 void parse_blkio(std::string_view text, bool bytes, std::vector<DeviceIo>& devices);
 
 // *.pressure: "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" (Documentation/accounting/psi.rst).

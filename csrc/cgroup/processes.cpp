@@ -29,8 +29,9 @@ Result<void> write_control(Operation operation, const std::string& file, const c
 }  // namespace
 
 Result<std::vector<pid_t>> Cgroup::processes() const {
-  FASTDOCK_TRY(std::string directory, any_directory());
-  return processes_in(directory);
+  auto directory = any_directory();
+  if (!directory) return std::vector<pid_t>{};
+  return processes_in(*directory);
 }
 
 Result<void> Cgroup::freeze(bool frozen) const {
@@ -81,7 +82,9 @@ Result<bool> Cgroup::is_frozen() const {
 
 Result<void> Cgroup::kill_all(milliseconds patience) const {
   auto deadline = steady_clock::now() + patience;
-  FASTDOCK_TRY(std::string members, any_directory());
+  auto found = any_directory();
+  if (!found) return {};
+  const std::string& members = *found;
   std::string unified = unified_directory();
   // cgroup.kill (5.14) takes all of them at once, also those being forked.
   bool at_once = !unified.empty() && write_file(unified + "/cgroup.kill", "1");

@@ -43,13 +43,15 @@ void read_cpu_v2(const Values& stat, Usage& usage) {
 
 void read_memory_usage(const Files& files, bool v1, Usage& usage) {
   usage.memory_peak = parse_number(text_of(files, v1 ? "memory.max_usage_in_bytes" : "memory.peak"));
-  usage.oom_kills = value_of(parse_flat_keyed(text_of(files, v1 ? "memory.oom_control" : "memory.events")), "oom_kill");
+  usage.oom_kills =
+      value_of(parse_flat_keyed(text_of(files, v1 ? "memory.oom_control" : "memory.events")), "oom_kill");
 }
 
 void read_memory_v1(const Files& files, Statistics& out) {
   out.memory_current = number_of(files, "memory.usage_in_bytes");
   out.memory_limit = limit_v1(files, "memory.limit_in_bytes");
-  out.memory_limit_hits = number_of(files, "memory.failcnt");
+  // Where both limits are equal, it is the one of memory and swap together that is hit first.
+  out.memory_limit_hits = number_of(files, "memory.failcnt") + number_of(files, "memory.memsw.failcnt");
   out.memory_kernel = number_of(files, "memory.kmem.usage_in_bytes");
   out.memory_stat = parse_flat_keyed(text_of(files, "memory.stat"));
   out.memory_anon = value_of(out.memory_stat, "total_rss");
@@ -89,7 +91,8 @@ void read_hugetlb(const Files& files, bool v1, std::vector<HugetlbUse>& uses) {
     if (size.find('.') != std::string::npos) continue;  // .rsvd
     std::string prefix = "hugetlb." + size;
     HugetlbUse use{size, number_of(files, file), 0, 0};
-    use.limit = v1 ? limit_v1(files, prefix + ".limit_in_bytes") : number_of(files, prefix + ".max", kNoLimit);
+    use.limit =
+        v1 ? limit_v1(files, prefix + ".limit_in_bytes") : number_of(files, prefix + ".max", kNoLimit);
     use.failures = v1 ? number_of(files, prefix + ".failcnt")
                       : value_of(parse_flat_keyed(text_of(files, prefix + ".events")), "max");
     uses.push_back(std::move(use));
@@ -99,6 +102,7 @@ void read_hugetlb(const Files& files, bool v1, std::vector<HugetlbUse>& uses) {
 }  // namespace
 
 Result<Usage> Cgroup::usage() const {
+  if (is_nowhere()) return Usage{};
   FASTDOCK_CHECK(any_directory());
   Usage usage;
   if (std::string directory = directory_for(Controller::kCpuacct); !directory.empty()) {
@@ -108,7 +112,8 @@ Result<Usage> Cgroup::usage() const {
       read_cpu_v2(parse_flat_keyed(text_of(Files(directory), "cpu.stat")), usage);
   }
   if (std::string directory = directory_for(Controller::kMemory); !directory.empty())
-    read_memory_usage(Files(directory), hierarchies_->of(Controller::kMemory)->version == Version::kV1, usage);
+    read_memory_usage(Files(directory), hierarchies_->of(Controller::kMemory)->version == Version::kV1,
+                      usage);
   return usage;
 }
 
@@ -133,8 +138,10 @@ Result<Statistics> Cgroup::statistics() const {
     out.pids_limit = number_of(files, "pids.max", kNoLimit);
   });
   with(Controller::kIo, [&](const Files& files, bool v1) {
-    if (v1) read_blkio(files, out.io);
-    else out.io = parse_io_stat(text_of(files, "io.stat"));
+    if (v1)
+      read_blkio(files, out.io);
+    else
+      out.io = parse_io_stat(text_of(files, "io.stat"));
   });
   with(Controller::kHugetlb, [&](const Files& files, bool v1) { read_hugetlb(files, v1, out.hugetlb); });
   if (std::string directory = unified_directory(); !directory.empty()) {

@@ -49,7 +49,7 @@ struct Statistics {
   std::uint64_t memory_current = 0, memory_limit = kNoLimit;
   std::uint64_t memory_anon = 0, memory_cache = 0, memory_inactive_file = 0, memory_kernel = 0;
   std::uint64_t swap_current = 0, swap_limit = kNoLimit;  // swap alone, on v1 too
-  std::uint64_t memory_limit_hits = 0;                    // how often the limit was reached (failcnt, "max" event)
+  std::uint64_t memory_limit_hits = 0;  // how often the limit was reached (failcnt, "max" event)
   std::vector<std::pair<std::string, std::uint64_t>> memory_stat;  // the whole of memory.stat
 
   std::uint64_t pids_current = 0, pids_limit = kNoLimit;

@@ -26,8 +26,7 @@ Result<void> make_below(const std::string& top, const std::string& directory, Ma
       return {};
     }
     if (errno != ENOENT || directory.size() <= top.size()) break;
-    if (auto parent = make_below(top, parent_of(directory), made);
-        !parent && parent.error().number != EEXIST)
+    if (auto parent = make_below(top, parent_of(directory), made); !parent && parent.error().number != EEXIST)
       return parent;
     errno = ENOENT;
   }
@@ -136,7 +135,8 @@ Result<void> remove_cgroup(const std::string& directory, std::chrono::steady_clo
       if (children.error().number == ENOENT) return {};
       return std::unexpected(children.error());
     }
-    for (const std::string& child : *children) FASTDOCK_CHECK(remove_cgroup(directory + "/" + child, deadline));
+    for (const std::string& child : *children)
+      FASTDOCK_CHECK(remove_cgroup(directory + "/" + child, deadline));
     if (!children->empty()) continue;
     if (std::chrono::steady_clock::now() >= deadline)
       return failed_with(EBUSY, Operation::kRemoveCgroup, directory, Hint::kCgroupHoldsProcesses);
@@ -147,7 +147,8 @@ Result<void> remove_cgroup(const std::string& directory, std::chrono::steady_clo
 
 Result<void> check_path(std::string_view path) {
   auto refused = [&] { return failed_with(EINVAL, Operation::kCreateCgroup, path, Hint::kEscapesRoot); };
-  if (path.empty() || path.size() > 1024 || path.find_first_not_of('/') == std::string_view::npos) return refused();
+  if (path.empty() || path.size() > 1024 || path.find_first_not_of('/') == std::string_view::npos)
+    return refused();
   if (std::any_of(path.begin(), path.end(), [](char c) { return c >= 0 && c < ' '; })) return refused();
   std::string_view rest = path.starts_with('/') ? path.substr(1) : path;
   while (true) {

@@ -240,8 +240,10 @@ class Compiler {
     std::vector<AbiPrefix> list;
     for (Abi& abi : abis_) {
       // An unconditional rule wins over conditional ones, as in libseccomp.
-      for (auto& [number, rules] : abi.prefix.new_calls)
-        std::ranges::stable_partition(rules, [](const NumberedRule& rule) { return rule.arguments.empty(); });
+      for (auto& [number, rules] : abi.prefix.new_calls) {
+        auto always = std::ranges::find_if(rules, [](const auto& rule) { return rule.arguments.empty(); });
+        if (always != rules.end()) rules = {NumberedRule(*always)};
+      }
       if (!lets_through(profile_.default_action)) abi.prefix.last_number = abi.last;
       list.push_back(abi.prefix);
     }

@@ -72,7 +72,9 @@ struct SeccompProfile {
   std::optional<std::uint32_t> default_errno;
   // The native architecture is always part of it; these come on top.
   std::vector<SeccompArchitecture> architectures;
-  std::uint32_t flags = 0;  // kSeccomp*; see load_flags()
+  // kSeccomp*; see load_flags().  A profile without a list of flags gets this one, as in runc: no tax on
+  // speculative store bypass (kernels before 5.16 take it for granted that a filter wants it).
+  std::uint32_t flags = kSeccompSpecAllow;
   std::vector<SeccompRule> rules;
   // Looked at before `rules`, in order; where none matches, `rules` decide.  libseccomp has no "all but":
   // kMaskedEqual has no opposite, and an unconditional rule swallows conditional ones.

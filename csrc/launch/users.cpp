@@ -279,6 +279,7 @@ long resolve_user(std::string_view specification, ByteSource passwd, ByteSource 
   user.gid = 0;
   user.group_count = 0;
   user.problem = UserProblem::kUser;
+  if (!is_plain_text(specification)) return -EINVAL;
   Wanted wanted;
   if (long error = parse_wanted(user_text, wanted); error != 0) return error;
   if (user_text.empty()) wanted.is_number = true;  // uid 0

@@ -141,6 +141,21 @@ Result<void> set_opaque(int fd, std::string_view name) {
   return {};
 }
 
+Result<bool> refers_elsewhere(int fd, std::string_view name) {
+  std::string path = descriptor_path(fd);
+  std::string names;
+  if (read_growing(names, [&](char* to, std::size_t size) { return ::listxattr(path.c_str(), to, size); }) <
+      0) {
+    if (errno == EOPNOTSUPP) return false;
+    return failed(Operation::kInspectFile, name);
+  }
+  for (std::size_t at = 0; at < names.size(); at += std::strlen(names.c_str() + at) + 1) {
+    std::string_view key = names.c_str() + at;
+    if (is_overlay_private(key) && (key.ends_with(".redirect") || key.ends_with(".metacopy"))) return true;
+  }
+  return false;
+}
+
 Result<void> shift_ids(std::vector<Attribute>& attributes, uid_t uid_offset, gid_t gid_offset,
                        std::string_view name) {
   if (uid_offset == 0 && gid_offset == 0) return {};

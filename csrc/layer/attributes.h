@@ -30,6 +30,9 @@ Result<bool> is_opaque(int fd, std::string_view name);
 // Makes it so, for mounts with and without `userxattr`.
 Result<void> set_opaque(int fd, std::string_view name);
 
+// Whether the file's name or data is elsewhere in the overlay (redirect_dir, metacopy).
+Result<bool> refers_elsewhere(int fd, std::string_view name);
+
 // Takes `uid_offset` and `gid_offset` from the ids inside of security.capability and POSIX ACLs, so that
 // they mean the same in an archive as in the user namespace whose ids begin there.
 Result<void> shift_ids(std::vector<Attribute>& attributes, uid_t uid_offset, gid_t gid_offset,

@@ -63,6 +63,18 @@ struct Entry {
   std::vector<Extent> extents;  // in order; if sparse
 };
 
+// The data of a file, piece by piece.
+class EntryData {
+ public:
+  struct Piece {
+    std::uint64_t offset = 0;  // in the file
+    Bytes data;
+  };
+  virtual ~EntryData() = default;
+  // Valid until the next call; empty at the end.
+  virtual Result<Piece> read() = 0;
+};
+
 // A layer that went through: `digest` of the bytes as transferred, `diff_id` of the tar inside.
 struct LayerResult {
   std::string digest;   // "sha256:…"

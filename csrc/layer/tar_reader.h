@@ -18,19 +18,15 @@ class ByteSource {
   virtual Result<Bytes> next() = 0;
 };
 
-class TarReader {
+class TarReader final : public EntryData {
  public:
   TarReader(ByteSource& source, const Limits& limits) : source_(source), limits_(limits) {}
 
   // The next file; none at the end of the archive.  What is left of the last one's data is skipped.
   Result<std::optional<Entry>> next();
 
-  struct Piece {
-    std::uint64_t offset = 0;  // in the file
-    Bytes data;
-  };
-  // The next piece of the file's data, valid until the next call; empty at its end.
-  Result<Piece> read();
+  // Of the current file.
+  Result<Piece> read() override;
 
   [[nodiscard]] std::uint64_t entries() const { return entries_; }
 

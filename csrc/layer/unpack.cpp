@@ -47,7 +47,7 @@ Result<Unpacker::Place> Unpacker::place(std::string_view path) {
   return Place{parent, std::string(name), path};
 }
 
-Result<void> Unpacker::add(const Entry& entry, TarReader& reader) {
+Result<void> Unpacker::add(const Entry& entry, EntryData& data) {
   FASTDOCK_TRY(std::string path, normalize(entry.name, limits_));
   FASTDOCK_TRY(Whiteout whiteout, whiteout_of(path));
   switch (whiteout.kind) {
@@ -67,7 +67,7 @@ Result<void> Unpacker::add(const Entry& entry, TarReader& reader) {
   if (path.empty()) return refused(Hint::kCorruptArchive, entry.name);
   FASTDOCK_TRY(Place place, this->place(path));
   if (!links_below_.empty()) links_below_.erase(path);
-  if (entry.type == EntryType::kFile) return add_file(entry, place, reader);
+  if (entry.type == EntryType::kFile) return add_file(entry, place, data);
   if (entry.type == EntryType::kHardLink) return add_hard_link(entry, place);
   return add_special(entry, place);
 }
@@ -114,15 +114,15 @@ Result<Fd> Unpacker::create_file(const Place& place, mode_t mode) {
   return Fd(fd);
 }
 
-Result<void> Unpacker::add_file(const Entry& entry, const Place& place, TarReader& reader) {
+Result<void> Unpacker::add_file(const Entry& entry, const Place& place, EntryData& data) {
   FASTDOCK_TRY(Fd fd, create_file(place, entry.mode & ~kSpecialBits));
-  FASTDOCK_CHECK(write_data(fd.get(), entry, reader));
+  FASTDOCK_CHECK(write_data(fd.get(), entry, data));
   return set_metadata(fd.get(), entry);
 }
 
-Result<void> Unpacker::write_data(int fd, const Entry& entry, TarReader& reader) {
+Result<void> Unpacker::write_data(int fd, const Entry& entry, EntryData& data) {
   while (true) {
-    FASTDOCK_TRY(TarReader::Piece piece, reader.read());
+    FASTDOCK_TRY(EntryData::Piece piece, data.read());
     if (piece.data.empty()) break;
     FASTDOCK_CHECK(write_all(fd, piece.data, piece.offset, entry.sparse, entry.name));
   }

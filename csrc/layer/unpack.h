@@ -7,7 +7,6 @@
 #include "base/fd.h"
 #include "layer/directories.h"
 #include "layer/layer.h"
-#include "layer/tar_reader.h"
 
 namespace fastdock::layer {
 
@@ -16,8 +15,8 @@ class Unpacker {
   // `destination` is an empty directory.
   static Result<Unpacker> create(Fd destination, const Limits& limits);
 
-  // Makes the files of one entry, reading its data from `reader`.
-  Result<void> add(const Entry& entry, TarReader& reader);
+  // Makes the files of one entry, with its data.
+  Result<void> add(const Entry& entry, EntryData& data);
   // Gives the directories their attributes.  Nothing may be added afterwards.
   Result<void> finish();
 
@@ -36,14 +35,14 @@ class Unpacker {
   Result<Place> place(std::string_view path);  // which must outlive it
 
   Result<void> add_directory(const Entry& entry, const std::string& path);
-  Result<void> add_file(const Entry& entry, const Place& place, TarReader& reader);
+  Result<void> add_file(const Entry& entry, const Place& place, EntryData& data);
   Result<void> add_hard_link(const Entry& entry, const Place& place);
   Result<void> add_special(const Entry& entry, const Place& place);
   Result<void> add_whiteout(const std::string& path);
   Result<void> hide(const Place& place);
 
   Result<Fd> create_file(const Place& place, mode_t mode);
-  Result<void> write_data(int fd, const Entry& entry, TarReader& reader);
+  Result<void> write_data(int fd, const Entry& entry, EntryData& data);
   Result<void> set_metadata(int fd, const Entry& entry);
   // Calls `make` (a system call that fails with EEXIST), removing what is in the way once.
   template <class Make>

@@ -1,54 +1,21 @@
 #include "layer/writer.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
-#include <system_error>
 
 #include "base/path.h"
+#include "layer/file_entry.h"
 #include "layer/name.h"
 #include "layer/tar_reader.h"
+#include "layer/threads.h"
 #include "layer/unpack.h"
 
 namespace fastdock::layer {
-namespace {
-
-Result<bool> is_empty(int directory, const std::string& path) {
-  // A descriptor of its own: fdopendir takes its argument over.
-  FASTDOCK_TRY(Fd fd, open_at(directory, ".", O_RDONLY | O_DIRECTORY));
-  DIR* stream = ::fdopendir(fd.get());
-  if (stream == nullptr) return failed(Operation::kListDirectory, path);
-  static_cast<void>(fd.release());
-  int entries = 0;
-  while (::readdir(stream) != nullptr) ++entries;
-  ::closedir(stream);
-  return entries <= 2;
-}
-
-// Threads of a library must not take the signals of the program they are in.
-class BlockSignals {
- public:
-  BlockSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~BlockSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  BlockSignals(const BlockSignals&) = delete;
-  BlockSignals& operator=(const BlockSignals&) = delete;
-
- private:
-  sigset_t before_{};
-};
-
-}  // namespace
 
 // The chunks of the tar, for its reader.
 class LayerWriter::TarSource final : public ByteSource {
@@ -70,34 +37,29 @@ class LayerWriter::TarSource final : public ByteSource {
 Result<std::unique_ptr<LayerWriter>> LayerWriter::create(const std::string& destination,
                                                          const Limits& limits) {
   FASTDOCK_TRY(Fd fd, open_file(destination, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  FASTDOCK_TRY(bool empty, is_empty(fd.get(), destination));
-  if (!empty) return failed_with(ENOTEMPTY, Operation::kUnpackEntry, destination, Hint::kDirectoryNotEmpty);
+  FASTDOCK_TRY(std::vector<std::string> names, list_names(fd.get(), destination));
+  if (!names.empty())
+    return failed_with(ENOTEMPTY, Operation::kUnpackEntry, destination, Hint::kDirectoryNotEmpty);
   std::unique_ptr<LayerWriter> writer(new LayerWriter(std::move(fd), limits));
   FASTDOCK_CHECK(writer->start());
   return writer;
 }
 
 Result<void> LayerWriter::start() {
-  BlockSignals block;
-  try {
-    decompress_thread_ = std::thread([this] {
-      if (auto done = decompress(); !done) decompress_error_ = std::move(done.error());
-      inflated_.reset();
-      compressed_.abandon();
-      to_digest_.close();
-      to_unpack_.close();
-    });
-    digest_thread_ = std::thread([this] {
-      while (ChunkPtr chunk = to_digest_.pop()) diff_id_.update(chunk->bytes());
-    });
-    unpack_thread_ = std::thread([this] {
-      if (auto done = unpack(); !done) unpack_error_ = std::move(done.error());
-      to_unpack_.abandon();
-    });
-  } catch (const std::system_error& error) {  // std::thread knows no other way to say EAGAIN
-    abort();
-    return failed_with(error.code().value(), Operation::kUnpackEntry, "in a thread of its own");
-  }
+  FASTDOCK_TRY(decompress_thread_, start_thread([this] {
+                 if (auto done = decompress(); !done) decompress_error_ = std::move(done.error());
+                 inflated_.reset();
+                 compressed_.abandon();
+                 to_digest_.close();
+                 to_unpack_.close();
+               }));
+  FASTDOCK_TRY(digest_thread_, start_thread([this] {
+                 while (ChunkPtr chunk = to_digest_.pop()) diff_id_.update(chunk->bytes());
+               }));
+  FASTDOCK_TRY(unpack_thread_, start_thread([this] {
+                 if (auto done = unpack(); !done) unpack_error_ = std::move(done.error());
+                 to_unpack_.abandon();
+               }));
   return {};
 }
 

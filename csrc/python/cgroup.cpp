@@ -1,10 +1,11 @@
+#include "cgroup/cgroup.h"
+
 #include <pybind11/stl.h>
 
 #include <map>
 #include <memory>
 #include <tuple>
 
-#include "cgroup/cgroup.h"
 #include "python/binding.h"
 
 namespace fastdock::python {
@@ -14,7 +15,9 @@ using namespace fastdock::cgroup;
 
 namespace {
 
-py::object limit_or_none(std::uint64_t limit) { return limit == kNoLimit ? py::object(py::none()) : py::cast(limit); }
+py::object limit_or_none(std::uint64_t limit) {
+  return limit == kNoLimit ? py::object(py::none()) : py::cast(limit);
+}
 
 py::dict usage_dict(const Usage& usage) {
   py::dict out;
@@ -124,7 +127,7 @@ using Weight = std::tuple<std::uint32_t, std::uint32_t, std::uint16_t>;
 using Rdma = std::tuple<std::string, std::optional<std::uint32_t>, std::optional<std::uint32_t>>;
 
 template <class Tuple, class Struct>
-void list_property(py::class_<Limits>& limits, const char* name, std::vector<Struct> Limits::*member) {
+void list_property(py::class_<Limits>& limits, const char* name, std::vector<Struct> Limits::* member) {
   limits.def_property(
       name,
       [member](const Limits& self) {
@@ -139,7 +142,7 @@ void list_property(py::class_<Limits>& limits, const char* name, std::vector<Str
 }
 
 template <class Struct, class Value>
-void map_property(py::class_<Limits>& limits, const char* name, std::vector<Struct> Limits::*member) {
+void map_property(py::class_<Limits>& limits, const char* name, std::vector<Struct> Limits::* member) {
   limits.def_property(
       name,
       [member](const Limits& self) {
@@ -156,9 +159,8 @@ void map_property(py::class_<Limits>& limits, const char* name, std::vector<Stru
 void register_limits(py::module_& module) {
   py::class_<DeviceRule>(module, "DeviceRule")
       .def(py::init([](char type, std::optional<std::uint32_t> major, std::optional<std::uint32_t> minor,
-                       std::string access, bool allow) {
-             return DeviceRule{type, major, minor, std::move(access), allow};
-           }),
+                       std::string access,
+                       bool allow) { return DeviceRule{type, major, minor, std::move(access), allow}; }),
            py::arg("type") = 'a', py::arg("major") = py::none(), py::arg("minor") = py::none(),
            py::arg("access") = "rwm", py::arg("allow") = false)
       .def_readwrite("type", &DeviceRule::type)
@@ -232,25 +234,28 @@ void register_class(py::module_& module) {
           "open", [](const std::string& path) { return without_gil([&] { return open(path); }); },
           py::arg("path"))
       .def_property_readonly("path", &Cgroup::path)
+      .def_property_readonly("is_nowhere", &Cgroup::is_nowhere)
       .def_property_readonly("warnings", &Cgroup::warnings)
       .def("directories",
            [](const Cgroup& self) {
              py::dict out;
-             for (const auto& [controller, directory] : self.directories()) out[py::str(controller)] = directory;
+             for (const auto& [controller, directory] : self.directories())
+               out[py::str(controller)] = directory;
              return out;
            })
+      .def("join_descriptors",
+           [](const Cgroup& self) {
+             Join join = without_gil([&] { return self.join(); });
+             std::vector<int> tasks;
+             for (Fd& fd : join.tasks) tasks.push_back(fd.release());
+             return py::make_tuple(join.directory.release(), join.procs.release(), tasks);
+           })
       .def(
-          "join_descriptors",
-          [](const Cgroup& self) {
-            Join join = without_gil([&] { return self.join(); });
-            std::vector<int> tasks;
-            for (Fd& fd : join.tasks) tasks.push_back(fd.release());
-            return py::make_tuple(join.directory.release(), join.procs.release(), tasks);
-          })
+          "add", [](const Cgroup& self, pid_t pid) { without_gil([&] { return self.add(pid); }); },
+          py::arg("pid"))
       .def(
-          "add", [](const Cgroup& self, pid_t pid) { without_gil([&] { return self.add(pid); }); }, py::arg("pid"))
-      .def(
-          "update", [](Cgroup& self, const Limits& limits) { without_gil([&] { return self.update(limits); }); },
+          "update",
+          [](Cgroup& self, const Limits& limits) { without_gil([&] { return self.update(limits); }); },
           py::arg("limits"))
       .def(
           "freeze", [](const Cgroup& self, bool frozen) { without_gil([&] { return self.freeze(frozen); }); },
@@ -266,7 +271,8 @@ void register_class(py::module_& module) {
       .def("usage", [](const Cgroup& self) { return usage_dict(without_gil([&] { return self.usage(); })); })
       .def("statistics",
            [](const Cgroup& self) { return statistics_dict(without_gil([&] { return self.statistics(); })); })
-      .def("watch_oom", [](const Cgroup& self) { return without_gil([&] { return self.watch_oom(); }).release(); })
+      .def("watch_oom",
+           [](const Cgroup& self) { return without_gil([&] { return self.watch_oom(); }).release(); })
       .def(
           "remove",
           [](const Cgroup& self, double timeout) {

@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include "launch/capabilities.h"
@@ -144,6 +146,8 @@ void register_plan(py::module_& module) {
       .def_readwrite("stdio", &LaunchPlan::stdio)
       .def("set_terminal", [](LaunchPlan& plan, std::uint16_t rows,
                               std::uint16_t columns) { plan.terminal = Terminal{rows, columns}; })
+      .def_readwrite("apparmor_profile", &LaunchPlan::apparmor_profile)
+      .def_readwrite("selinux_label", &LaunchPlan::selinux_label)
       .def_readwrite("init", &LaunchPlan::init)
       .def_readwrite("new_session", &LaunchPlan::new_session)
       .def_readwrite("parent_death_signal", &LaunchPlan::parent_death_signal);
@@ -152,6 +156,23 @@ void register_plan(py::module_& module) {
 py::object status_or_none(const std::optional<ExitStatus>& status) {
   if (!status) return py::none();
   return py::make_tuple(status->code, status->signal);
+}
+
+// A signal's Python handler runs (and may raise: KeyboardInterrupt); else the waiting goes on, for what is left.
+py::object wait_interruptibly(Container& container, int timeout_ms) {
+  using Clock = std::chrono::steady_clock;
+  auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+  while (true) {
+    auto status = [&] {
+      py::gil_scoped_release release;
+      return container.wait(timeout_ms);
+    }();
+    if (status || status.error().number != EINTR) return status_or_none(unwrap(std::move(status)));
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (timeout_ms < 0) continue;
+    auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    timeout_ms = std::max(0, static_cast<int>(left.count()));
+  }
 }
 
 void register_container(py::module_& module) {
@@ -185,9 +206,7 @@ void register_container(py::module_& module) {
            "The descriptor of the terminal's other side; the caller's to close.")
       .def_property_readonly("warnings", &Container::warnings)
       .def("wait",
-           [](Container& self, int timeout_ms) {
-             return status_or_none(without_gil([&] { return self.wait(timeout_ms); }));
-           },
+           [](Container& self, int timeout_ms) { return wait_interruptibly(self, timeout_ms); },
            py::arg("timeout_ms") = -1)
       .def("kill", [](Container& self, int signal) { without_gil([&] { return self.kill(signal); }); })
       .def("finish",

@@ -1,6 +1,9 @@
 // fastdock._core: layers.
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
+#include "layer/diff.h"
+#include "layer/repair.h"
 #include "layer/writer.h"
 #include "python/binding.h"
 
@@ -13,6 +16,7 @@ namespace {
 using layer::LayerResult;
 using layer::LayerWriter;
 using layer::Limits;
+using Path = std::filesystem::path;  // str, bytes or os.PathLike, as the file system's bytes
 
 Limits make_limits(std::uint64_t entries, std::uint64_t size, std::size_t name, std::size_t attribute) {
   Limits limits;
@@ -40,6 +44,12 @@ class ReadBuffer {
   Py_buffer view_{};
 };
 
+// A name from a file system, as os.fsdecode() has it.
+py::object file_name(const std::string& name) {
+  return py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeFSDefaultAndSize(name.data(), static_cast<Py_ssize_t>(name.size())));
+}
+
 // Destroying a writer joins its threads, which must not happen while they could wait for the GIL's holder.
 struct ReleaseWriter {
   void operator()(LayerWriter* writer) const {
@@ -52,8 +62,8 @@ using WriterHolder = std::unique_ptr<LayerWriter, ReleaseWriter>;
 void register_writer(py::module_& module) {
   const Limits defaults;
   py::class_<LayerWriter, WriterHolder>(module, "LayerWriter", "One layer, unpacked as its bytes arrive.")
-      .def(py::init([](const std::string& destination, std::uint64_t entries, std::uint64_t size,
-                       std::size_t name, std::size_t attribute) {
+      .def(py::init([](const Path& destination, std::uint64_t entries, std::uint64_t size, std::size_t name,
+                       std::size_t attribute) {
              auto writer = without_gil([&] {
                return LayerWriter::create(destination, make_limits(entries, size, name, attribute));
              });
@@ -81,8 +91,8 @@ void register_writer(py::module_& module) {
           "Stops; the directory is left to the caller.");
   module.def(
       "apply_layer",
-      [](int source, const std::string& destination, std::uint64_t entries, std::uint64_t size,
-         std::size_t name, std::size_t attribute) {
+      [](int source, const Path& destination, std::uint64_t entries, std::uint64_t size, std::size_t name,
+         std::size_t attribute) {
         return without_gil([&] {
           return layer::apply_layer(source, destination, make_limits(entries, size, name, attribute));
         });
@@ -90,6 +100,68 @@ void register_writer(py::module_& module) {
       py::arg("source_fd"), py::arg("destination"), py::kw_only(), py::arg("max_entries") = defaults.entries,
       py::arg("max_size") = defaults.size, py::arg("max_name") = defaults.name,
       py::arg("max_xattr") = defaults.attribute, "Unpacks all that can be read from a descriptor.");
+}
+
+layer::OutputOptions make_options(const std::string& compression, uid_t uid_offset, gid_t gid_offset) {
+  layer::OutputOptions options{layer::Compression::kNone, {uid_offset, gid_offset}};
+  if (compression == "gzip")
+    options.compression = layer::Compression::kGzip;
+  else if (compression == "zstd")
+    options.compression = layer::Compression::kZstd;
+  else if (compression != "none")
+    throw py::value_error("compression must be none, gzip or zstd, not " + compression);
+  return options;
+}
+
+void register_diff(py::module_& module) {
+  module.def(
+      "write_diff",
+      [](const Path& upper, int output, uid_t uid_offset, gid_t gid_offset, const std::string& compression) {
+        auto options = make_options(compression, uid_offset, gid_offset);
+        return without_gil([&] { return layer::write_diff(upper, output, options); });
+      },
+      py::arg("upper"), py::arg("output_fd"), py::kw_only(), py::arg("uid_offset") = 0,
+      py::arg("gid_offset") = 0, py::arg("compression") = "none",
+      "Writes an overlay's upper directory as a layer.");
+  module.def(
+      "write_directory_diff",
+      [](const Path& before, const Path& after, int output, uid_t uid_offset, gid_t gid_offset,
+         const std::string& compression) {
+        auto options = make_options(compression, uid_offset, gid_offset);
+        return without_gil([&] { return layer::write_directory_diff(before, after, output, options); });
+      },
+      py::arg("before"), py::arg("after"), py::arg("output_fd"), py::kw_only(), py::arg("uid_offset") = 0,
+      py::arg("gid_offset") = 0, py::arg("compression") = "none",
+      "Writes what turns one directory into another.");
+  module.def(
+      "write_tar",
+      [](const Path& directory, int output, uid_t uid_offset, gid_t gid_offset,
+         const std::string& compression) {
+        auto options = make_options(compression, uid_offset, gid_offset);
+        return without_gil([&] { return layer::write_tar(directory, output, options); });
+      },
+      py::arg("directory"), py::arg("output_fd"), py::kw_only(), py::arg("uid_offset") = 0,
+      py::arg("gid_offset") = 0, py::arg("compression") = "none", "Writes a whole directory.");
+  module.def(
+      "changes",
+      [](const Path& upper, const std::vector<Path>& lower) {
+        auto found = without_gil([&] { return layer::changes(upper, {lower.begin(), lower.end()}); });
+        py::list result;
+        for (const layer::Change& change : found)
+          result.append(
+              py::make_tuple(std::string(1, static_cast<char>(change.kind)), file_name(change.path)));
+        return result;
+      },
+      py::arg("upper"), py::arg("lower"), "What an upper directory changes in the layers below it.");
+  module.def(
+      "repair_layers",
+      [](const std::vector<std::pair<Path, py::bytes>>& layers, const Path& destination) {
+        std::vector<layer::UnpackedLayer> unpacked;
+        for (const auto& [path, repairs] : layers) unpacked.push_back({path, std::string(repairs)});
+        return without_gil([&] { return layer::repair_layers(unpacked, destination); });
+      },
+      py::arg("layers"), py::arg("destination"),
+      "Fills a directory to stack above layers with what each of them could not know of the others.");
 }
 
 }  // namespace
@@ -104,6 +176,7 @@ void register_layer(py::module_& module) {
       .def_readonly("skipped_attributes", &LayerResult::skipped_attributes)
       .def_property_readonly("repairs", [](const LayerResult& result) { return py::bytes(result.repairs); });
   register_writer(module);
+  register_diff(module);
 }
 
 }  // namespace fastdock::python

@@ -172,6 +172,7 @@ SeccompProfile as_profile(const py::dict& object, CapabilitySet capabilities) {
   profile.default_action = get_action(object, "defaultAction");
   profile.default_errno = get_errno(object, "defaultErrnoRet");
   add_architectures(profile, object);
+  if (!get(object, "flags").is_none()) profile.flags = 0;
   for (const py::handle& each : get_list(object, "flags")) {
     const std::string word = as_text(each, "a flag");
     auto flag = parse_seccomp_flag(word);

@@ -116,3 +116,13 @@ def _from_core(number: int, operation: str, path: str, hint: str, message: str) 
 def _image_error_from_core(number: int, operation: str, path: str, hint: str, message: str) -> ImageError:
     """The exception for an Error of the C++ core that is about an archive."""
     return ImageError(message, errno=number, operation=operation, path=path, hint=hint)
+
+
+def __getattr__(name: str) -> type[FastdockError]:
+    """TimeoutExpired and CalledProcessError, which need subprocess: 5 ms to import, for the rare case."""
+    if name in ("TimeoutExpired", "CalledProcessError"):
+        from fastdock import _process_errors
+
+        kind: type[FastdockError] = getattr(_process_errors, name)
+        return kind
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

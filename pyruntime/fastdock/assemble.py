@@ -78,7 +78,7 @@ def from_upper(
     changed = apply_changes(parent.config if config is None else config, changes)
 
     def produce(fd: int) -> None:
-        _core.write_diff(upper, fd, lower=parent.layer_paths, uid_offset=uid_offset, gid_offset=gid_offset)
+        _core.write_diff(upper, fd, uid_offset=uid_offset, gid_offset=gid_offset)
 
     with store.writing():
         with piped(produce) as chunks:

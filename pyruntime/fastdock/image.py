@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fastdock._errors import ImageNotFound, SpecError
-from fastdock.registry.reference import Reference, familiar, parse
+from fastdock.registry.face import RemoteImages
+from fastdock.registry.reference import familiar, parse
 from fastdock.store import ImageRecord, Store, sweep
 
 if TYPE_CHECKING:
-    from fastdock.registry.progress import ProgressCallback
-    from fastdock.registry.pull import PullResult, Transfer
-    from fastdock.registry.push import PushResult
     from fastdock.store.archive import LayerProgress
     from fastdock.store.check import Finding
 
@@ -44,6 +42,17 @@ class DiskUse(NamedTuple):
     shared: int  # of these, layers that other images use too
     unique: int
     containers: int  # how many hold it
+
+
+class Space(NamedTuple):
+    """What all images take, in bytes, and what of it would come free."""
+
+    layers: int  # unpacked
+    unused_layers: int  # of images that no container uses, or of none
+    blobs: int
+    unused_blobs: int  # that no image needs
+    blob_count: int
+    unused_blob_count: int
 
 
 class Pruned(NamedTuple):
@@ -100,13 +109,13 @@ class Image:
     def tag(self, name: str) -> None:
         self._images.tag(self.id, name)
 
-    def remove(self, *, force: bool = False) -> list[tuple[str, str]]:
+    def remove(self, *, force: bool = False) -> Sequence[tuple[str, str]]:
         return self._images.remove(self.id, force=force)
 
     def save(self, output: Source, **options: Any) -> None:
         self._images.save([self.record.names[0] if self.record.names else self.id], output, **options)
 
-    def history(self) -> list[HistoryEntry]:
+    def history(self) -> Sequence[HistoryEntry]:
         return self._images.history(self.id)
 
     def inspect(self) -> dict[str, Any]:
@@ -135,7 +144,7 @@ class Image:
         }
 
 
-class Images:
+class Images(RemoteImages):
     """The images of one state directory."""
 
     def __init__(self, store: Store) -> None:
@@ -163,7 +172,7 @@ class Images:
     def history(self, reference: str) -> Sequence[HistoryEntry]:
         """How an image came about, newest step first."""
         record = self.store.get(reference)
-        sizes = [self.store.layer_size(path) for path in record.layer_paths]
+        sizes = [self.store.layer_size(path) for path in record.layer_paths[: len(record.diff_ids)]]
         steps = record.document.get("history") or []
         if sum(not step.get("empty_layer") for step in steps) != len(sizes):  # missing, or wrong
             steps = [{"created": record.created}] * len(sizes)
@@ -200,6 +209,26 @@ class Images:
             uses.append(DiskUse(record, total, shared, total - shared, len(self.store.holders(record.id))))
         return uses
 
+    def space(self) -> Space:
+        """What the images take in all."""
+        execute = self.store.database.execute
+        held = {record.id for record in self.store.records() if self.store.holders(record.id)}
+        users: dict[str, set[str]] = {}
+        for key, image_id in execute("SELECT key, image_id FROM image_layers").fetchall():
+            users.setdefault(key, set()).add(image_id)
+        sizes = dict(execute("SELECT key, size FROM layers").fetchall())
+        needed = {digest for (digest,) in execute("SELECT DISTINCT digest FROM image_blobs").fetchall()}
+        blobs = {digest: self.store.blobs.size(digest) for digest in self.store.blobs.digests()}
+        unused = [digest for digest in blobs if digest not in needed]
+        return Space(
+            layers=sum(sizes.values()),
+            unused_layers=sum(size for key, size in sizes.items() if not users.get(key, set()) & held),
+            blobs=sum(blobs.values()),
+            unused_blobs=sum(blobs[digest] for digest in unused),
+            blob_count=len(blobs),
+            unused_blob_count=len(unused),
+        )
+
     # -- names and removal ---------------------------------------------------------------------------------
 
     def tag(self, source: str, target: str) -> Image:
@@ -227,77 +256,6 @@ class Images:
                 continue
         removed += [("Deleted", digest) for digest in sweep.sweep(self.store, everything=True)]
         return Pruned(removed, max(0, before - self.store.bytes_used()))
-
-    # -- registries ----------------------------------------------------------------------------------------
-
-    def pull(
-        self,
-        reference: str,
-        *,
-        platform: str | None = None,
-        progress: ProgressCallback | None = None,
-        transfer: Transfer | None = None,
-    ) -> PullResult:
-        """Brings an image here from its registry.  ImageNotFound, RegistryError, ImageError.
-
-        ``platform`` is ``os/architecture[/variant]``; ``progress`` is called with each step.
-        """
-        from fastdock.registry.progress import ignore
-        from fastdock.registry.pull import pull
-
-        name = parse(reference)
-        return run_async(
-            pull(self.store, name, platform=platform, progress=progress or ignore, transfer=transfer)
-        )
-
-    def push(
-        self,
-        reference: str,
-        *,
-        compression: str | None = None,
-        progress: ProgressCallback | None = None,
-        transfer: Transfer | None = None,
-    ) -> PushResult:
-        """Sends an image to the registry of its name.  ``compression``: gzip or zstd, else as it was pulled."""
-        from fastdock.registry.progress import ignore
-        from fastdock.registry.push import push
-
-        name = parse(reference)
-        return run_async(
-            push(self.store, name, compression=compression, progress=progress or ignore, transfer=transfer)
-        )
-
-    def remote_tags(self, repository: str, *, transfer: Transfer | None = None) -> Sequence[str]:
-        """The tags that a registry has of a repository."""
-        from fastdock.registry.pull import list_tags
-
-        name = parse(repository)
-        return run_async(_ask(name, transfer, lambda client: list_tags(client, name.path)))
-
-    def remote_manifest(self, reference: str, *, transfer: Transfer | None = None) -> tuple[bytes, str, str]:
-        """What a registry has under a reference: (bytes, media type, digest)."""
-        from fastdock.registry.pull import fetch_manifest
-
-        name = parse(reference)
-        fetched = run_async(
-            _ask(name, transfer, lambda client: fetch_manifest(client, name.path, name.selector))
-        )
-        return fetched.data, fetched.media_type, fetched.digest
-
-    def referrers(self, reference: str, *, transfer: Transfer | None = None) -> Sequence[dict[str, Any]]:
-        """What a registry has that refers to a manifest (signatures, attestations): OCI descriptors."""
-        import msgspec
-
-        from fastdock.registry.pull import fetch_manifest, fetch_referrers
-
-        name = parse(reference)
-
-        async def ask(client: Any) -> Any:
-            digest = name.digest or (await fetch_manifest(client, name.path, name.selector)).digest
-            return await fetch_referrers(client, name.path, digest)
-
-        index = run_async(_ask(name, transfer, ask))
-        return [msgspec.to_builtins(entry) for entry in index.manifests]
 
     # -- files ---------------------------------------------------------------------------------------------
 
@@ -418,29 +376,6 @@ class Images:
                 elif (full := _full_name(name)) in record.names:
                     kept.append(full)
         return [*chosen.values()]
-
-
-def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Runs a coroutine to its end; in a thread of its own where this one has a loop running already."""
-    import asyncio
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, coroutine).result()
-
-
-async def _ask(
-    name: Reference, transfer: Transfer | None, question: Callable[[Any], Coroutine[Any, Any, _T]]
-) -> _T:
-    from fastdock.registry.pull import Transfer, connect
-
-    async with connect(name, transfer or Transfer.default()) as client:
-        return await question(client)
 
 
 @contextmanager

@@ -1,8 +1,4 @@
-#include "launch/init_program.h"
-
-#include <mutex>
-
-#include "base/sealed.h"
+#include "launch/init/init_program.h"
 
 // The assembler reads the file; CMake names it, and builds it first.
 asm(R"(
@@ -26,15 +22,5 @@ extern "C" {
 namespace fastdock::launch {
 
 std::span<const std::byte> init_program() { return {fastdock_init_begin, fastdock_init_end}; }
-
-Result<int> init_descriptor() {
-  static std::mutex mutex;
-  static Fd descriptor;  // a failure (EMFILE) is not kept: the next caller tries again
-  std::lock_guard lock(mutex);
-  if (!descriptor) {
-    FASTDOCK_TRY(descriptor, sealed_memory("fastdock-init", init_program()));
-  }
-  return descriptor.get();
-}
 
 }  // namespace fastdock::launch

@@ -79,7 +79,7 @@ class RegistryClient:
         self._asked_credentials: Credentials | bool | None = False  # False: not asked yet
         self._tokens: dict[str, str | auth.Token] = {}
         self._token_lock = asyncio.Lock()
-        self._tls: ssl.SSLContext | None = None
+        self._tls: ssl.SSLContext | bool | None = None
 
     async def __aenter__(self) -> RegistryClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
@@ -159,6 +159,11 @@ class RegistryClient:
             await self.sleep(self.retry.seconds(attempt))
         raise Interrupted(f"{self.host} breaks off while sending {target}: {problem}")
 
+    async def check_login(self) -> None:
+        """RegistryError unless the registry accepts the credentials, or asks for none."""
+        async with self.request("GET", "", attempts=2):
+            pass
+
     async def _send(
         self, method: str, url: URL, scope: str, headers: dict[str, str], body: Body
     ) -> aiohttp.ClientResponse:
@@ -235,9 +240,11 @@ class RegistryClient:
         except (aiohttp.ClientError, TimeoutError):
             return "http"
 
-    def _tls_context(self) -> ssl.SSLContext:
+    def _tls_context(self) -> ssl.SSLContext | bool:
+        """How to verify the registry; True is aiohttp's own context, which is there already (a new one: 30 ms)."""
         if self._tls is None:
-            self._tls = tls_context(self.settings)
+            own = self.settings.insecure or self.settings.ca or self.settings.certificate
+            self._tls = tls_context(self.settings) if own else True
         return self._tls
 
     def _tls_error(self, error: BaseException) -> RegistryError:

@@ -17,8 +17,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from fastdock._errors import SpecError
 
@@ -40,7 +42,7 @@ class RegistrySettings(NamedTuple):
 class Settings(NamedTuple):
     """What is set for all of them."""
 
-    registries: dict[str, RegistrySettings] = {}
+    registries: Mapping[str, RegistrySettings] = MappingProxyType({})
     certificates: tuple[Path, ...] = CERTIFICATES
 
     def of(self, registry: str) -> RegistrySettings:
@@ -85,17 +87,19 @@ def read_settings(path: Path) -> dict[str, RegistrySettings]:
     return {name: _registry(path, name, table) for name, table in tables.items()}
 
 
-def _registry(path: Path, name: str, table: object) -> RegistrySettings:
+def _registry(path: Path, name: str, table: Any) -> RegistrySettings:
     if not isinstance(table, dict):
         raise SpecError(f"{path}: registry.{name} must be a table")
     for key, value in table.items():
         kind = _KEYS.get(key)
         if kind is None:
             raise SpecError(f"{path}: unknown setting {key!r} of {name}", hint=f"known: {', '.join(_KEYS)}")
-        fits = isinstance(value, kind) and (kind is not list or all(isinstance(item, str) for item in value))
-        if not fits:
+        texts = all(isinstance(item, str) for item in value) if isinstance(value, list) else True
+        if not isinstance(value, kind) or not texts:
             raise SpecError(f"{path}: {key} of {name} has the wrong type")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
     return RegistrySettings(**values)
 
 

@@ -21,7 +21,7 @@ from fastdock.registry.platform import host_platform, select
 from fastdock.registry.reference import familiar, parse
 from fastdock.store.blobs import digest_of
 from fastdock.store.compose import as_stored, compose
-from fastdock.store.ingest import add_layer, compression_suffix, read_chunks
+from fastdock.store.ingest import add_layer, compression_suffix, pipe_from, read_chunks, write_all
 from fastdock.store.manifest import (
     DOCKER_CONFIG,
     MAX_CONFIG,
@@ -165,32 +165,16 @@ def _plain(store: Store, source: IO[bytes]) -> Iterator[IO[bytes]]:
         start = b""
     from fastdock import _core
 
-    with tempfile.TemporaryFile(dir=store.layers.staging) as copy:
-        if not compression_suffix(start or _peek(source)):
+    def feed(pipe: int) -> None:
+        with os.fdopen(os.dup(pipe), "wb", buffering=0) as file:
             for chunk in (start, *read_chunks(source)):
-                copy.write(chunk)
-            copy.flush()
-        else:
-            from fastdock.store.ingest import piped, write_all
+                write_all(file, chunk)
 
-            def feed(fd: int) -> None:
-                with os.fdopen(os.dup(fd), "wb", buffering=0) as pipe:
-                    for chunk in (start, *read_chunks(source)):
-                        write_all(pipe, chunk)
-
-            with piped(feed) as chunks:
-                decompressor = _core.Decompressor(copy.fileno())
-                for chunk in chunks:
-                    decompressor.write(chunk)
-                decompressor.finish()
+    with tempfile.TemporaryFile(dir=store.layers.staging) as copy:
+        with pipe_from(feed) as reader:
+            _core.recompress(reader, copy.fileno(), "none")
         copy.seek(0)
         yield copy
-
-
-def _peek(source: IO[bytes]) -> bytes:
-    start = source.read(4)
-    source.seek(-len(start), os.SEEK_CUR)
-    return start
 
 
 class _LimitedFile:
@@ -375,7 +359,7 @@ def _docker_tags(archive: _Archive) -> dict[str, list[str]]:
 
 def _record(store: Store, config: bytes, manifest: bytes, media_type: str, names: Sequence[str]) -> Loaded:
     try:
-        full: list[str | None] = list(dict.fromkeys(parse(name).name for name in names))
+        full = list(dict.fromkeys(parse(name).name for name in names))
     except SpecError as error:
         raise ImageError(f"the archive names its image badly: {error}") from error
     image = store.add_image(config=config, manifest=manifest, media_type=media_type, name=None)

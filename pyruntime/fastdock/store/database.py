@@ -120,7 +120,7 @@ class Database:
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """Runs one statement outside any transaction of its own."""
-        return self.connection.execute(statement, parameters)  # type: ignore[arg-type]
+        return self.connection.execute(statement, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

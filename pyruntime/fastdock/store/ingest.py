@@ -83,8 +83,8 @@ def read_chunks(
 
 
 @contextmanager
-def piped(produce: Callable[[int], object]) -> Iterator[Iterator[bytes]]:
-    """The bytes that ``produce(fd)`` writes, in a thread of its own, to a pipe.  Its error is raised at the end."""
+def pipe_from(produce: Callable[[int], object]) -> Iterator[int]:
+    """A pipe's reading end; ``produce(fd)`` writes to the other, in a thread.  Its error is raised on leaving."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     problems: list[BaseException] = []
 
@@ -96,17 +96,24 @@ def piped(produce: Callable[[int], object]) -> Iterator[Iterator[bytes]]:
         finally:
             os.close(writer)
 
-    def chunks() -> Iterator[bytes]:
-        yield from read_chunks(file)
-        thread.join()
-        if problems:
-            raise problems[0]
-
     thread = threading.Thread(target=run, name="fastdock-pipe", daemon=True)
-    with os.fdopen(reader, "rb", buffering=0) as file:
-        thread.start()
-        try:
-            yield chunks()
-        finally:
-            file.close()  # a writer that is still at it gets EPIPE
-            thread.join()
+    thread.start()
+    try:
+        yield reader
+    except BaseException as error:
+        os.close(reader)  # a producer that is still at it gets EPIPE
+        thread.join()
+        if problems and not isinstance(problems[0], BrokenPipeError):
+            raise problems[0] from error  # what it was told is only what became of that
+        raise
+    os.close(reader)
+    thread.join()
+    if problems:
+        raise problems[0]
+
+
+@contextmanager
+def piped(produce: Callable[[int], object]) -> Iterator[Iterator[bytes]]:
+    """The bytes that ``produce(fd)`` writes."""
+    with pipe_from(produce) as reader, os.fdopen(os.dup(reader), "rb", buffering=0) as file:
+        yield read_chunks(file)

@@ -11,7 +11,6 @@ remembers another boot is unpacked again from its blob.
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdock._errors import ImageError
@@ -23,9 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+TOP = "top-"  # begins the key of a directory that completes the layers below it
+
+
 class Layer(NamedTuple):
     key: str  # the directory's name
-    diff_id: str
+    diff_id: str  # the chain ID, for one that completes others
     size: int  # bytes of the tar
     entries: int
     repairs: bytes  # what only the layers below can complete; empty for nearly all layers
@@ -102,41 +104,48 @@ class LayerStore:
                     return unpacking.publish(digest=digest, diff_id=diff_id)
 
     def chain(self, diff_ids: Sequence[str]) -> list[str]:
-        """The keys of the layers of an image, lowest first.
+        """The keys of the directories to stack for an image's layers, lowest first.
 
-        A layer that a lone look could not complete (a hard link to a file below, a directory that it does not
-        list) depends on what it lies on.  Such a layer gets a second directory, keyed by its chain ID.
+        What a layer alone could not know (a hard link to a file below, a directory that it does not list) goes
+        into one more directory on top of all, kept by the image's chain ID.
         """
-        from hashlib import sha256
-
-        keys: list[str] = []
-        chain_id = ""
+        layers: list[Layer] = []
         for diff_id in diff_ids:
-            chain_id = (
-                f"sha256:{sha256(f'{chain_id} {diff_id}'.encode()).hexdigest()}" if chain_id else diff_id
-            )
             layer = self.find_diff(diff_id)
             if layer is None:
                 raise ImageError(f"layer {diff_id} is not here", hint="pull the image again")
-            if layer.repairs and keys:
-                layer = self._repaired(layer, check_digest(chain_id), [self.path(key) for key in keys])
-            keys.append(layer.key)
+            layers.append(layer)
+        keys = [layer.key for layer in layers]
+        if any(layer.repairs for layer in layers[1:]):
+            keys += self._top(layers, chain_id(diff_ids))
         return keys
 
-    def _repaired(self, layer: Layer, key: str, lower: list[str]) -> Layer:
-        from fastdock import _core
-
-        with self.lock("sha256:" + key):
-            if existing := self.find(key):
-                return existing
+    def _top(self, layers: list[Layer], chain: str) -> list[str]:
+        """The key of the directory on top, if these layers need one."""
+        key = TOP + check_digest(chain)
+        with self.lock(chain):
+            if self.find(key):
+                return [key]
             staged = self.stage()
             try:
-                link_tree(self.path(layer.key), staged)
-                _core.repair_layer(staged, lower, layer.repairs)
+                needed = self.repair(layers, staged)
             except BaseException:
                 remove_tree(staged)
                 raise
-            return self.publish(staged, layer._replace(key=key, repairs=b""))
+            if not needed:
+                remove_tree(staged)
+                return []
+            self.publish(staged, Layer(key, chain, 0, needed, b""))
+            return [key]
+
+    def repair(self, layers: Sequence[Layer], directory: str) -> int:
+        """Fills an empty directory with what these layers need on top of them; how many things that was."""
+        from fastdock import _core
+
+        try:
+            return _core.repair_layers([(self.path(layer.key), layer.repairs) for layer in layers], directory)
+        except FileNotFoundError as error:
+            raise ImageError(f"a layer refers to a file that no layer below has: {error}") from error
 
     def settle(self) -> None:
         """Makes what was written in this boot durable, and says so in the database."""
@@ -178,6 +187,11 @@ class Unpacking:
         check_result(result, digest, diff_id)
         return self.publish_result(result)
 
+    def keep(self) -> str:
+        """Leaves the unpacked directory, after finish(), to the caller."""
+        staged, self._staged = self._staged, ""
+        return staged
+
     def publish_result(self, result: Any) -> Layer:
         key = check_digest(result.diff_id)
         layer = Layer(key, result.diff_id, result.size, result.entries, bytes(result.repairs))
@@ -202,6 +216,16 @@ def check_result(result: Any, digest: str | None, diff_id: str | None) -> None:
         raise ImageError(f"the layer's digest is {result.digest}, not {digest}: it was damaged or altered")
     if diff_id is not None and result.diff_id != diff_id:
         raise ImageError(f"layer {digest} unpacks to {result.diff_id}; the image says {diff_id}")
+
+
+def chain_id(diff_ids: Sequence[str]) -> str:
+    """What identifies layers in their order (OCI image-spec, "Layer ChainID")."""
+    from hashlib import sha256
+
+    chain = diff_ids[0]
+    for diff_id in diff_ids[1:]:
+        chain = "sha256:" + sha256(f"{chain} {diff_id}".encode()).hexdigest()
+    return chain
 
 
 def boot_id() -> str:
@@ -235,29 +259,3 @@ def sync_filesystem(path: str) -> None:
             raise OSError(number, os.strerror(number), path)
     finally:
         os.close(fd)
-
-
-def link_tree(source: str, target: str) -> None:
-    """Makes ``target`` (an empty directory) a copy of ``source`` whose files are hard links to the same files."""
-    _copy_directory(source, target)
-    directories = [(source, target)]
-    while directories:
-        here, there = directories.pop()
-        for entry in os.scandir(here):
-            path = os.path.join(there, entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                os.mkdir(path)
-                directories.append((entry.path, path))
-            else:
-                os.link(entry.path, path, follow_symlinks=False)
-        _copy_directory(here, there)
-
-
-def _copy_directory(source: str, target: str) -> None:
-    """Owner, mode, extended attributes (overlay's opaque mark is one) and times of a directory."""
-    status = os.stat(source, follow_symlinks=False)
-    os.chown(target, status.st_uid, status.st_gid)
-    os.chmod(target, stat.S_IMODE(status.st_mode))
-    for name in os.listxattr(source, follow_symlinks=False):
-        os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

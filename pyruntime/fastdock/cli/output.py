@@ -1,0 +1,132 @@
+"""How commands print: Docker's tables, ``--format``, sizes and ages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastdock.cli.template import Template
+from fastdock.cli.template_functions import to_json
+
+MINIMUM_WIDTH, PADDING = 10, 3  # of a column; tabwriter's settings in Docker
+
+
+def format_rows(
+    rows: Sequence[Mapping[str, Any]],
+    format: str | None,
+    default: str,
+    headers: Mapping[str, str],
+) -> str:
+    """The rows as ``--format`` wants them: ``table TEMPLATE``, ``json``, a template; ``default`` if it is None.
+
+    ``headers`` has the heading of each field; the heading of another expression is its text.
+    """
+    if format in (None, "", "table"):
+        format = "table " + default
+    assert format is not None
+    if format == "json":
+        return "".join(to_json(_plain(row)) + "\n" for row in rows)
+    format = _unescape(format)
+    if not format.startswith("table"):
+        template = Template(format)
+        return "".join(template.render(row) + "\n" for row in rows)
+    template = Template(format.removeprefix("table").lstrip(" "))
+    heading = template.render(_Headings(headers))
+    return align([heading, *(template.render(row) for row in rows)])
+
+
+class _Headings(dict[str, Any]):
+    """The row above the rows: every field is its own heading."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__({name: _Heading(text) for name, text in headers.items()})
+
+
+class _Heading(str):
+    """A heading that survives what templates do to values: as a function (``.Label "x"``) it is its argument."""
+
+    __slots__ = ()
+
+    def __call__(self, *arguments: object) -> str:
+        return str(arguments[0]) if arguments else str(self)
+
+
+def align(lines: Sequence[str]) -> str:
+    """Lines with their tab-separated cells in columns; the last cell of a line is not padded."""
+    table = [line.split("\t") for line in lines]
+    widths: list[int] = []
+    for cells in table:
+        for number, cell in enumerate(cells[:-1]):
+            if number == len(widths):
+                widths.append(MINIMUM_WIDTH)
+            widths[number] = max(widths[number], len(cell) + PADDING)
+    padded = (
+        "".join(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=False)) for cells in table
+    )
+    return "".join(line + cells[-1] + "\n" for line, cells in zip(padded, table, strict=True))
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if not callable(value)}
+
+
+def _unescape(format: str) -> str:
+    """Shells leave ``\\t`` and ``\\n`` alone; Docker makes them what they say."""
+    return re.sub(r"\\([tn])", lambda match: {"t": "\t", "n": "\n"}[match[1]], format)
+
+
+def human_size(size: float) -> str:
+    """Decimal units, four significant digits, as Docker writes sizes: 4.26MB, 929MB, 0B."""
+    units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"]
+    number = 0
+    while size >= 1000 and number < len(units) - 1:
+        size, number = size / 1000, number + 1
+    return (
+        f"{size:.3g}{units[number]}" if size < 999.5 or number == len(units) - 1 else f"1{units[number + 1]}"
+    )
+
+
+def human_duration(seconds: float) -> str:
+    """Docker's words for an age: "About a minute", "3 weeks"."""
+    minutes, hours = int(seconds // 60), round(seconds / 3600)
+    if seconds < 1:
+        return "Less than a second"
+    if int(seconds) == 1:
+        return "1 second"
+    if seconds < 60:
+        return f"{int(seconds)} seconds"
+    if minutes == 1:
+        return "About a minute"
+    if minutes < 60:
+        return f"{minutes} minutes"
+    if hours == 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    for days, word in ((14, "days"), (60, "weeks"), (730, "months")):
+        if hours < 24 * days:
+            return f"{hours // 24 // {'days': 1, 'weeks': 7, 'months': 30}[word]} {word}"
+    return f"{hours // 24 // 365} years"
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time; 0 where it is none."""
+    from datetime import datetime
+
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", text)
+    if not match:
+        return 0.0
+    zone = "+00:00" if match[3] in "Zz" else match[3]
+    try:
+        return datetime.fromisoformat(match[1] + zone).timestamp() + float(f"0.{match[2] or 0}")
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def human_age(text: str, now: float) -> str:
+    """ "3 days ago", or "N/A" for a time that is not known."""
+    seconds = parse_time(text)
+    if seconds <= 0:
+        return "N/A"
+    return human_duration(max(0.0, now - seconds)) + " ago"

@@ -1,0 +1,216 @@
+"""The engine: images, and containers started from them, below one state directory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastdock import _core
+from fastdock._errors import ImageNotFound, SpecError
+from fastdock.options import options_from
+from fastdock.planning import Base, Planned, plan_of
+from fastdock.store.paths import default_root, make_private, run_directory
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from fastdock.image import Images
+    from fastdock.options import RunOptions
+    from fastdock.process import CompletedProcess, Popen
+    from fastdock.store import Store
+
+DEFAULT_IMAGE = "host"
+_MAXIMUM_PLANS = 256
+
+
+class Engine:
+    """Explicit state: ``Engine(root="/srv/fastdock")``; any number in one process, and over one root.
+
+    ``root``: the state directory (``FASTDOCK_ROOT``, else ``/var/lib/fastdock``).  It is made on first use,
+    mode 0700.  What processes that were killed left there is removed when an engine is opened.
+
+    All methods may be called from any thread, and after ``os.fork()``.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = os.path.abspath(os.fspath(root)) if root is not None else default_root()
+        make_private(self.root)
+        self.run_directory = run_directory(self.root)
+        # A root of its own gets cgroups of its own, so that its sweeps meet nobody else's containers.
+        suffix = os.path.basename(self.run_directory)
+        self.cgroup_parent = "fastdock" if suffix == "fastdock" else f"fastdock/{suffix}"
+        self._lock = threading.Lock()
+        self._plans: dict[tuple[Any, ...], Planned] = {}
+        self._leases: dict[str, int] = {}
+        self._store: Store | None = None
+        self._images: Images | None = None
+        _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
+
+    @property
+    def store(self) -> Store:
+        """The images' database and directories."""
+        if self._store is None:
+            from fastdock.store import Store
+
+            self._store = Store(self.root)
+        return self._store
+
+    @property
+    def images(self) -> Images:
+        """The images: pull, list, tag, remove …"""
+        if self._images is None:
+            from fastdock.image import Images
+
+            self._images = Images(self.store)
+        return self._images
+
+    def run(
+        self, image: str | Sequence[str], args: Sequence[str] | str | None = None, **keywords: Any
+    ) -> CompletedProcess:
+        """:func:`fastdock.run` with this engine."""
+        from fastdock.process import run_container
+
+        return run_container(self, image, args, **keywords)
+
+    def Popen(  # noqa: N802
+        self, image: str | Sequence[str], args: Sequence[str] | str | None = None, **keywords: Any
+    ) -> Popen:
+        """:class:`fastdock.Popen` with this engine."""
+        from fastdock.process import Popen
+
+        return Popen(image, args, engine=self, **keywords)
+
+    def close(self) -> None:
+        """Gives back images that were kept for further starts, and the database connection."""
+        with self._lock:
+            leases, self._leases = self._leases, {}
+            self._plans.clear()
+        for descriptor in leases.values():
+            os.close(descriptor)
+        if self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- starting -------------------------------------------------------------------------------------------
+
+    def _start(
+        self,
+        image: str | Sequence[str],
+        args: Sequence[str] | str | None,
+        stdio: list[int],
+        given: Mapping[str, Any] | RunOptions,
+        terminal: tuple[int, int] | None = None,
+    ) -> tuple[list[str], _core.Container]:
+        """Starts a throw-away container of this process's session."""
+        image, args = which_image(image, args)
+        planned = self._planned(image, given)
+        command = command_of(planned, image, args)
+        plan = planned.plan.copy()
+        plan.argv = command
+        plan.stdio = stdio
+        if terminal is not None:
+            plan.set_terminal(*terminal)
+        session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
+        container = _core.Container.start(
+            session, plan, limits=planned.limits, own_ids=planned.own_ids, in_memory=planned.in_memory
+        )
+        return command, container
+
+    def _planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
+        """The plan for this image and these options, from the last time if they were the same."""
+        options = options_from(given)
+        source, base = self._base(image, options.pull, options.platform)
+        key = (source, options)
+        planned = self._plans.get(key)
+        if planned is None:
+            planned = plan_of(base(), options, seccomp_cache=os.path.join(self.root, "seccomp"))
+            with self._lock:
+                if len(self._plans) >= _MAXIMUM_PLANS:
+                    self._plans.clear()
+                self._plans[key] = planned
+        return planned
+
+    def _base(self, image: str, pull: str, platform: str) -> tuple[str, Any]:
+        """Something that names exactly this image's content, and a function that gives its Base."""
+        from fastdock import builtin_images
+
+        if builtin := builtin_images.find(image):
+            return builtin.key(), lambda: builtin.base(self)
+        record = self._record(image, pull, platform)
+        self._lease(record.id)
+        return record.id, lambda: base_of(record)
+
+    def _record(self, image: str, pull: str, platform: str) -> Any:
+        if pull != "always":
+            try:
+                return self.store.get(image)
+            except ImageNotFound:
+                if pull == "never":
+                    raise
+        self.images.pull(image, platform=platform or None)
+        return self.store.get(image)
+
+    def _lease(self, image_id: str) -> None:
+        """Keeps the image while this engine is open, so that no ``rmi`` takes its layers away."""
+        with self._lock:
+            if image_id not in self._leases:
+                self._leases[image_id] = self.store.lease(image_id)
+
+
+def base_of(record: Any) -> Base:
+    """What an image of the store says about starting it."""
+    config = record.config
+    return Base(
+        layers=tuple(record.layer_paths),
+        environment=tuple(config.get("Env") or ()),
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        command=tuple(config.get("Cmd") or ()),
+        user=config.get("User") or "",
+        cwd=config.get("WorkingDir") or "",
+        stop_signal=config.get("StopSignal") or "",
+        volumes=tuple(config.get("Volumes") or ()),
+        i386=record.architecture in ("386", "i386"),
+    )
+
+
+def which_image(
+    image: str | Sequence[str] | None, args: Sequence[str] | str | None
+) -> tuple[str, Sequence[str] | str | None]:
+    """``run(["true"])`` is a command in the default image; ``run("busybox")`` an image with its own."""
+    if image is None or isinstance(image, str):
+        return image or DEFAULT_IMAGE, args
+    if args is not None:
+        raise SpecError("two commands were given: the first argument is an image's name, the second a command")
+    return DEFAULT_IMAGE, image
+
+
+def command_of(planned: Planned, image: str, args: Sequence[str] | str | None) -> list[str]:
+    """Docker's rule: entrypoint and command, the user's command in place of the image's."""
+    if args is None:
+        given = list(planned.command)
+    else:
+        given = [args] if isinstance(args, str) else [os.fspath(word) for word in args]
+    command = [*planned.entrypoint, *given]
+    if not command:
+        raise SpecError(f"no command: the image {image} has none, and none was given")
+    return command
+
+
+_default: Engine | None = None
+_default_lock = threading.Lock()
+
+
+def default_engine() -> Engine:
+    """The engine of ``fastdock.run`` and friends; opened at the first use."""
+    global _default
+    with _default_lock:
+        if _default is None or _default.root != default_root():
+            _default = Engine()
+        return _default

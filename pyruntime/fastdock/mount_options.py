@@ -1,0 +1,140 @@
+"""Mounts, volumes and devices as users write them: ``--mount``, ``-v``, ``--tmpfs``, ``--device``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from fastdock._errors import SpecError
+from fastdock.sizes import parse_size
+
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+class MountOption(NamedTuple):
+    """One bind mount, volume or tmpfs that the user asked for."""
+
+    type: Literal["bind", "volume", "tmpfs"]
+    target: str
+    source: str = ""
+    read_only: bool = False
+    propagation: str = ""
+    recursive: bool = True
+    create_source: bool = False  # -v makes a missing host directory; --mount does not
+    options: str = ""  # tmpfs: its own options
+    no_copy: bool = False  # volume: do not fill it with what the image has there
+
+
+_MOUNT_KEYS = {
+    "type": "type", "source": "source", "src": "source", "target": "target", "destination": "target",
+    "dst": "target", "readonly": "readonly", "ro": "readonly", "bind-propagation": "propagation",
+    "bind-nonrecursive": "nonrecursive", "bind-recursive": "recursive", "tmpfs-size": "size",
+    "tmpfs-mode": "mode", "volume-nocopy": "nocopy", "volume-driver": "driver", "volume-opt": "opt",
+    "volume-label": "label", "consistency": "consistency",
+}  # fmt: skip
+
+
+def _truth(value: Any) -> bool:
+    return value in (True, None, "", "true", "1", "True")
+
+
+def parse_mount(value: str | Mapping[str, Any]) -> MountOption:
+    """Docker's ``--mount``: ``type=bind,source=/a,target=/b,readonly``; or the same as a mapping."""
+    if isinstance(value, str):
+        pairs = [
+            (k.strip().lower(), v if eq else None)
+            for k, eq, v in (w.partition("=") for w in value.split(","))
+        ]
+    else:
+        pairs = [(str(k).replace("_", "-").lower(), v) for k, v in value.items()]
+        pairs = [("readonly" if k == "read-only" else k, v) for k, v in pairs]
+    given: dict[str, Any] = {}
+    for key, content in pairs:
+        if key not in _MOUNT_KEYS:
+            raise SpecError(f"mount {value!r}: unknown key {key!r}")
+        given[_MOUNT_KEYS[key]] = content
+    kind = given.get("type") or "volume"
+    if kind not in ("bind", "volume", "tmpfs"):
+        raise SpecError(f"mount {value!r}: type must be bind, volume or tmpfs")
+    target = given.get("target")
+    if not target:
+        raise SpecError(f"mount {value!r}: target is missing")
+    if kind == "bind" and not given.get("source"):
+        raise SpecError(f"mount {value!r}: a bind mount needs a source")
+    words = []
+    if given.get("size"):
+        words.append(f"size={parse_size(given['size'], 'tmpfs-size')}")
+    if given.get("mode"):
+        words.append(f"mode={given['mode']}")
+    return MountOption(
+        type=kind,
+        target=absolute(target, "mount target"),
+        source=given.get("source") or "",
+        read_only="readonly" in given and _truth(given["readonly"]),
+        propagation=given.get("propagation") or "",
+        recursive=not ("nonrecursive" in given and _truth(given["nonrecursive"])),
+        options=",".join(words),
+        no_copy="nocopy" in given and _truth(given["nocopy"]),
+    )
+
+
+def parse_volume(text: str) -> MountOption:
+    """Docker's ``-v``: ``/host:/container[:ro]``, ``name:/container[:options]`` or ``/container``."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        return MountOption(type="volume", target=absolute(parts[0], "volume"))
+    if len(parts) > 3 or not parts[0]:
+        raise SpecError(f"volume {text!r}: write SOURCE:TARGET[:OPTIONS]")
+    source, target, words = (
+        parts[0],
+        absolute(parts[1], "volume"),
+        (parts[2].split(",") if len(parts) == 3 else []),
+    )
+    known = {"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"}
+    known |= {recursive + kind for recursive in ("", "r") for kind in ("private", "shared", "slave")}
+    if unknown := set(words) - known:
+        raise SpecError(f"volume {text!r}: unknown option {unknown.pop()!r}")
+    if "ro" in words and "rw" in words:
+        raise SpecError(f"volume {text!r}: ro and rw contradict each other")
+    propagation = next(
+        (word for word in words if word.removeprefix("r") in ("private", "shared", "slave")), ""
+    )
+    if source.startswith(("/", ".", "~")):
+        source = os.path.abspath(os.path.expanduser(source))
+        return MountOption("bind", target, source, "ro" in words, propagation, create_source=True)
+    if not _VOLUME_NAME.fullmatch(source):
+        raise SpecError(f"volume {text!r}: {source!r} is neither an absolute path nor a volume's name")
+    return MountOption("volume", target, source, "ro" in words, no_copy="nocopy" in words)
+
+
+def parse_tmpfs(text: str) -> MountOption:
+    """Docker's ``--tmpfs``: ``/path[:options]``, by default ``rw,nosuid,nodev,noexec``."""
+    target, _, words = text.partition(":")
+    return MountOption("tmpfs", absolute(target, "tmpfs"), options=words or "noexec")
+
+
+class DeviceOption(NamedTuple):
+    host: str
+    container: str
+    access: str = "rwm"
+
+
+def parse_device(text: str) -> DeviceOption:
+    """Docker's ``--device``: ``/dev/host[:/dev/container][:rwm]``."""
+    parts = text.split(":")
+    if len(parts) == 2 and not parts[1].startswith("/"):
+        parts = [parts[0], parts[0], parts[1]]
+    parts += [parts[0]] if len(parts) == 1 else []
+    parts += ["rwm"] if len(parts) == 2 else []
+    if len(parts) != 3 or not set(parts[2]) <= set("rwm") or not parts[2]:
+        raise SpecError(f"device {text!r}: write HOST[:CONTAINER][:rwm]")
+    return DeviceOption(parts[0], absolute(parts[1], "device"), parts[2])
+
+
+def absolute(path: str, what: str) -> str:
+    """``path`` without ``.`` and doubled slashes; SpecError unless it is absolute and without ``..``."""
+    if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise SpecError(f"{what} {path!r}: must be an absolute path without '..'")
+    return os.path.normpath(path).replace("//", "/")

@@ -1,0 +1,281 @@
+"""What a user may ask of a container, checked: the keyword arguments of ``run``, ``Popen`` and ``Container``.
+
+Everything is a plain, hashable value here.  ``planning.py`` turns it, with an image, into a ``LaunchPlan``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict
+
+from fastdock._errors import LimitError, SpecError
+from fastdock.mount_options import (
+    DeviceOption,
+    MountOption,
+    absolute,
+    parse_device,
+    parse_mount,
+    parse_tmpfs,
+    parse_volume,
+)
+from fastdock.sizes import Size, parse_size, parse_swap
+
+MINIMUM_MEMORY = 6 * 1024 * 1024
+"""Docker's minimum: with less, no process starts."""
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
+
+
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments that describe a container, for type checkers.
+
+    They have the names and the meaning of ``docker run``'s flags.  Sizes are bytes or Docker's text, times
+    are seconds.
+    """
+
+    name: str
+    hostname: str
+    domainname: str
+    user: str | int
+    group_add: Sequence[str | int]
+    env: Mapping[str, str]
+    cwd: str
+    entrypoint: str | Sequence[str]
+    memory: Size
+    memory_swap: Size
+    memory_reservation: Size
+    memory_swappiness: int
+    oom_kill_disable: bool
+    cpus: float | str
+    cpu_shares: int
+    cpu_period: int
+    cpu_quota: int
+    cpuset_cpus: str
+    cpuset_mems: str
+    pids: int
+    blkio_weight: int
+    network: str
+    volumes: Sequence[str] | Mapping[str, str]
+    mounts: Sequence[str | Mapping[str, Any]]
+    tmpfs: Sequence[str] | Mapping[str, str]
+    read_only: bool
+    shm_size: Size
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    security_opt: Sequence[str]
+    privileged: bool
+    userns: str
+    pid: str
+    ipc: str
+    uts: str
+    cgroupns: str
+    ulimits: Mapping[str, int | tuple[int, int] | str] | Sequence[str]
+    devices: Sequence[str]
+    sysctls: Mapping[str, str]
+    labels: Mapping[str, str]
+    init: bool
+    oom_score_adj: int
+    stop_signal: str | int
+    storage: Literal["memory", "disk"]
+    pull: str
+    platform: str
+
+
+def parse_ulimit(text: str) -> tuple[str, int, int]:
+    """``nofile=1024:2048`` or ``nofile=1024``; -1 or ``unlimited`` for no limit."""
+    name, equals, values = text.partition("=")
+    soft, _, hard = values.partition(":")
+    try:
+        if not equals:
+            raise ValueError
+        numbers = [-1 if word == "unlimited" else int(word) for word in (soft, hard or soft)]
+    except ValueError:
+        raise SpecError(f"ulimit {text!r}: write NAME=SOFT[:HARD], as in nofile=1024:2048") from None
+    if numbers[1] != -1 and (numbers[0] == -1 or numbers[0] > numbers[1]):
+        raise SpecError(f"ulimit {text!r}: the soft limit is above the hard limit")
+    return name, numbers[0], numbers[1]
+
+
+def check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise SpecError(f"invalid container name {name!r}: letters, digits, and after the first also _ . -")
+    return name
+
+
+def check_hostname(name: str) -> str:
+    if not _HOSTNAME.fullmatch(name):
+        raise SpecError(f"invalid host name {name!r}: at most 64 letters, digits, dots and dashes")
+    return name
+
+
+class Options(NamedTuple):
+    """Options, checked and with one form for each: what ``planning.plan_of`` reads."""
+
+    name: str = ""
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    group_add: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = ""
+    entrypoint: tuple[str, ...] | None = None
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
+    cpus: float | None = None
+    cpu_shares: int | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int | None = None
+    blkio_weight: int | None = None
+    network: str = "none"
+    mounts: tuple[MountOption, ...] = ()
+    read_only: bool = False
+    shm_size: int = 64 << 20
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    privileged: bool = False
+    userns: str = ""
+    pid: str = ""
+    ipc: str = ""
+    uts: str = ""
+    cgroupns: str = ""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    devices: tuple[DeviceOption, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    init: bool = False
+    oom_score_adj: int | None = None
+    stop_signal: str = ""
+    storage: str = ""
+    pull: str = "missing"
+    platform: str = ""
+    tty: bool = False
+
+
+_FIELDS = frozenset(Options._fields) | {"volumes", "tmpfs"}
+
+
+def _texts(value: Any, what: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise SpecError(f"{what}: a list is wanted, not {value!r}")
+    return tuple(str(item) for item in value)
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((str(key), str(content)) for key, content in value.items())
+
+
+def _environment(value: Any) -> tuple[tuple[str, str], ...]:
+    for name, content in value.items():
+        if not name or "=" in name or "\0" in f"{name}{content}":
+            raise SpecError(f"environment variable {name!r}: a name has no '=' and nothing has a NUL")
+    return _pairs(value)
+
+
+def _mount_list(given: dict[str, Any]) -> tuple[MountOption, ...]:
+    mounts = [m if isinstance(m, MountOption) else parse_mount(m) for m in given.pop("mounts", None) or ()]
+    volumes = given.pop("volumes", None) or ()
+    if isinstance(volumes, Mapping):
+        volumes = [f"{source}:{target}" for source, target in volumes.items()]
+    mounts += [parse_volume(text) for text in _texts(volumes, "volumes")]
+    tmpfs = given.pop("tmpfs", None) or ()
+    if isinstance(tmpfs, Mapping):
+        tmpfs = [f"{target}:{words}" if words else target for target, words in tmpfs.items()]
+    mounts += [parse_tmpfs(text) for text in _texts(tmpfs, "tmpfs")]
+    targets = [mount.target for mount in mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise SpecError(f"two mounts at {target}")
+    return tuple(sorted(mounts, key=lambda mount: mount.target.count("/")))
+
+
+def _ulimits(value: Any) -> tuple[tuple[str, int, int], ...]:
+    if not isinstance(value, Mapping):
+        return tuple(parse_ulimit(str(text)) for text in value)
+    pairs = (
+        (name, ":".join(map(str, pair)) if isinstance(pair, tuple) else pair) for name, pair in value.items()
+    )
+    return tuple(parse_ulimit(f"{name}={pair}") for name, pair in pairs)
+
+
+_CONVERTERS: dict[str, Any] = {
+    "env": _environment,
+    "ulimits": _ulimits,
+    "user": str,
+    "stop_signal": str,
+    "shm_size": lambda value: parse_size(value, "shm_size"),
+    "memory": lambda value: parse_size(value, "memory"),
+    "memory_reservation": lambda value: parse_size(value, "memory_reservation"),
+    "memory_swap": parse_swap,
+    "entrypoint": lambda value: (value,) if isinstance(value, str) else _texts(value, "entrypoint"),
+    "group_add": lambda value: _texts(value, "group_add"),
+    "cap_add": lambda value: _texts(value, "cap_add"),
+    "cap_drop": lambda value: _texts(value, "cap_drop"),
+    "security_opt": lambda value: _texts(value, "security_opt"),
+    "devices": lambda value: tuple(d if isinstance(d, DeviceOption) else parse_device(str(d)) for d in value),
+    "sysctls": _pairs,
+    "labels": _pairs,
+    "name": lambda value: check_name(value) if value else "",
+    "hostname": lambda value: check_hostname(value) if value else "",
+    "cwd": lambda value: absolute(str(value), "working directory") if value else "",
+}
+
+
+def options_from(given: Mapping[str, Any]) -> Options:
+    """Checked options.  Raises SpecError or LimitError for what is malformed or contradicts itself."""
+    values = {key: value for key, value in given.items() if value is not None}
+    if unknown := values.keys() - _FIELDS:
+        raise TypeError(f"unknown option {sorted(unknown)[0]!r}")
+    mounts = _mount_list(values)
+    for key, convert in _CONVERTERS.items():
+        if key in values:
+            values[key] = convert(values[key])
+    if "cpus" in values:
+        values["cpus"] = _cpus(values["cpus"])
+    options = Options(**values, mounts=mounts)
+    _check(options)
+    return options
+
+
+def _cpus(value: Any) -> float:
+    try:
+        cpus = float(value)
+    except ValueError:
+        raise LimitError(f"cpus: {value!r} is not a number") from None
+    available = os.cpu_count() or 1
+    if not 0.01 <= cpus <= available:
+        raise LimitError(f"cpus: {value} is not between 0.01 and {available}, the processors of this machine")
+    return cpus
+
+
+def _check(options: Options) -> None:
+    if options.memory is not None and 0 < options.memory < MINIMUM_MEMORY:
+        raise LimitError(f"memory: {options.memory} bytes is less than a process needs; the minimum is 6m")
+    if options.memory_swap is not None and options.memory_swap >= 0:
+        if options.memory is None:
+            raise SpecError("memory_swap is memory and swap together, and needs memory")
+        if options.memory_swap < options.memory:
+            raise SpecError("memory_swap is memory and swap together, and cannot be less than memory")
+    if options.memory and options.memory_reservation and options.memory_reservation > options.memory:
+        raise SpecError("memory_reservation cannot be more than memory")
+    if options.cpus is not None and (options.cpu_quota is not None or options.cpu_period is not None):
+        raise SpecError("cpus contradicts cpu_quota and cpu_period: give one or the other")
+    if options.storage not in ("", "memory", "disk"):
+        raise SpecError(f"storage: {options.storage!r} is neither memory nor disk")
+    if options.userns not in ("", "host", "private"):
+        raise SpecError(f"userns: {options.userns!r} is neither host nor private")
+    if options.userns == "private" and options.privileged:
+        raise SpecError("privileged uses the host's user ids: it contradicts userns=private")
+    if options.pull not in ("missing", "always", "never"):
+        raise SpecError(f"pull: {options.pull!r} is none of missing, always and never")
+    if options.pids is not None and options.pids < -1:
+        raise LimitError(f"pids: {options.pids} is negative; -1 is without limit")
