@@ -16,7 +16,7 @@ from .measure import Series, Subject, measure
 from .peers import Missing, Peer, Running, make_peers
 from .workload import WORKLOADS
 
-__all__ = ["Bench", "Comparison", "memory", "parallel", "start", "start_while_running"]
+__all__ = ["Bench", "Comparison", "memory", "parallel", "start"]
 
 _SETTLE = 0.5  # seconds until a container's start is over and its process is only the workload
 # Parents of its containers' cgroups that an engine leaves when it ends.
@@ -160,24 +160,3 @@ def memory(peer: Peer, counts: Sequence[int] = (1, 10, 100)) -> list[Footprint]:
         for one in reversed(running):
             one.stop()
     return found
-
-
-def start_while_running(peer: Peer, counts: Sequence[int], *, samples: int = 10, limit: float = 60.0) -> dict[int, Series]:
-    """Start time beside 0, 1, … running containers; stops early when the next step would take over ``limit`` seconds."""
-    curve: dict[int, Series] = {}
-    running: list[Running] = []
-    try:
-        for count in counts:
-            peer.prepare(WORKLOADS["sleep"])
-            begin = time.monotonic()
-            while len(running) < count and time.monotonic() - begin < limit:
-                running.append(peer.start())
-            if len(running) < count:
-                break
-            peer.prepare(WORKLOADS["true"])
-            subject = Subject(peer.name, peer.run)
-            curve[count] = measure([subject], rounds=samples, warmup=1)[peer.name]
-    finally:
-        for one in reversed(running):
-            one.stop()
-    return curve

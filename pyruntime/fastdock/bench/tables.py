@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .footprint import Footprint
+from .growth import Curve
 from .measure import Series, ratio
 from .suites import Comparison
 
-__all__ = ["duration", "markdown", "memory_text", "size", "text"]
+__all__ = ["curve_text", "duration", "markdown", "memory_text", "size", "text"]
 
 
 def duration(seconds: float) -> str:
@@ -90,3 +91,12 @@ def memory_text(found: Mapping[str, Sequence[Footprint]]) -> str:
             each = size(one.per_container(idle)) if one.containers else "—"
             rows.append([name, str(one.containers), size(one.engine), each, size(one.kernel), size(one.workload)])
     return "\n".join(_aligned(head, rows))
+
+
+def curve_text(curve: Curve) -> str:
+    """A growth curve as a table: a row per size, a column per subject."""
+    sizes = sorted({at for line in curve.lines.values() for at in line})
+    head = [curve.along, *curve.lines]
+    rows = [[f"{at:g}", *(duration(line[at].median) if at in line else "—" for line in curve.lines.values())] for at in sizes]
+    lines = [curve.title, *_aligned(head, rows)]
+    return "\n".join(lines + [f"{name} ends: {why}" for name, why in curve.ended.items()])

@@ -8,13 +8,14 @@ from .bare import Bare, Floor, FloorDisk
 from .base import Missing, Peer, Running
 from .engines import Docker, Lxc, Podman
 from .oci import Crun, CrunFull, Runc, RuncFull
+from .ours import Fastdock, FastdockDisk, FastdockShell
 from .sandbox import Bubblewrap, Sandlock
 from .vm import CloudHypervisor, Firecracker, Microvm, Q35
 
 __all__ = ["PEERS", "Missing", "Peer", "Running", "make_peers"]
 
 PEERS: tuple[type[Peer], ...] = (
-    Bare, Floor, FloorDisk, Bubblewrap, Sandlock, Crun, CrunFull, Runc, RuncFull, Lxc, Podman, Docker, Microvm, Q35, Firecracker,
+    Fastdock, FastdockDisk, FastdockShell, Bare, Floor, FloorDisk, Bubblewrap, Sandlock, Crun, CrunFull, Runc, RuncFull, Lxc, Podman, Docker, Microvm, Q35, Firecracker,
     CloudHypervisor)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..workload import Workload
 from .base import Missing, Peer, Running, find_program, first_line
 from .cgroup1 import Cgroup1Namespace
 
-__all__ = ["Docker", "Lxc", "Podman"]
+__all__ = ["Docker", "Ended", "Lxc", "Podman"]
 
 
 def _processes() -> dict[int, tuple[int, str]]:
@@ -61,7 +62,7 @@ class Podman(Peer):
     def start(self) -> Running:
         with self._namespace.entered():
             done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
-        return _Engine(self._base, done.stdout.split()[-1], self._namespace)
+        return Ended(self._base, done.stdout.split()[-1], self._namespace)
 
     def keeper_pids(self) -> list[int]:
         marker = str(self.scratch).encode()
@@ -83,11 +84,12 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-class _Engine(Running):
-    """A container that docker's or podman's command line knows."""
+class Ended(Running):
+    """A container that a command line like docker's knows, ended by its `rm --force`."""
 
-    def __init__(self, base: list[str], container: str, namespace: Cgroup1Namespace | None = None) -> None:
-        self._base, self._id, self._namespace = base, container, namespace
+    def __init__(self, base: list[str], container: str, namespace: Cgroup1Namespace | None = None,
+                 environment: dict[str, str] | None = None) -> None:
+        self._base, self._id, self._namespace, self._environment = base, container, namespace, environment
 
     def own_pids(self) -> list[int]:
         return [int(self._command("inspect", "--format", "{{.State.Pid}}", self._id).stdout)]
@@ -97,7 +99,7 @@ class _Engine(Running):
 
     def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
         with self._namespace.entered() if self._namespace else nullcontext():
-            return subprocess.run([*self._base, *words], capture_output=True, text=True, check=False)
+            return subprocess.run([*self._base, *words], capture_output=True, text=True, check=False, env=self._environment)
 
 
 class Docker(Peer):
@@ -145,7 +147,13 @@ class Docker(Peer):
 
     def start(self) -> Running:
         done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
-        return _Engine(self._base, done.stdout.strip())
+        return Ended(self._base, done.stdout.strip())
+
+    def run_archive(self, archive: Path, image: str) -> Callable[[], float | None]:
+        """Loads an archive of `docker save`; the function runs the image's own command."""
+        subprocess.run([*self._base, "load", "--input", str(archive)], capture_output=True, check=True)
+        command = [*self._base, "run", "--rm", "--network", self.network, image]
+        return lambda: spawn(command)
 
     def keeper_pids(self) -> list[int]:
         """dockerd, its containerd, and the shims, which leave that family: known by the path of their socket."""
