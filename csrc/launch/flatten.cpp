@@ -11,8 +11,9 @@
 #include <climits>
 
 #include "base/path.h"
+#include "base/sealed.h"
 #include "launch/capabilities.h"
-#include "launch/init_program.h"
+#include "launch/init/init_program.h"
 
 namespace fastdock::launch {
 namespace {
@@ -40,6 +41,13 @@ std::vector<unsigned long> cpu_mask(const std::vector<int>& cpus) {
     mask[word] |= 1UL << (cpu % kBits);
   }
   return mask;
+}
+
+// The tiny init, for execveat(2); open for the life of the process.
+Result<int> init_descriptor() {
+  static const Result<Fd> memory = sealed_memory("fastdock-init", init_program());
+  if (!memory) return std::unexpected(memory.error());
+  return memory->get();
 }
 
 bool has_nul(const std::vector<std::string>& texts) {
