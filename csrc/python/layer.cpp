@@ -3,6 +3,7 @@
 #include <pybind11/stl/filesystem.h>
 
 #include "layer/diff.h"
+#include "layer/recompress.h"
 #include "layer/repair.h"
 #include "layer/writer.h"
 #include "python/binding.h"
@@ -142,6 +143,14 @@ void register_diff(py::module_& module) {
       },
       py::arg("directory"), py::arg("output_fd"), py::kw_only(), py::arg("uid_offset") = 0,
       py::arg("gid_offset") = 0, py::arg("compression") = "none", "Writes a whole directory.");
+  module.def(
+      "recompress",
+      [](int source, int output, const std::string& compression) {
+        auto kind = make_options(compression, 0, 0).compression;
+        return without_gil([&] { return layer::recompress(source, output, kind); });
+      },
+      py::arg("source_fd"), py::arg("output_fd"), py::arg("compression"),
+      "Writes the same tar in another compression.");
   module.def(
       "changes",
       [](const Path& upper, const std::vector<Path>& lower) {

@@ -132,5 +132,11 @@ def write_tar(
 ) -> LayerResult:
     """Writes a whole directory, without what is mounted in it."""
 
+def recompress(source_fd: int, output_fd: int, compression: str) -> LayerResult:
+    """Writes the same tar (gzip, zstd or plain) in another compression: none, gzip or zstd.
+
+    The result's digests and sizes are those of what was written; ``entries`` is 0.
+    """
+
 def changes(upper: StrPath, lower: Sequence[StrPath]) -> list[tuple[str, str]]:
     """What an upper directory changes in the layers below (bottom to top): ("A" | "C" | "D", "/path")."""
