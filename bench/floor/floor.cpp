@@ -12,10 +12,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <thread>
 
-#include "launch.h"
+#include "setup.h"
 #include "syscalls.h"
 
 #ifndef PIDFD_GET_MNT_NAMESPACE
@@ -27,99 +26,6 @@ namespace floor_bench {
 namespace {
 
 constexpr std::size_t kStackSize = 64 * 1024;
-
-long must(const std::string& what, long result) {
-  if (result >= 0) return result;
-  std::fprintf(stderr, "fastdock_floor: %s: %s\n", what.c_str(), std::strerror(static_cast<int>(-result)));
-  std::exit(1);
-}
-
-void write_file(const std::string& path, const std::string& text) {
-  const int fd = static_cast<int>(must(path, sys(SYS_openat, AT_FDCWD, path.c_str(), O_WRONLY | O_CLOEXEC)));
-  must(path, sys(SYS_write, fd, text.data(), text.size()));
-  sys(SYS_close, fd);
-}
-
-void write_maps(long pid) {
-  const std::string proc = "/proc/" + std::to_string(pid),
-                    map = "0 " + std::to_string(kIdBase) + " " + std::to_string(kIdCount);
-  write_file(proc + "/uid_map", map);
-  write_file(proc + "/gid_map", map);
-}
-
-int map_lower(const Shared& shared, int user_namespace) {
-  const int lower =
-      static_cast<int>(must("open_tree lower", sys(SYS_open_tree, AT_FDCWD, shared.lower.c_str(),
-                                                   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
-  mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_IDMAP;
-  attributes.userns_fd = static_cast<std::uint64_t>(user_namespace);
-  must("id-map", sys(SYS_mount_setattr, lower, "", AT_EMPTY_PATH, &attributes, sizeof attributes));
-  return lower;
-}
-
-int open_user_namespace(long pid) {
-  return static_cast<int>(
-      must("ns/user", sys(SYS_openat, AT_FDCWD, ("/proc/" + std::to_string(pid) + "/ns/user").c_str(),
-                          O_RDONLY | O_CLOEXEC)));
-}
-
-// A user namespace with the container's ids that stays: made by a child that is gone at once.
-int keep_user_namespace() {
-  int ready[2];
-  must("pipe", pipe(ready));
-  const pid_t pid = fork();
-  if (pid == 0) {
-    unshare(CLONE_NEWUSER);
-    (void)!write(ready[1], "x", 1);
-    pause();
-  }
-  char byte;
-  (void)!read(ready[0], &byte, 1);
-  write_maps(pid);
-  const int fd = open_user_namespace(pid);
-  kill(pid, SIGKILL);
-  waitpid(pid, nullptr, 0);
-  close(ready[0]), close(ready[1]);
-  return fd;
-}
-
-void find_paths(Shared& shared) {
-  for (const char* path : {"proc/acpi", "proc/asound", "proc/interrupts", "proc/kcore", "proc/keys",
-                           "proc/latency_stats", "proc/sched_debug", "proc/scsi", "proc/timer_list",
-                           "proc/timer_stats", "sys/devices/virtual/powercap", "sys/firmware"}) {
-    struct stat status;
-    if (path[0] == 's' && !shared.options.has("sysfs")) continue;
-    if (stat((std::string("/") + path).c_str(), &status) == 0)
-      shared.masked.push_back({path, S_ISDIR(status.st_mode)});
-  }
-  for (const char* path : {"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"})
-    if (access((std::string("/") + path).c_str(), F_OK) == 0) shared.readonly.emplace_back(path);
-}
-
-void find_cgroups(Shared& shared) {
-  shared.cgroup_root = "/sys/fs/cgroup";
-  if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0) {
-    mkdir("/sys/fs/cgroup/fastdock-floor", 0755);
-    write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids +cpu");
-    write_file("/sys/fs/cgroup/fastdock-floor/cgroup.subtree_control", "+memory +pids +cpu");
-    return;
-  }
-  for (const char* name : {"memory", "pids", "cpu", "cpuacct", "freezer"}) {
-    shared.controllers.emplace_back(name);
-    mkdir((shared.cgroup_root + "/" + name + "/fastdock-floor").c_str(), 0755);
-  }
-}
-
-void load_program(Shared& shared) {
-  shared.filter = {{0x06 /* BPF_RET */, 0, 0, 0x7fff0000 /* SECCOMP_RET_ALLOW */}};
-  if (shared.options.seccomp.empty()) return;
-  std::ifstream file(shared.options.seccomp, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  if (bytes.empty() || bytes.size() % sizeof(sock_filter)) must(shared.options.seccomp, -EINVAL);
-  shared.filter.resize(bytes.size() / sizeof(sock_filter));
-  std::memcpy(shared.filter.data(), bytes.data(), bytes.size());
-}
 
 void make_cgroups(Launch& launch) {
   const Shared& shared = *launch.shared;
@@ -300,12 +206,7 @@ void run_one(Launch& launch, std::byte* stack) {
   else
     must("waitid", sys(SYS_waitid, 3 /* P_PIDFD */, pidfd, &info, WEXITED, nullptr));
   launch.at[kExited] = now_ns();
-  if (launch.failed) {
-    std::fprintf(stderr, "fastdock_floor: child: %s: %s\n", launch.failed,
-                 std::strerror(static_cast<int>(launch.error)));
-    std::exit(1);
-  }
-  if (info.si_code != CLD_EXITED || info.si_status != 0)
+  if (!launch.failed && (info.si_code != CLD_EXITED || info.si_status != 0))
     std::fprintf(stderr, "fastdock_floor: status %d\n", info.si_status);
   launch.at[kAnswer] = now_ns();
   for (const auto& path : launch.cgroups) must(path, sys(SYS_rmdir, path.c_str()));
@@ -314,30 +215,69 @@ void run_one(Launch& launch, std::byte* stack) {
   launch.at[kFilesGone] = now_ns();
   close_all(launch, {pidfd, held});
   launch.at[kNamespaceClosed] = now_ns();
+  if (launch.failed) {
+    std::fprintf(stderr, "fastdock_floor: child: %s: %s\n", launch.failed,
+                 std::strerror(static_cast<int>(launch.error)));
+    std::exit(1);
+  }
 }
 
-void run_thread(const Shared& shared, int thread, std::vector<std::vector<std::int64_t>>& results) {
-  auto* stack = static_cast<std::byte*>(
-      mmap(nullptr, kStackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0));
-  std::vector<char*> argv;
-  for (const auto& word : shared.options.argv) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
-  for (int i = -shared.options.warmup; i < shared.options.iterations; ++i) {
+// What one thread needs to start containers again and again.
+class Starter {
+ public:
+  Starter(const Shared& shared, int thread) : shared_(shared), thread_(thread) {
+    void* stack =
+        mmap(nullptr, kStackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED) must("stack", -errno);
+    stack_ = static_cast<std::byte*>(stack);
+    for (const auto& word : shared.options.argv) argv_.push_back(const_cast<char*>(word.c_str()));
+    argv_.push_back(nullptr);
+  }
+  Starter(const Starter&) = delete;
+  Starter& operator=(const Starter&) = delete;
+  ~Starter() { munmap(stack_, kStackSize); }
+
+  // One container from start to end: when each step ended, in nanoseconds since the start.
+  std::vector<std::int64_t> start() {
     Launch launch;
-    launch.shared = &shared;
-    launch.argv = argv.data();
-    launch.id = std::to_string(getpid()) + "-" + std::to_string(thread) + "-" +
-                std::to_string(i + shared.options.warmup);
-    launch.directory = shared.options.state + "/" + launch.id;
-    if (shared.options.spacing_ms > 0) usleep(static_cast<unsigned>(shared.options.spacing_ms) * 1000);
-    run_one(launch, stack);
-    if (i < 0) continue;
+    launch.shared = &shared_;
+    launch.argv = argv_.data();
+    launch.id = std::to_string(getpid()) + "-" + std::to_string(thread_) + "-" + std::to_string(count_++);
+    launch.directory = shared_.options.state + "/" + launch.id;
+    run_one(launch, stack_);
     std::vector<std::int64_t> steps(kSteps);
     for (int s = 0; s < kSteps; ++s)
       steps[static_cast<std::size_t>(s)] = launch.at[s] ? launch.at[s] - launch.at[kBegin] : -1;
-    results.push_back(steps);
+    return steps;
   }
-  munmap(stack, kStackSize);
+
+ private:
+  const Shared& shared_;
+  int thread_;
+  int count_ = 0;
+  std::byte* stack_;
+  std::vector<char*> argv_;
+};
+
+void run_thread(const Shared& shared, int thread, std::vector<std::vector<std::int64_t>>& results) {
+  Starter starter(shared, thread);
+  for (int i = -shared.options.warmup; i < shared.options.iterations; ++i) {
+    if (shared.options.spacing_ms > 0) usleep(static_cast<unsigned>(shared.options.spacing_ms) * 1000);
+    auto steps = starter.start();
+    if (i >= 0) results.push_back(std::move(steps));
+  }
+}
+
+// One start for each line on stdin, its time in nanoseconds as the answer: for a measurement that takes
+// turns.
+void serve(const Shared& shared) {
+  Starter starter(shared, 0);
+  for (int c; (c = std::getchar()) != EOF;) {
+    if (c != '\n') continue;
+    const auto steps = starter.start();
+    std::printf("%lld\n", static_cast<long long>(steps[kNamespaceClosed]));
+    std::fflush(stdout);
+  }
 }
 
 void print(const std::vector<std::vector<std::int64_t>>& rows, std::int64_t wall_ns) {
@@ -351,28 +291,12 @@ void print(const std::vector<std::vector<std::int64_t>>& rows, std::int64_t wall
   std::printf("}}\n");
 }
 
-// What cannot be there without another group: sysfs needs a network namespace of the user namespace's own.
-void drop_dependents(Options& options) {
-  if (!options.has("user")) options.without.insert("idmap");
-  if (!options.has("net") && options.has("user")) options.without.insert("sysfs");
-  if (!options.has("proc")) options.without.insert({"masked", "readonly"});
-}
-
 int run(const Options& options) {
-  Shared shared;
-  shared.options = options;
-  shared.lower = options.rootfs;
-  umask(0);
-  drop_dependents(shared.options);
-  find_paths(shared);
-  load_program(shared);
-  if (options.has("cgroup")) find_cgroups(shared);
-  mkdir(options.state.c_str(), 0700);
-  shared.empty_directory = options.state + "/empty";
-  mkdir(shared.empty_directory.c_str(), 0555);
-  if (options.has("user") && options.lower == "cached") {
-    shared.user_namespace = keep_user_namespace();
-    shared.cached_lower = map_lower(shared, shared.user_namespace);
+  const Shared shared = set_up(options);
+  if (options.serve == "yes") {
+    serve(shared);
+    tear_down(shared);
+    return 0;
   }
   std::vector<std::vector<std::vector<std::int64_t>>> results(static_cast<std::size_t>(options.threads));
   const std::int64_t begin = now_ns();
@@ -384,9 +308,7 @@ int run(const Options& options) {
   std::vector<std::vector<std::int64_t>> rows;
   for (auto& part : results) rows.insert(rows.end(), part.begin(), part.end());
   print(rows, wall);
-  rmdir(shared.empty_directory.c_str());
-  for (const auto& name : shared.controllers)
-    rmdir((shared.cgroup_root + "/" + name + "/fastdock-floor").c_str());
+  tear_down(shared);
   return 0;
 }
 

@@ -29,6 +29,7 @@ struct Options {
   std::string hold = "none";   // none | mnt: keep the mount namespace alive until the answer was given
   std::string view = "bind";   // bind | mount | one: cgroup view by binds, by fresh mounts, memory only
   std::string root = "pivot";  // pivot | shallow: unmount the old root, or leave it covered (no umount)
+  std::string serve = "no";    // yes: one start per line on stdin
   std::set<std::string> without;
   std::vector<std::string> argv = {"/bin/true"};
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from ..spawn import CommandFailed, spawn
 from ..workload import Workload
@@ -55,6 +54,7 @@ class Floor(Peer):
 
     name = "floor"
     isolation = "all namespaces, user ids, overlay, cgroups, seccomp: only the system calls"
+    _server: subprocess.Popen[bytes] | None = None
     # The cheapest known way of each step: a tmpfs as upper directory, /dev made outside, the layer's id map made once.
     flags: tuple[str, ...] = ("--upper", "own", "--dev", "parent", "--lower", "cached", "--mask", "shared")
 
@@ -70,28 +70,48 @@ class Floor(Peer):
         return "bench/floor"
 
     def prepare(self, workload: Workload) -> None:
-        self._expect = workload.expect.decode()
+        self._stop()
+        self._expect = workload.expect
         self._options = ["--rootfs", str(self.rootfs(workload)), "--state", str(self.scratch / "state"), *self.flags]
         self._inside = workload.inside()
-
-    def _measure(self, *more: str) -> dict[str, Any]:
-        argv = [self._program, *self._options, *more, "--", *self._inside]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode or done.stderr:
-            raise CommandFailed(done.stderr.strip() or f"status {done.returncode}")
-        if self._expect not in done.stdout:
-            raise CommandFailed(f"the output lacks {self._expect!r}")
-        figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return figures
+        # A process that waits between its starts, as warm as the one that measures.
+        self._server = subprocess.Popen([self._program, *self._options, "--serve", "yes", "--", *self._inside],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def run(self) -> float | None:
-        # One start for warmth, one for the figure: what the program does before is not what is measured.
-        return float(self._measure("--iterations", "1", "--warmup", "1")["steps_ns"]["namespace_closed"][0]) / 1e9
+        assert self._server is not None
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(b"\n")
+        self._server.stdin.flush()
+        printed = b""
+        for line in self._server.stdout:
+            if line.strip().isdigit():
+                break
+            printed += line
+        else:
+            raise CommandFailed(f"status {self._server.wait()}")
+        if self._expect not in printed:
+            raise CommandFailed(f"the output lacks {self._expect!r}")
+        return int(line) / 1e9
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.communicate()  # the end of its input is the end of it
+            self._server = None
+
+    def close(self) -> None:
+        self._stop()
+        super().close()
 
     def batch(self, threads: int, count: int) -> float | None:
         each = -(-count // threads)
-        figures = self._measure("--iterations", str(each), "--warmup", "0", "--threads", str(threads))
-        return float(figures["wall_ns"]) / 1e9 * count / (each * threads)
+        argv = [self._program, *self._options, "--iterations", str(each), "--warmup", "0", "--threads", str(threads), "--",
+                *self._inside]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode or done.stderr:
+            raise CommandFailed(done.stderr.strip() or f"status {done.returncode}")
+        return float(json.loads(done.stdout.splitlines()[-1])["wall_ns"]) / 1e9 * count / (each * threads)
 
 
 class FloorDisk(Floor):
