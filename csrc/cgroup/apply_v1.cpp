@@ -12,14 +12,13 @@ namespace {
 constexpr char kMemory[] = "memory.limit_in_bytes";
 constexpr char kMemoryAndSwap[] = "memory.memsw.limit_in_bytes";
 
-// The kernel refuses, at every moment, memory above memory-and-swap: raise the second first, lower it last.
+// The kernel refuses (EINVAL), at every moment, memory above memory-and-swap.  Lowering and the limits of a
+// new cgroup take memory first; where that is refused, the other limit has to be raised before it.
 Result<void> set_memory_and_swap(const Files& files, std::int64_t memory, std::int64_t memory_and_swap) {
-  FASTDOCK_TRY(std::uint64_t current, files.read_number(kMemoryAndSwap));
-  bool raises = memory < 0 || static_cast<std::uint64_t>(memory) > current;
-  auto swap_text = number_or(memory_and_swap, "-1");
-  if (raises) FASTDOCK_CHECK(files.set(kMemoryAndSwap, swap_text));
-  FASTDOCK_CHECK(files.set(kMemory, number_or(memory, "-1")));
-  if (!raises) FASTDOCK_CHECK(files.set(kMemoryAndSwap, swap_text));
+  auto first = files.set(kMemory, number_or(memory, "-1"));
+  if (!first && first.error().number != EINVAL) return first;
+  FASTDOCK_CHECK(files.set(kMemoryAndSwap, number_or(memory_and_swap, "-1")));
+  if (!first) return files.set(kMemory, number_or(memory, "-1"));
   return {};
 }
 

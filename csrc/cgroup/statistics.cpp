@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 
+#include <algorithm>
 #include <memory>
 #include <string_view>
 
@@ -29,10 +30,15 @@ std::uint64_t limit_v1(const Files& files, std::string_view file) {
   return limit >= 0x7fffffffffff0000 ? kNoLimit : limit;
 }
 
+// v1's total is exact, its parts are counted in ticks.  v2 shows the total divided in their proportion, and
+// so do we (kernel/sched/cputime.c, cputime_adjust): the parts add up, also for a process of a millisecond.
 void read_cpu_v1(const Files& accounting, Usage& usage) {
   usage.cpu_ns = number_of(accounting, "cpuacct.usage");
-  usage.cpu_user_ns = number_of(accounting, "cpuacct.usage_user");
-  usage.cpu_system_ns = number_of(accounting, "cpuacct.usage_sys");
+  auto user = static_cast<double>(number_of(accounting, "cpuacct.usage_user"));
+  auto system = static_cast<double>(number_of(accounting, "cpuacct.usage_sys"));
+  double share = system == 0 ? 1.0 : user / (user + system);
+  usage.cpu_user_ns = std::min(usage.cpu_ns, static_cast<std::uint64_t>(static_cast<double>(usage.cpu_ns) * share));
+  usage.cpu_system_ns = usage.cpu_ns - usage.cpu_user_ns;
 }
 
 void read_cpu_v2(const Values& stat, Usage& usage) {

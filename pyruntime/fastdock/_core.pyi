@@ -5,11 +5,12 @@ Every function may raise ``KernelError`` (a system call failed); those that read
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from typing_extensions import Buffer
-"""The C++ core: plain values in, plain values or a KernelError out.  One section per file of csrc/python."""
-# errors.cpp
+
+# --- errors (csrc/base) ---
 
 StrPath = str | os.PathLike[str]
 
@@ -75,29 +76,6 @@ def apply_layer(
     max_xattr: int = ...,
 ) -> LayerResult:
     """Unpacks all that can be read from a descriptor."""
-# security.cpp
-DEFAULT_CAPABILITIES: int
-"""The 14 capabilities that Docker gives a container, as a set."""
-def default_seccomp(capabilities: int, i386: bool = False, cache: str = "") -> bytes:
-    """The BPF program (struct sock_filter[]) of fastdock's own profile.
-    :param capabilities: the container's bounding set; some system calls come with a capability.
-    :param i386: let 32-bit programs run as well.
-    :param cache: a directory of this user alone (0700) where compiled programs are kept; "" compiles anew.
-    :raises KernelError: libseccomp or the kernel refuses.
-def compile_seccomp(profile: dict[str, object], capabilities: int) -> tuple[bytes, int]:
-    """The BPF program of a profile in Docker's or the OCI specification's JSON, and seccomp(2)'s flags for it.
-    Docker's ``includes``, ``excludes``, ``archMap`` and ``minKernel`` are honoured for this machine and
-    ``capabilities``.  Unknown system calls are skipped, as in runc.
-    :raises KernelError: EINVAL, with what is malformed or contradictory in ``path``.
-def capability_set(names: list[str]) -> int:
-    """The set of the names, with or without ``CAP_``, in any case; ``ALL`` is all of them.
-    :raises KernelError: EINVAL, with the unknown name in ``path``.
-def capability_names(capabilities: int) -> list[str]:
-    """``["CAP_CHOWN", …]``, by number."""
-def bounding_set() -> int:
-    """What this process may pass on at most."""
-def last_capability() -> int:
-    """The highest capability that this kernel knows."""
 
 def repair_layers(layers: Sequence[tuple[StrPath, bytes]], destination: StrPath) -> int:
     """What a lone layer cannot know: hard links into lower layers, attributes of directories it does not list.
@@ -132,11 +110,328 @@ def write_tar(
 ) -> LayerResult:
     """Writes a whole directory, without what is mounted in it."""
 
-def recompress(source_fd: int, output_fd: int, compression: str) -> LayerResult:
-    """Writes the same tar (gzip, zstd or plain) in another compression: none, gzip or zstd.
-
-    The result's digests and sizes are those of what was written; ``entries`` is 0.
-    """
-
 def changes(upper: StrPath, lower: Sequence[StrPath]) -> list[tuple[str, str]]:
     """What an upper directory changes in the layers below (bottom to top): ("A" | "C" | "D", "/path")."""
+
+# --- seccomp and capabilities (csrc/launch) ---
+
+DEFAULT_CAPABILITIES: int
+"""The 14 capabilities that Docker gives a container, as a set."""
+
+def default_seccomp(capabilities: int, i386: bool = False, cache: str = "") -> bytes:
+    """The BPF program (struct sock_filter[]) of fastdock's own profile.
+
+    :param capabilities: the container's bounding set; some system calls come with a capability.
+    :param i386: let 32-bit programs run as well.
+    :param cache: a directory of this user alone (0700) where compiled programs are kept; "" compiles anew.
+    :raises KernelError: libseccomp or the kernel refuses.
+    """
+
+def compile_seccomp(profile: dict[str, object], capabilities: int) -> tuple[bytes, int]:
+    """The BPF program of a profile in Docker's or the OCI specification's JSON, and seccomp(2)'s flags for it.
+
+    Docker's ``includes``, ``excludes``, ``archMap`` and ``minKernel`` are honoured for this machine and
+    ``capabilities``.  Unknown system calls are skipped, as in runc.
+
+    :raises KernelError: EINVAL, with what is malformed or contradictory in ``path``.
+    """
+
+def capability_set(names: list[str]) -> int:
+    """The set of the names, with or without ``CAP_``, in any case; ``ALL`` is all of them.
+
+    :raises KernelError: EINVAL, with the unknown name in ``path``.
+    """
+
+def capability_names(capabilities: int) -> list[str]:
+    """``["CAP_CHOWN", …]``, by number."""
+
+def bounding_set() -> int:
+    """What this process may pass on at most."""
+
+def last_capability() -> int:
+    """The highest capability that this kernel knows."""
+
+# --- cgroups (csrc/cgroup) ---
+
+class DeviceRule:
+    """One rule about devices: type "c", "b" or "a" (both), numbers (None: any), access of "rwm"."""
+
+    type: str
+    major: int | None
+    minor: int | None
+    access: str
+    allow: bool
+    def __init__(
+        self,
+        type: str = "a",
+        major: int | None = None,
+        minor: int | None = None,
+        access: str = "rwm",
+        allow: bool = False,
+    ) -> None: ...
+
+class Limits:
+    """What a cgroup may use.  None (or an empty list) leaves a value as it is; -1 is "no limit"."""
+
+    memory: int | None  # bytes
+    memory_swap: int | None  # bytes of memory and swap together
+    memory_reservation: int | None  # bytes
+    kernel_memory: int | None  # bytes; old v1 kernels
+    kernel_memory_tcp: int | None  # bytes; v1
+    memory_swappiness: int | None  # 0 to 100; v1
+    oom_kill_disable: bool | None  # v1
+    cpu_shares: int | None  # 2 to 262144
+    cpu_quota: int | None  # microseconds per period
+    cpu_period: int | None  # microseconds
+    cpu_burst: int | None  # microseconds
+    cpu_idle: int | None  # 0 or 1
+    cpu_rt_runtime: int | None  # microseconds; v1
+    cpu_rt_period: int | None  # microseconds; v1
+    cpuset_cpus: str | None  # "0-2,7"
+    cpuset_mems: str | None
+    pids: int | None
+    blkio_weight: int | None  # 10 to 1000
+    # (major, minor, weight), (major, minor, bytes or operations per second; 0 lifts the limit)
+    blkio_weight_device: Sequence[tuple[int, int, int]]
+    blkio_read_bps: Sequence[tuple[int, int, int]]
+    blkio_write_bps: Sequence[tuple[int, int, int]]
+    blkio_read_iops: Sequence[tuple[int, int, int]]
+    blkio_write_iops: Sequence[tuple[int, int, int]]
+    hugetlb: Mapping[str, int]  # page size ("2MB") -> bytes
+    rdma: Sequence[tuple[str, int | None, int | None]]  # device, handles, objects
+    network_class: int | None  # v1
+    network_priorities: Mapping[str, int]  # interface -> priority; v1
+    devices: Sequence[DeviceRule]  # in order; the last that matches decides
+    unified: Mapping[str, str]  # file -> value; v2
+    def __init__(self, **limits: object) -> None:
+        """Raises AttributeError for a name that is none of these, TypeError for a value of another type."""
+
+class CgroupUsage(TypedDict):
+    cpu_ns: int
+    cpu_user_ns: int
+    cpu_system_ns: int
+    memory_peak: int | None  # bytes; None: the kernel does not say (v2 before 5.19)
+    oom_kills: int
+
+class PressureLine(TypedDict):
+    avg10: float  # percent
+    avg60: float
+    avg300: float
+    total_us: int
+
+class Pressure(TypedDict):
+    some: PressureLine
+    full: PressureLine
+
+class DeviceIo(TypedDict):
+    major: int
+    minor: int
+    read_bytes: int
+    write_bytes: int
+    reads: int
+    writes: int
+
+class HugetlbUse(TypedDict):
+    page_size: str
+    current: int  # bytes
+    limit: int | None
+    failures: int
+
+class CgroupStatistics(CgroupUsage):
+    periods: int
+    throttled_periods: int
+    throttled_ns: int
+    memory_current: int  # bytes, as all of memory
+    memory_limit: int | None
+    memory_anon: int
+    memory_cache: int
+    memory_inactive_file: int
+    memory_kernel: int
+    swap_current: int
+    swap_limit: int | None  # swap alone, on v1 too
+    memory_limit_hits: int
+    memory_stat: dict[str, int]  # the whole of memory.stat
+    pids_current: int
+    pids_limit: int | None
+    io: list[DeviceIo]
+    hugetlb: list[HugetlbUse]
+    cpu_pressure: Pressure | None
+    memory_pressure: Pressure | None
+    io_pressure: Pressure | None
+
+class Cgroup:
+    """One container's cgroup in every hierarchy that it needs.  A name, not a resource: it stays until
+    remove(), and any process can open() it by its path."""
+
+    @staticmethod
+    def create(
+        path: str, limits: Limits = ..., *, all_controllers: bool = False, unified: bool = True
+    ) -> Cgroup:
+        """Makes it; what fails leaves nothing.  A path with a leading "/" starts at the mount points."""
+    @staticmethod
+    def open(path: str) -> Cgroup:
+        """Raises FileNotFoundError."""
+    @property
+    def path(self) -> str: ...
+    @property
+    def is_nowhere(self) -> bool:
+        """No cgroup may be created here (no privilege): joining does nothing and nothing is counted."""
+    @property
+    def warnings(self) -> list[str]:
+        """What create() or update() could not do and did not fail for."""
+    def directories(self) -> dict[str, str]:
+        """Controller -> directory; "" for v2."""
+    def join_descriptors(self) -> tuple[int, int, list[int]]:
+        """(v2 directory for CLONE_INTO_CGROUP, v2 cgroup.procs, v1 tasks files); the caller closes them."""
+    def add(self, pid: int) -> None: ...
+    def update(self, limits: Limits) -> None:
+        """All of the limits or none.  EBUSY: more memory is in use."""
+    def freeze(self, frozen: bool = True) -> None: ...
+    def is_frozen(self) -> bool: ...
+    def kill(self, timeout: float = 10.0) -> None:
+        """Kills until no process is left.  Raises TimeoutError after so many seconds."""
+    def processes(self) -> list[int]: ...
+    def usage(self) -> CgroupUsage: ...
+    def statistics(self) -> CgroupStatistics: ...
+    def watch_oom(self) -> int:
+        """A descriptor that is readable when memory ran out; the caller closes it."""
+    def remove(self, timeout: float = 2.0) -> None:
+        """Waits so many seconds for processes that are dying; EBUSY: some live on."""
+
+class CgroupHierarchy(TypedDict):
+    version: int
+    controllers: list[str]
+    name: str
+    mount_point: str
+    base: str | None  # where fastdock's cgroups go; None: nowhere, no privilege
+
+class CgroupInfo(TypedDict):
+    version: int
+    hybrid: bool
+    hierarchies: list[CgroupHierarchy]
+
+def cgroup_info() -> CgroupInfo:
+    """The cgroup hierarchies of this machine, as fastdock sees them."""
+
+# --- launching (csrc/launch) ---
+
+class Mount:
+    """One mount below the root, or the root itself: csrc/rootfs/mount.h."""
+
+    type: str
+    source: str
+    destination: str
+    options: str
+    attributes_set: int
+    attributes_clear: int
+    recursive_set: int
+    recursive_clear: int
+    propagation: int
+    recursive: bool
+    map_ids: bool
+    layers: list[str]
+    directory: str
+    in_memory: bool
+
+    def __init__(self, **values: object) -> None: ...
+    def copy(self) -> Mount: ...
+
+class Device:
+    """A device node in the container; with ``host_path`` bound from the host instead of made."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+    host_path: str
+
+    def __init__(self, **values: object) -> None: ...
+    def copy(self) -> Device: ...
+
+class LaunchPlan:
+    """Everything that decides how a process starts: csrc/launch/plan.h."""
+
+    argv: list[str]
+    environment: list[str]
+    working_directory: str
+    create_working_directory: bool
+    root: Mount | None
+    attach_point: str
+    mounts: list[Mount]
+    devices: list[Device]
+    masked_paths: list[str]
+    read_only_paths: list[str]
+    hostname: str
+    domainname: str
+    raise_loopback: bool
+    no_new_privileges: bool
+    oom_score_adjustment: int | None
+    stdio: Sequence[int]
+    apparmor_profile: str
+    selinux_label: str
+    init: bool
+    new_session: bool
+    parent_death_signal: int
+
+    def __init__(self, **values: object) -> None: ...
+    def copy(self) -> LaunchPlan: ...
+    def set_user(self, name: str, groups: list[str] = ...) -> None: ...
+    def set_umask(self, mask: int) -> None: ...
+    def set_namespace(self, name: str, mode: str, path: str = "") -> None:
+        """``mode``: host, new or join (``path``: /proc/PID/ns/NAME)."""
+    def set_id_maps(self, uids: list[tuple[int, int, int]], gids: list[tuple[int, int, int]]) -> None:
+        """Each range as (inside, outside, count)."""
+    def set_clock_offset(self, clock: int, seconds: int, nanoseconds: int) -> None: ...
+    def set_links(self, links: list[tuple[str, str]]) -> None:
+        """Each as (target, path)."""
+    def set_sysctls(self, sysctls: list[tuple[str, str]]) -> None: ...
+    def set_capabilities(
+        self, bounding: int, effective: int, permitted: int, inheritable: int = 0, ambient: int = 0
+    ) -> None: ...
+    def set_seccomp(self, program: bytes) -> None: ...
+    def add_limit(self, resource: int, soft: int, hard: int) -> None: ...
+    def set_terminal(self, rows: int, columns: int) -> None: ...
+
+class Session:
+    """The containers that this process owns: csrc/launch/session.h."""
+
+    @staticmethod
+    def current(state: str, run: str, cgroup_parent: str) -> Session: ...
+    @staticmethod
+    def remove_abandoned(state: str, run: str, cgroup_parent: str) -> int:
+        """Removes what dead sessions left; returns how many there were."""
+
+class Container:
+    """A container from its start to its end: csrc/launch/container.h."""
+
+    @staticmethod
+    def start(
+        session: Session,
+        plan: LaunchPlan,
+        *,
+        limits: Limits = ...,
+        own_ids: bool = True,
+        in_memory: bool = True,
+    ) -> Container: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int:
+        """Readable when it has ended; stays the container's."""
+    def take_terminal(self) -> int:
+        """The descriptor of the terminal's other side; the caller's to close."""
+    @property
+    def warnings(self) -> list[str]: ...
+    def wait(self, timeout_ms: int = -1) -> tuple[int, int] | None:
+        """(the exit code as a shell gives it, the signal or 0); None when the time is up."""
+    def kill(self, signal: int) -> None: ...
+    def finish(self) -> tuple[int, int | None, int]:
+        """(processor time in ns, peak memory in bytes, processes killed for memory); removes everything."""
+
+def memory_holds_upper() -> bool:
+    """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""

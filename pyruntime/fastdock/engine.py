@@ -14,7 +14,6 @@ from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
 if TYPE_CHECKING:
-    from typing import Unpack
 
     from fastdock.image import Images
     from fastdock.options import RunOptions
@@ -187,7 +186,9 @@ def which_image(
     if image is None or isinstance(image, str):
         return image or DEFAULT_IMAGE, args
     if args is not None:
-        raise SpecError("two commands were given: the first argument is an image's name, the second a command")
+        raise SpecError(
+            "two commands were given: the first argument is an image's name, the second a command"
+        )
     return DEFAULT_IMAGE, image
 
 

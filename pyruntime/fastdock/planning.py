@@ -99,7 +99,12 @@ def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
     command = base.command if options.entrypoint is None else ()
     in_memory = options.storage == "memory" or (options.storage == "" and options.memory is None)
     return Planned(
-        plan, limits_of(options, own_ids), own_ids, command, entrypoint, in_memory and _core.memory_holds_upper()
+        plan,
+        limits_of(options, own_ids),
+        own_ids,
+        command,
+        entrypoint,
+        in_memory and _core.memory_holds_upper(),
     )
 
 
@@ -151,7 +156,12 @@ def _add_root(plan: _core.LaunchPlan, base: Base, options: Options, own_ids: boo
     )  # fmt: skip
     mounts = [
         _core.Mount(
-            type="overlay", source="overlay", destination=at, layers=list(layers), options=words, attributes_set=flags
+            type="overlay",
+            source="overlay",
+            destination=at,
+            layers=list(layers),
+            options=words,
+            attributes_set=flags,
         )
         for at, layers in base.overlays
     ]
@@ -187,15 +197,23 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
             )
         )
     else:
-        mounts.append(_core.Mount(type="sysfs", source="sysfs", destination="/sys", attributes_set=usual | system))
+        mounts.append(
+            _core.Mount(type="sysfs", source="sysfs", destination="/sys", attributes_set=usual | system)
+        )
         mounts += _cgroup_view(system)
-    mounts.append(_core.Mount(type="mqueue", source="mqueue", destination="/dev/mqueue", attributes_set=usual))
+    mounts.append(
+        _core.Mount(type="mqueue", source="mqueue", destination="/dev/mqueue", attributes_set=usual)
+    )
     if options.ipc == "host":
         mounts.append(_core.Mount(type="bind", source="/dev/shm", destination="/dev/shm"))
     elif options.ipc != "none":
         mounts.append(
             _core.Mount(
-                type="tmpfs", source="shm", destination="/dev/shm", attributes_set=usual, options=shared_memory
+                type="tmpfs",
+                source="shm",
+                destination="/dev/shm",
+                attributes_set=usual,
+                options=shared_memory,
             )
         )
     return mounts
@@ -205,10 +223,16 @@ def _cgroup_view(system: int) -> list[_core.Mount]:
     """The container's own cgroup, read-only: v2, or the v1 memory controller where runtimes look for limits."""
     usual = NOSUID | NODEV | NOEXEC | system
     if _core.cgroup_info()["version"] == 2:
-        return [_core.Mount(type="cgroup2", source="cgroup", destination="/sys/fs/cgroup", attributes_set=usual)]
+        return [
+            _core.Mount(type="cgroup2", source="cgroup", destination="/sys/fs/cgroup", attributes_set=usual)
+        ]
     mounts = [
         _core.Mount(
-            type="tmpfs", source="tmpfs", destination="/sys/fs/cgroup", options="mode=755", attributes_set=usual & ~1
+            type="tmpfs",
+            source="tmpfs",
+            destination="/sys/fs/cgroup",
+            options="mode=755",
+            attributes_set=usual & ~1,
         )
     ]
     mounts += [
@@ -226,7 +250,9 @@ def _user_mount(mount: MountOption, own_ids: bool) -> _core.Mount:
     if mount.type == "tmpfs":
         return _tmpfs(mount)
     if mount.type == "volume":
-        raise SpecError(f"volume {mount.source or mount.target}: a named volume needs a container that is kept")
+        raise SpecError(
+            f"volume {mount.source or mount.target}: a named volume needs a container that is kept"
+        )
     if not os.path.exists(mount.source) and mount.create_source:
         os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
     recursive = mount.propagation.startswith("r") or not mount.propagation
@@ -355,11 +381,17 @@ def _add_process_limits(plan: _core.LaunchPlan, options: Options) -> None:
 def _sysctls(options: Options) -> list[tuple[str, str]]:
     shared = {"net": options.network == "host", "ipc": options.ipc == "host"}
     for name, _ in options.sysctls:
-        kind = next((kind for prefix, kind in _SYSCTLS.items() if name.replace("/", ".").startswith(prefix)), None)
+        kind = next(
+            (kind for prefix, kind in _SYSCTLS.items() if name.replace("/", ".").startswith(prefix)), None
+        )
         if kind is None or ".." in name.split("/"):
-            raise SpecError(f"sysctl {name!r} belongs to no namespace of a container: it would change the host's")
+            raise SpecError(
+                f"sysctl {name!r} belongs to no namespace of a container: it would change the host's"
+            )
         if shared[kind]:
-            raise SpecError(f"sysctl {name!r} would change the host's: the container shares its {kind} namespace")
+            raise SpecError(
+                f"sysctl {name!r} would change the host's: the container shares its {kind} namespace"
+            )
     return list(options.sysctls)
 
 
@@ -397,7 +429,9 @@ def _device_rules(options: Options) -> list[_core.DeviceRule]:
              ("c", 136, None)]  # fmt: skip
     rules = [_core.DeviceRule(type="a", access="rwm", allow=False)]
     rules += [_core.DeviceRule(type=kind, access="m", allow=True) for kind in "cb"]
-    rules += [_core.DeviceRule(type=kind, major=major, minor=minor, allow=True) for kind, major, minor in usual]
+    rules += [
+        _core.DeviceRule(type=kind, major=major, minor=minor, allow=True) for kind, major, minor in usual
+    ]
     for device in options.devices:
         made = _device(device, own_ids=False)
         rules.append(

@@ -107,7 +107,9 @@ class Popen:
         self._began = time.monotonic()
         text = bool(text or encoding or errors)
         modes = ("wb", "rb", "rb")
-        files = [_open_file(d, mode, bufsize, text, encoding, errors) for d, mode in zip(ours, modes, strict=True)]
+        files = [
+            _open_file(d, mode, bufsize, text, encoding, errors) for d, mode in zip(ours, modes, strict=True)
+        ]
         self.stdin, self.stdout, self.stderr = files
 
     @property
@@ -305,4 +307,3 @@ def _open_file(
         write_through=mode == "wb",
         line_buffering=bufsize == 1 and mode == "wb",
     )
-

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fastdock._core import Cgroup, DeviceRule, Limits, cgroup_info
+from fastdock._errors import KernelError
 
 pytestmark = pytest.mark.kernel
 
@@ -105,7 +106,7 @@ def allowed_cpus(pid: int) -> str:
     return next(line.split()[1] for line in status.splitlines() if line.startswith("Cpus_allowed_list"))
 
 
-HOLD_20_MB = "x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo ready; exec 2>&-; while read -r line; do :; done"
+HOLD_20_MB = "x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo ready; while read -r line; do :; done"
 
 
 def hold_20_mb(box: Box) -> subprocess.Popen[bytes]:
@@ -150,12 +151,12 @@ def test_add_moves_a_foreign_process(boxes: Any) -> None:
 
 def test_all_controllers_is_every_hierarchy(boxes: Any) -> None:
     box = boxes(all_controllers=True)
-    names = {name for hierarchy in INFO["hierarchies"] for name in hierarchy["controllers"] if hierarchy["version"] == 1}
-    assert names <= set(box.cgroup.directories())
+    directories = box.cgroup.directories()
+    for hierarchy in INFO["hierarchies"]:
+        assert hierarchy["version"] == 2 or set(hierarchy["controllers"]) <= set(directories)
     code, output = box.run("cat", "/proc/self/cgroup")
     assert code == 0
-    mounted = {int(line.split(b":")[0]) for line in output.splitlines() if line.endswith(f":/{TOP}/box".encode())}
-    assert len(mounted) == len(INFO["hierarchies"])
+    assert output.count(f":/{TOP}/box\n".encode()) == len(INFO["hierarchies"])
 
 
 def test_an_absolute_path_is_below_the_mount_points(boxes: Any) -> None:
@@ -169,10 +170,10 @@ def test_open_of_nothing() -> None:
         Cgroup.open(f"{TOP}/none")
 
 
-@pytest.mark.parametrize("path", ["", "/", "../x", f"{TOP}/../../x", f"{TOP}//x", f"{TOP}/a\nb"])
+@pytest.mark.parametrize("path", ["", "/", "../x", "TOP/../../x", "TOP//x", "TOP/a\nb", "TOP/."])
 def test_a_path_cannot_lead_elsewhere(path: str) -> None:
-    with pytest.raises(OSError, match="cgroup"):
-        Cgroup.create(path)
+    with pytest.raises(OSError, match="create the cgroup"):
+        Cgroup.create(path.replace("TOP", TOP))
 
 
 @pytest.mark.parametrize(
@@ -188,9 +189,10 @@ def test_a_path_cannot_lead_elsewhere(path: str) -> None:
         {"unified": {"../cgroup.procs": "0"}},
         {"blkio_read_bps": [(4000, 0, 1)], "blkio_write_bps": [(4000, 0, 1)]},
     ],
+    ids=lambda limits: ",".join(limits),
 )
 def test_a_limit_that_is_refused_leaves_nothing(limits: dict[str, Any]) -> None:
-    with pytest.raises(OSError) as raised:  # noqa: PT011 (which one depends on the limit)
+    with pytest.raises(KernelError) as raised:
         Cgroup.create(f"{TOP}/refused", Limits(memory_reservation=MIB, **limits))
     assert raised.value.hint
     assert [mount for mount in MOUNTS if (mount / TOP).exists()] == []
@@ -206,7 +208,8 @@ def test_a_taken_name_is_refused_and_the_other_lives_on(boxes: Any) -> None:
 
 def test_without_privilege_there_is_no_cgroup_and_limits_are_an_error() -> None:
     script = (
-        "import os, fastdock._errors\nfrom fastdock._core import Cgroup, Limits\nos.setgid(65534); os.setuid(65534)\n"
+        "import os, fastdock._errors\nfrom fastdock._core import Cgroup, Limits\n"
+        "os.setgid(65534); os.setuid(65534)\n"
         f"cgroup = Cgroup.create('{TOP}/x')\n"
         "assert cgroup.is_nowhere and cgroup.directories() == {} and cgroup.processes() == []\n"
         "assert cgroup.join_descriptors() == (-1, -1, []) and cgroup.usage()['cpu_ns'] == 0\n"
@@ -266,24 +269,27 @@ def test_the_memory_limit_kills_and_is_told(boxes: Any) -> None:
 
 def test_the_pids_limit_stops_forks(boxes: Any) -> None:
     box = boxes(pids=3)
-    code, _ = box.run("sh", "-c", "exec >&-; sleep inf & sleep inf & sleep inf & exit 0", stderr=subprocess.DEVNULL)
+    code, _ = box.run("sh", "-c", "exec >&- 2>&-; sleep inf & sleep inf & sleep inf & exit 0")
     assert code != 0
     assert len(box.cgroup.processes()) <= 3
 
 
 def test_the_cpu_quota_throttles(boxes: Any) -> None:
     box = boxes(cpu_quota=10_000, cpu_period=100_000)
-    code, _ = box.run("sh", "-c", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done")
-    assert code == 0
+    box.start("sh", "-c", "while :; do :; done")
+    while not box.cgroup.statistics()["throttled_ns"]:
+        pass
     statistics = box.cgroup.statistics()
     assert statistics["throttled_periods"] > 0
-    assert statistics["throttled_ns"] > 0
-    assert statistics["cpu_ns"] >= statistics["cpu_user_ns"] > 0
+    assert statistics["periods"] > 0
+    assert statistics["cpu_ns"] > 0
+    parts = statistics["cpu_user_ns"] + statistics["cpu_system_ns"]
+    assert statistics["cpu_ns"] == pytest.approx(parts, rel=0.01)
 
 
 def test_shares_or_weight(boxes: Any) -> None:
     box = boxes(cpu_shares=2048)
-    file, value = ("cpu.weight", "173") if IS_V2 else ("cpu.shares", "2048")
+    file, value = ("cpu.weight", "174") if IS_V2 else ("cpu.shares", "2048")
     assert (box.directory("cpu") / file).read_text().strip() == value
 
 
@@ -303,25 +309,30 @@ def a_disk() -> tuple[int, int]:
 def test_disk_limits_are_set_and_lifted(boxes: Any) -> None:
     major, minor = a_disk()
     box = boxes(blkio_write_bps=[(major, minor, 4096)], blkio_read_iops=[(major, minor, 100)])
+    bytes_file, operations_file = (
+        ("io.max", "io.max")
+        if IS_V2
+        else ("blkio.throttle.write_bps_device", "blkio.throttle.read_iops_device")
+    )
     directory = box.directory("blkio")
-    if IS_V2:
-        assert (directory / "io.max").read_text() == f"{major}:{minor} rbps=max wbps=4096 riops=100 wiops=max\n"
-    else:
-        assert (directory / "blkio.throttle.write_bps_device").read_text() == f"{major}:{minor} 4096\n"
-        assert (directory / "blkio.throttle.read_iops_device").read_text() == f"{major}:{minor} 100\n"
+    bytes_text, operations_text = (
+        ("rbps=max wbps=4096 riops=100 wiops=max",) * 2 if IS_V2 else ("4096", "100")
+    )
+    assert (directory / bytes_file).read_text() == f"{major}:{minor} {bytes_text}\n"
+    assert (directory / operations_file).read_text() == f"{major}:{minor} {operations_text}\n"
     box.cgroup.update(Limits(blkio_write_bps=[(major, minor, 0)], blkio_read_iops=[(major, minor, 0)]))
-    for file in ["io.max"] if IS_V2 else ["blkio.throttle.write_bps_device", "blkio.throttle.read_iops_device"]:
-        assert (directory / file).read_text() == ""
+    assert (directory / bytes_file).read_text() == ""
+    assert (directory / operations_file).read_text() == ""
 
 
 @pytest.fixture
 def _hugetlb_stays_as_it_was() -> Iterator[None]:
     """On a hybrid machine hugetlb may be v2's, and off: the limit turns it on at the top."""
-    control = next((mount / "cgroup.subtree_control" for mount in MOUNTS if (mount / "cgroup.subtree_control").exists()))
+    v2 = next(hierarchy["mount_point"] for hierarchy in INFO["hierarchies"] if hierarchy["version"] == 2)
+    control = Path(v2, "cgroup.subtree_control")
     before = "hugetlb" in control.read_text().split()
     yield
-    for child in control.parent.glob(f"{TOP}*"):
-        child.rmdir()
+    (control.parent / TOP).rmdir()
     if not before:
         control.write_text("-hugetlb")
 
@@ -329,7 +340,8 @@ def _hugetlb_stays_as_it_was() -> Iterator[None]:
 @pytest.mark.usefixtures("_hugetlb_stays_as_it_was")
 def test_hugetlb() -> None:
     box = Box(hugetlb={"2MB": 4 * MIB})
-    assert {"page_size": "2MB", "current": 0, "limit": 4 * MIB, "failures": 0} in box.cgroup.statistics()["hugetlb"]
+    uses = {use["page_size"]: use for use in box.cgroup.statistics()["hugetlb"]}
+    assert uses["2MB"] == {"page_size": "2MB", "current": 0, "limit": 4 * MIB, "failures": 0}
     box.end()
 
 
@@ -342,8 +354,10 @@ def test_devices(boxes: Any) -> None:
     assert box.run("dd", "if=/dev/zero", "of=/dev/null", "count=1", **quiet)[0] != 0
     assert box.run("mknod", f"/tmp/fastdock-test-node-{os.getpid()}", "c", "1", "3", **quiet)[0] != 0
     # Two rules for one device add up; an update counts for processes that are there already.
-    process = box.start("sh", "-c", "read go; exec dd if=/dev/zero of=/dev/null count=1", stdin=subprocess.PIPE, **quiet)
-    box.cgroup.update(Limits(devices=[*rules, DeviceRule("c", *zero, "r", True), DeviceRule("c", *zero, "w", True)]))
+    waiting = "read go; exec dd if=/dev/zero of=/dev/null count=1"
+    process = box.start("sh", "-c", waiting, stdin=subprocess.PIPE, **quiet)
+    more = [DeviceRule("c", *zero, "r", True), DeviceRule("c", *zero, "w", True)]
+    box.cgroup.update(Limits(devices=[*rules, *more]))
     process.communicate(b"go\n")
     assert process.returncode == 0
     box.cgroup.update(Limits(devices=rules[:1]))
@@ -514,11 +528,11 @@ def test_remove_does_not_kill(boxes: Any) -> None:
 
 
 def test_no_descriptor_is_left_open(boxes: Any) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = sorted(Path("/proc/self/fd").iterdir())
     box = Box("fds", memory=64 * MIB, cpuset_cpus="0")
     box.run("true")
     box.cgroup.statistics()
     box.cgroup.update(Limits(pids=9))
     box.cgroup.freeze()
     box.end()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert sorted(Path("/proc/self/fd").iterdir()) == before

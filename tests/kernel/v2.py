@@ -48,9 +48,12 @@ def _boot_and_run(node_ids: list[str]) -> dict[str, dict[str, str]]:
         report = Path(shared, "results.jsonl")
         report.touch()
         environment = os.environ | {REPORT: str(report), "FASTDOCK_MUST_WORK": "1"}
-        pytest_command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY)]
-        pytest_command += ["-c", str(REPOSITORY / "pyproject.toml"), "--tb=short", "-q"]
-        pytest_command += [str(REPOSITORY / node_id) for node_id in node_ids]
+        pytest_command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-q"]
+        pytest_command += ["--rootdir", str(REPOSITORY), "-c", str(REPOSITORY / "pyproject.toml")]
+        # Without parameters: their ids may differ from process to process, and pytest stops at one that it
+        # does not know.
+        functions = dict.fromkeys(node_id.partition("[")[0] for node_id in node_ids)
+        pytest_command += [str(REPOSITORY / function) for function in functions]
         command = [str(vmrun()), "--timeout", str(TIME_LIMIT), "--disk", "256", "--dir", shared, "--"]
         done = subprocess.run(command + pytest_command, capture_output=True, text=True, env=environment)
         results: dict[str, dict[str, str]] = {}
@@ -111,6 +114,7 @@ def write_result(report: pytest.TestReport) -> None:
     """In the VM: one line for the host.  Skips count as failures there, with their reason."""
     if report.when != "call" and report.passed:
         return
-    entry = {"id": report.nodeid, "outcome": str(report.outcome), "text": f"{report.longreprtext}\n{report.capstdout}"}
+    text = f"{report.longreprtext}\n{report.capstdout}"
+    entry = {"id": report.nodeid, "outcome": str(report.outcome), "text": text}
     with Path(os.environ[REPORT]).open("a") as file:
         file.write(json.dumps(entry) + "\n")

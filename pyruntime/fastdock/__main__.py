@@ -1,0 +1,5 @@
+"""``python -m fastdock``."""
+
+from fastdock.cli import main
+
+main()

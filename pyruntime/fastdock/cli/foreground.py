@@ -1,0 +1,172 @@
+"""A container in the foreground: its streams are ours, signals go to it, and its end is ours.
+
+It gets our own descriptors wherever that is possible, so that no byte is copied.  Two cases are not: with
+``-t`` it has a terminal of its own (so that it cannot put input into ours: CVE-2017-5226), and where our
+stdout is a regular file, programs that open /dev/stdout again could not write to a file of another user.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import stat
+import struct
+import sys
+import termios
+import tty
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastdock import _core
+    from fastdock.engine import Engine
+
+_CHUNK = 65536
+# Everything that may be sent to us, but what cannot be caught, and what is about us (job control, children).
+_NOT_FORWARDED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG,
+                  signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSEGV, signal.SIGBUS,
+                  signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}  # fmt: skip
+
+
+class Foreground:
+    """Runs one container to its end."""
+
+    def __init__(self, engine: Engine, *, tty: bool, interactive: bool, proxy: bool) -> None:
+        self._engine = engine
+        self._tty = tty
+        self._interactive = interactive
+        self._proxy = proxy
+        self._container: _core.Container | None = None
+        self._terminal = -1
+        self._relays: dict[int, int] = {}  # what we copy: from -> to
+
+    def run(
+        self, image: str, command: tuple[str, ...], options: dict[str, Any], *, cidfile: str | None = None
+    ) -> int:
+        """Returns the exit code as a shell gives it."""
+        stdio, ours = self._streams()
+        size = _size_of(0) if self._tty else None
+        if self._tty:
+            options["tty"] = True
+        try:
+            _, self._container = self._engine._start(image, command or None, stdio, options, terminal=size)
+        finally:
+            for descriptor in ours:
+                os.close(descriptor)
+        for warning in self._container.warnings:
+            print(f"fastdock: warning: {warning}", file=sys.stderr)
+        if cidfile:
+            with open(cidfile, "w", encoding="ascii") as file:
+                file.write(self._container.id)
+        if self._proxy:
+            self._forward_signals()
+        status = self._attend()
+        self._container.finish()
+        return int(status[0])
+
+    def _streams(self) -> tuple[list[int], list[int]]:
+        """The container's descriptors, and those to close after the start."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if self._tty:
+            return [null] * 3, [null]
+        stdio, ours = [0 if self._interactive else null], [null]
+        for target in (1, 2):
+            if stat.S_ISREG(os.fstat(target).st_mode):
+                read, write = os.pipe()
+                self._relays[read] = target
+                stdio.append(write)
+                ours.append(write)
+            else:
+                stdio.append(target)
+        return stdio, ours
+
+    def _forward_signals(self) -> None:
+        for number in signal.valid_signals() - _NOT_FORWARDED:
+            try:
+                signal.signal(number, self._forward)
+            except (OSError, ValueError):  # the real-time signals that the C library keeps
+                pass
+
+    def _forward(self, number: int, frame: object) -> None:
+        if self._container is not None:
+            try:
+                self._container.kill(number)
+            except OSError:  # it has ended
+                pass
+
+    def _attend(self) -> tuple[int, int]:
+        """Copies what must be copied, until the container has ended and nothing is left to copy."""
+        assert self._container is not None
+        if self._tty:
+            return self._attend_terminal()
+        if not self._relays:
+            return _wait(self._container)
+        while self._relays:
+            for descriptor in select.select(list(self._relays), [], [])[0]:
+                data = os.read(descriptor, _CHUNK)
+                if data:
+                    _write_all(self._relays[descriptor], data)
+                else:
+                    os.close(descriptor)
+                    del self._relays[descriptor]
+        return _wait(self._container)
+
+    def _attend_terminal(self) -> tuple[int, int]:
+        assert self._container is not None
+        self._terminal = self._container.take_terminal()
+        before = None
+        if self._interactive and os.isatty(0):
+            before = termios.tcgetattr(0)
+            tty.setraw(0)
+            signal.signal(signal.SIGWINCH, self._resize)
+            self._resize()
+        try:
+            self._copy_terminal(self._container)
+        finally:
+            if before is not None:
+                termios.tcsetattr(0, termios.TCSADRAIN, before)
+        return _wait(self._container)
+
+    def _copy_terminal(self, container: _core.Container) -> None:
+        inputs = [self._terminal, container.pidfd] + ([0] if self._interactive else [])
+        while True:
+            ready = select.select(inputs, [], [])[0]
+            if self._terminal in ready:
+                try:
+                    data = os.read(self._terminal, _CHUNK)
+                except OSError:  # EIO: the other side is closed by everybody
+                    return
+                _write_all(1, data)
+            elif container.pidfd in ready:  # it has ended, and nothing is left to read
+                return
+            if 0 in ready:
+                data = os.read(0, _CHUNK)
+                if data:
+                    _write_all(self._terminal, data)
+                else:
+                    inputs.remove(0)
+
+    def _resize(self, *_: object) -> None:
+        rows, columns = _size_of(0)
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _wait(container: _core.Container) -> tuple[int, int]:
+    status = container.wait()
+    assert status is not None
+    return status
+
+
+def _size_of(descriptor: int) -> tuple[int, int]:
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))
+    except OSError:  # no terminal
+        return 0, 0
+    return rows, columns
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,152 @@
+"""``fastdock info`` and ``fastdock version``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from typing import Any, NamedTuple
+
+import click
+
+from fastdock import __version__, _core
+from fastdock.cli.common import Command
+
+
+class Finding(NamedTuple):
+    """One thing that a machine has or lacks."""
+
+    name: str
+    present: bool
+    detail: str
+    advice: str = ""
+    """What to do where it is missing."""
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _release() -> tuple[int, int]:
+    words = platform.release().split("-")[0].split(".")
+    return int(words[0]), int(words[1])
+
+
+def findings() -> list[Finding]:
+    """What this kernel and machine offer, and what is missing, each with what to do about it."""
+    return [_root(), *_kernel(), *_user_namespaces(), *_cgroups(), *_file_systems(), _seccomp(), *_security_modules()]
+
+
+def _root() -> Finding:
+    return Finding("root", os.geteuid() == 0, f"uid {os.geteuid()}", "run fastdock as root (sudo)")
+
+
+def _kernel() -> list[Finding]:
+    have, text = _release(), platform.release()
+    return [
+        Finding("kernel", have >= (5, 19), text, "Linux 5.19 or later is needed: overlayfs on id-mapped layers"),
+        Finding(
+            "overlay layers by descriptor", have >= (6, 15), text,
+            "works without it, a little slower (Linux 6.15)",
+        ),
+        Finding("memory for what containers write", _core.memory_holds_upper(), text,
+                "works without it, on disk (Linux 6.6 gives tmpfs the attributes that overlayfs needs)"),
+    ]  # fmt: skip
+
+
+def _user_namespaces() -> list[Finding]:
+    most = _read("/proc/sys/user/max_user_namespaces")
+    apparmor = _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    clone = _read("/proc/sys/kernel/unprivileged_userns_clone")
+    return [
+        Finding("user namespaces", os.path.exists("/proc/self/ns/user") and most != "0", f"at most {most}",
+                "sysctl user.max_user_namespaces=15000; until then use --userns=host"),
+        Finding("user namespaces for all users", apparmor != "1" and clone != "0",
+                "unrestricted" if apparmor != "1" and clone != "0" else "restricted to root",
+                "only for use without root: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 24.04), "
+                "kernel.unprivileged_userns_clone=1 (Debian)"),
+    ]  # fmt: skip
+
+
+def _cgroups() -> list[Finding]:
+    info = _core.cgroup_info()
+    found: list[Finding] = [
+        Finding("cgroup version", True, f"{info['version']}{' (hybrid)' if info['hybrid'] else ''}")
+    ]
+    have = {name for hierarchy in info["hierarchies"] for name in hierarchy["controllers"]}
+    io = "io" if info["version"] == 2 else "blkio"
+    for name in ("memory", "cpu", "pids", "cpuset", io, "hugetlb"):
+        advice = f"limits of {name} are refused; enable the controller in the kernel (cgroup_enable={name}) or for this cgroup"
+        found.append(Finding(f"cgroup {name}", name in have, "available" if name in have else "absent", advice))
+    return found
+
+
+def _file_systems() -> list[Finding]:
+    known = _read("/proc/filesystems") or ""
+    return [
+        Finding(name, any(line.split()[-1] == name for line in known.splitlines()), "in /proc/filesystems", f"modprobe {name}")
+        for name in ("overlay", "tmpfs", "mqueue")
+    ]  # fmt: skip
+
+
+def _seccomp() -> Finding:
+    actions = _read("/proc/sys/kernel/seccomp/actions_avail")
+    return Finding("seccomp", actions is not None, actions or "absent", "the kernel needs CONFIG_SECCOMP_FILTER")
+
+
+def _security_modules() -> list[Finding]:
+    modules = (_read("/sys/kernel/security/lsm") or "").split(",")
+    return [
+        Finding(name, name in modules, "active" if name in modules else "not active", "optional")
+        for name in ("apparmor", "selinux")
+    ]
+
+
+def as_document() -> dict[str, Any]:
+    return {
+        "Version": __version__,
+        "KernelVersion": platform.release(),
+        "Architecture": platform.machine(),
+        "CgroupVersion": str(_core.cgroup_info()["version"]),
+        "Features": {item.name: {"Present": item.present, "Detail": item.detail} for item in findings()},
+    }
+
+
+@click.command("info", cls=Command)
+@click.option("--format", "-f", "form", help="'json' or a Go template.")
+@click.pass_context
+def info_command(context: click.Context, form: str | None) -> None:
+    """What this kernel and machine offer, and what is missing."""
+    if form == "json":
+        click.echo(json.dumps(as_document()))
+        return
+    if form:
+        from fastdock.cli.template import render
+
+        click.echo(render(form, as_document()))
+        return
+    click.echo(f"fastdock {__version__} on Linux {platform.release()} ({platform.machine()})")
+    for item in findings():
+        click.echo(f" {'yes' if item.present else ' no'}  {item.name}: {item.detail}")
+        if not item.present and item.advice:
+            click.echo(f"      -> {item.advice}")
+
+
+@click.command("version", cls=Command)
+@click.option("--format", "-f", "form", help="'json' or a Go template.")
+def version_command(form: str | None) -> None:
+    """Show the version."""
+    document = {"Version": __version__, "Python": platform.python_version(), "Kernel": platform.release()}
+    if form == "json":
+        click.echo(json.dumps(document))
+    elif form:
+        from fastdock.cli.template import render
+
+        click.echo(render(form, document))
+    else:
+        click.echo(f"fastdock {__version__}\nPython {sys.version.split()[0]}\nLinux {platform.release()}")

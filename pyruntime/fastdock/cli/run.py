@@ -1,0 +1,207 @@
+"""``fastdock run`` in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from fastdock._errors import FastdockError, KernelError, SpecError
+from fastdock.cli.common import describe
+
+# docker run's exit codes of its own
+FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+
+
+class RunCommand(click.Command):
+    """Its own failures end with 125, 126 or 127, as docker run's; wrong usage with 125."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            error.exit_code = FAILED
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (FastdockError, TypeError) as error:
+            if ctx.find_root().params.get("debug"):
+                raise
+            click.echo(
+                f"fastdock: {describe(error) if isinstance(error, FastdockError) else error}", err=True
+            )
+            ctx.exit(exit_code_of(error))
+
+
+def exit_code_of(error: Exception) -> int:
+    """127: no such program; 126: it cannot be executed; 125: everything else."""
+    if not isinstance(error, KernelError):
+        return FAILED
+    if error.operation == "execute":
+        return (
+            NOT_FOUND
+            if isinstance(error, FileNotFoundError) and "interpreter" not in error.hint
+            else NOT_EXECUTABLE
+        )
+    return NOT_EXECUTABLE if error.operation.startswith("change the working") else FAILED
+
+
+def option(*names: str, **settings: Any) -> Any:
+    return click.option(*names, **settings)
+
+
+def several(*names: str, **settings: Any) -> Any:
+    return click.option(*names, multiple=True, **settings)
+
+
+_OPTIONS = [
+    option("-i", "--interactive", is_flag=True, help="Keep standard input open."),
+    option("-t", "--tty", is_flag=True, help="Give it a terminal."),
+    several("-e", "--env", help="Set an environment variable (NAME=VALUE, or NAME from here)."),
+    several("--env-file", help="Read environment variables from a file."),
+    option("-w", "--workdir", help="Working directory."),
+    option("-u", "--user", help="User: name or number[:group]."),
+    several("--group-add", help="Add a group."),
+    several("-v", "--volume", help="Bind mount or volume: SOURCE:TARGET[:ro]."),
+    several("--mount", help="Mount: type=bind,source=…,target=…[,readonly]."),
+    several("--tmpfs", help="Mount a tmpfs: PATH[:OPTIONS]."),
+    option("-m", "--memory", help="Memory limit (64m, 1g)."),
+    option("--memory-swap", help="Memory and swap together; -1: no limit."),
+    option("--memory-reservation", help="Soft memory limit."),
+    option("--memory-swappiness", type=int, help="0 to 100."),
+    option("--oom-kill-disable", is_flag=True, default=None, help="Do not kill at the memory limit (cgroup v1)."),
+    option("--cpus", help="Processors (1.5)."),
+    option("-c", "--cpu-shares", type=int, help="Relative weight."),
+    option("--cpu-period", type=int, help="Microseconds."),
+    option("--cpu-quota", type=int, help="Microseconds in each period."),
+    option("--cpuset-cpus", help="Processors it may use (0-2,7)."),
+    option("--cpuset-mems", help="Memory nodes it may use."),
+    option("--pids-limit", type=int, help="Most processes; -1: no limit."),
+    option("--blkio-weight", type=int, help="10 to 1000."),
+    option("--read-only", is_flag=True, default=None, help="Mount the root file system read-only."),
+    several("--cap-add", help="Add a capability, or ALL."),
+    several("--cap-drop", help="Drop a capability, or ALL."),
+    several("--security-opt", help="seccomp=FILE|unconfined, no-new-privileges, apparmor=PROFILE."),
+    option("--privileged", is_flag=True, default=None, help="All capabilities and devices, host user ids."),
+    option("--userns", help="host: no user namespace."),
+    option("--pid", help="host: the host's processes."),
+    option("--ipc", help="host, private or none."),
+    option("--uts", help="host: the host's name."),
+    option("--cgroupns", help="host or private."),
+    option("--network", "--net", help="Network: none or host."),
+    several("--ulimit", help="NAME=SOFT[:HARD]."),
+    option("--entrypoint", help="Overwrite the image's entrypoint."),
+    option("--init", is_flag=True, default=None, help="Run an init that reaps processes and forwards signals."),
+    several("--device", help="Add a device: HOST[:CONTAINER][:rwm]."),
+    several("--sysctl", help="NAME=VALUE."),
+    option("--shm-size", help="Size of /dev/shm (64m)."),
+    option("-h", "--hostname", help="Host name."),
+    option("--domainname", help="NIS domain name."),
+    option("--name", help="Name of the container."),
+    several("-l", "--label", help="NAME=VALUE."),
+    several("--label-file", help="Read labels from a file."),
+    option("--rm", is_flag=True, help="Remove the container when it ends."),
+    option("--cidfile", help="Write the container's id to a file."),
+    option("--oom-score-adj", type=int, help="-1000 to 1000."),
+    option("--stop-signal", help="Signal that asks it to stop."),
+    option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to it."),
+    option("--pull", help="missing, always or never."),
+    option("--platform", help="OS/ARCHITECTURE[/VARIANT] of the image."),
+    option("--storage", help="Where it writes: memory or disk."),
+]  # fmt: skip
+
+# flag: option of fastdock.options
+_SAME = (
+    "user", "group_add", "memory", "memory_swap", "memory_reservation", "memory_swappiness", "oom_kill_disable",
+    "cpus", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems", "blkio_weight", "read_only",
+    "cap_add", "cap_drop", "security_opt", "privileged", "userns", "pid", "ipc", "uts", "cgroupns", "network",
+    "init", "shm_size", "hostname", "domainname", "name", "oom_score_adj", "stop_signal", "pull", "platform",
+    "tmpfs", "storage",
+)  # fmt: skip
+_RENAMED = {"workdir": "cwd", "pids_limit": "pids", "volume": "volumes", "mount": "mounts", "ulimit": "ulimits",
+            "device": "devices"}  # fmt: skip
+
+
+def options_of(flags: dict[str, Any]) -> dict[str, Any]:
+    """The engine's options for the command line's flags; only those that were given."""
+    options = {name: flags[name] for name in _SAME}
+    options.update({new: flags[old] for old, new in _RENAMED.items()})
+    options["env"] = {**_from_files(flags["env_file"], os.environ), **_pairs(flags["env"], os.environ)}
+    options["labels"] = {**_from_files(flags["label_file"], {}), **_pairs(flags["label"], {})}
+    options["sysctls"] = _pairs(flags["sysctl"], {})
+    if flags["entrypoint"] is not None:
+        options["entrypoint"] = [flags["entrypoint"]] if flags["entrypoint"] else []
+    return {name: value for name, value in options.items() if value not in (None, (), {})}
+
+
+def _pairs(items: tuple[str, ...], inherited: Any) -> dict[str, str]:
+    """NAME=VALUE; a NAME alone has its value from ``inherited``, or is left out if it is not there."""
+    pairs = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not name:
+            raise SpecError(f"{item!r}: write NAME=VALUE")
+        if equals:
+            pairs[name] = value
+        elif name in inherited:
+            pairs[name] = inherited[name]
+        elif inherited is not os.environ:
+            pairs[name] = ""
+    return pairs
+
+
+def _from_files(paths: tuple[str, ...], inherited: Any) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = [line.lstrip() for line in file.read().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        pairs.update(_pairs(tuple(line for line in lines if line and not line.startswith("#")), inherited))
+    return pairs
+
+
+def with_options(options: list[Any]) -> Any:
+    """A decorator that adds all of them."""
+
+    def decorate(function: Any) -> Any:
+        for each in reversed(options):
+            function = each(function)
+        return function
+
+    return decorate
+
+
+@click.command(
+    "run",
+    cls=RunCommand,
+    context_settings={"allow_interspersed_args": False, "help_option_names": ["--help"]},
+)
+@with_options(_OPTIONS)
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run_command(context: click.Context, image: str, command: tuple[str, ...], **flags: Any) -> None:
+    """Create and run a new container from an image."""
+    from fastdock.cli.foreground import Foreground
+    from fastdock.engine import Engine
+
+    if flags["tty"] and not sys.stdin.isatty() and flags["interactive"]:
+        raise SpecError("the input device is not a TTY: leave out -t, or run it in a terminal")
+    if flags["cidfile"] and os.path.exists(flags["cidfile"]):
+        raise SpecError(f"container ID file found: {flags['cidfile']}; remove it or choose another")
+    options = options_of(flags)
+    options.setdefault("storage", "disk" if not flags["rm"] else "")
+    engine = Engine(context.find_root().params.get("root"))
+    foreground = Foreground(
+        engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
+    )
+    context.exit(foreground.run(image, command, options, cidfile=flags["cidfile"]))
