@@ -12,10 +12,21 @@ _BENCH = Path(__file__).parent / "bench"
 def pytest_addoption(parser: pytest.Parser) -> None:
     # All of them here: bench/conftest.py is read only after the command line.
     group = parser.getgroup("fastdock benchmarks (docs/benchmarks.md)")
-    group.addoption("--benchmark", action="store_true", default=False, help="run the benchmarks of bench/ instead of the tests")
-    group.addoption("--rounds", type=int, default=20, help="rounds of each interleaved measurement (default 20)")
-    group.addoption("--against", default="", help="only these peers or kinds, comma-separated (floor and fastdock always)")
-    group.addoption("--bench-dir", default="", help="where root file systems and state go (default: below /var/tmp)")
+    group.addoption(
+        "--benchmark",
+        action="store_true",
+        default=False,
+        help="run the benchmarks of bench/ instead of the tests",
+    )
+    group.addoption(
+        "--rounds", type=int, default=20, help="rounds of each interleaved measurement (default 20)"
+    )
+    group.addoption(
+        "--against", default="", help="only these peers or kinds, comma-separated (floor and fastdock always)"
+    )
+    group.addoption(
+        "--bench-dir", default="", help="where root file systems and state go (default: below /var/tmp)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

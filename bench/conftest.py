@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import CLOCK, NOTES, PEER_NAMES, Measured, note
 
+from common import CLOCK, NOTES, PEER_NAMES, Measured, note
 from fastdock.bench.machine import describe
 from fastdock.bench.measure import Series, ratio
 from fastdock.bench.peers import PEERS
 from fastdock.bench.suites import Bench, Comparison
 from fastdock.bench.tables import text
-
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

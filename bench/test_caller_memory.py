@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from common import note
-
 from fastdock.bench.growth import by_caller_memory
 from fastdock.bench.tables import duration
 
@@ -21,5 +20,7 @@ def test_start_from_a_process_of_4_gb(benchmark: Any, rounds: int) -> None:
     for name, line in curve.lines.items():
         small, large = (series.median for series in line.values())
         benchmark.extra_info[name] = large / small
-        note(f"start from 10 MiB → 4000 MiB, {name}: {duration(small)} → {duration(large)} ({large / small:.2f} ×)")
+        note(
+            f"start from 10 MiB → 4000 MiB, {name}: {duration(small)} → {duration(large)} ({large / small:.2f} times)"
+        )
     assert curve.lines, curve.ended

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import note
 
+from common import note
 from fastdock.bench.footprint import pss
 from fastdock.bench.suites import Bench
 from fastdock.bench.workload import WORKLOADS
@@ -19,8 +19,12 @@ STARTS = 10_000
 def _census() -> dict[str, int]:
     mounts = Path("/proc/self/mountinfo").read_text()
     groups = sum(1 for _ in Path("/sys/fs/cgroup").glob("*/fastdock/**/"))
-    return {"descriptors": len(os.listdir("/proc/self/fd")), "mounts": mounts.count("\n"), "cgroups": groups,
-            "PSS KiB": pss([os.getpid()]) >> 10}
+    return {
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "mounts": mounts.count("\n"),
+        "cgroups": groups,
+        "PSS KiB": pss([os.getpid()]) >> 10,
+    }
 
 
 def test_ten_thousand_starts(bench: Bench, benchmark: Any) -> None:

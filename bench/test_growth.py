@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import note
 
+from common import note
 from fastdock.bench.growth import Curve, by_caller_memory, by_layers, by_running, by_starters
 from fastdock.bench.suites import Bench
 from fastdock.bench.tables import curve_text
@@ -25,7 +25,8 @@ def keep(benchmark: Any) -> Callable[[Callable[[], Curve]], None]:
         benchmark.disabled = True  # the figures are a curve, not one time
         curve = benchmark(take)
         benchmark.extra_info["curve"] = {
-            name: {str(at): series.values for at, series in line.items()} for name, line in curve.lines.items()
+            name: {str(at): series.values for at, series in line.items()}
+            for name, line in curve.lines.items()
         }
         note(curve_text(curve))
         assert curve.lines, curve.ended

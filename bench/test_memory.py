@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from common import note
 
+from common import note
 from fastdock.bench.peers import Missing
 from fastdock.bench.suites import Bench, memory
 from fastdock.bench.tables import memory_text

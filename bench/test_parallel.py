@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from common import Measured, Replay
 
+from common import Measured, Replay
 from fastdock.bench.suites import Bench, parallel
+
 
 @pytest.mark.parametrize("threads", [1, 4, 16])
 def test_parallel_starts(bench: Bench, once: Measured, replay: Replay, threads: int, name: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from common import Measured, Replay
 
+from common import Measured, Replay
 from fastdock.bench.suites import Bench, start
 
+
 @pytest.mark.parametrize("workload", ["true", "hello", "python", "web"])
-def test_start_back_to_back(bench: Bench, once: Measured, replay: Replay, rounds: int, workload: str, name: str) -> None:
+def test_start_back_to_back(
+    bench: Bench, once: Measured, replay: Replay, rounds: int, workload: str, name: str
+) -> None:
     """Start, run, wait and clean up, one after the other, warm."""
     count = rounds if workload == "true" else max(3, rounds // 2)
     replay(once(f"start {workload}", lambda: start(bench, workload, rounds=count)), name)

@@ -41,22 +41,40 @@ def main() -> None:
     for _ in range(options.rounds):
         base = 0.0
         for name, flags in variants.items():
-            steps = run(options.floor, ["--rootfs", options.rootfs, "--state", options.state, "--iterations",
-                                        str(options.iterations), "--spacing", str(options.spacing), *shlex.split(flags)])
+            steps = run(
+                options.floor,
+                [
+                    "--rootfs",
+                    options.rootfs,
+                    "--state",
+                    options.state,
+                    "--iterations",
+                    str(options.iterations),
+                    "--spacing",
+                    str(options.spacing),
+                    *shlex.split(flags),
+                ],
+            )
             for step, values in steps.items():
                 seen[name].setdefault(step, []).extend(values)
             middle = statistics.median(steps["namespace_closed"])
             base = base or middle
             ratios[name].append(middle / base)
-    print(f"{'variant':24}{'to exec':>9}{'exited':>9}{'total':>9}{'p90':>9}   ratio (quartiles over rounds)   (times in µs)")
+    print(
+        f"{'variant':24}{'to exec':>9}{'exited':>9}{'total':>9}{'p90':>9}   ratio (quartiles)   times in µs"
+    )
     for name, steps in seen.items():
+
         def mid(step: str, steps: dict[str, list[int]] = steps) -> float:
             return statistics.median(steps[step]) / 1000
+
         total = steps["namespace_closed"]
         p90 = statistics.quantiles(total, n=10)[8] / 1000
         low, half, high = statistics.quantiles(ratios[name], n=4) if options.rounds > 1 else ratios[name] * 3
-        print(f"{name:24}{mid('exec'):9.0f}{mid('exited'):9.0f}{mid('namespace_closed'):9.0f}{p90:9.0f}"
-              f"   {half:.3f} ({low:.3f}..{high:.3f})")
+        print(
+            f"{name:24}{mid('exec'):9.0f}{mid('exited'):9.0f}{mid('namespace_closed'):9.0f}{p90:9.0f}"
+            f"   {half:.3f} ({low:.3f}..{high:.3f})"
+        )
         if options.steps:
             order = sorted(steps, key=lambda s: statistics.median(steps[s]))
             previous = 0.0
@@ -64,7 +82,8 @@ def main() -> None:
                 values = [v for v in steps[step] if v >= 0]
                 if values:
                     m = statistics.median(values) / 1000
-                    print(f"    {step:20}{m:9.1f}  +{m - previous:7.1f}   p90 {statistics.quantiles(values, n=10)[8] / 1000:8.1f}")
+                    tail = statistics.quantiles(values, n=10)[8] / 1000
+                    print(f"    {step:20}{m:9.1f}  +{m - previous:7.1f}   p90 {tail:8.1f}")
                     previous = m
 
 

@@ -38,8 +38,18 @@ def root() -> Iterator[Path]:
 def shape() -> str:
     """What of a machine the count depends on: its cgroups, and which of the masked paths it has."""
     info = _core.cgroup_info()
-    masked = sum(Path(path).exists() for path in ("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/scsi",
-                                                  "/proc/timer_list", "/sys/firmware"))
+    masked = sum(
+        Path(path).exists()
+        for path in (
+            "/proc/acpi",
+            "/proc/asound",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/scsi",
+            "/proc/timer_list",
+            "/sys/firmware",
+        )
+    )
     return f"cgroup v{info['version']}, {len(info['hierarchies'])} hierarchies, {masked} masked paths"
 
 
@@ -53,7 +63,11 @@ def test_a_start_makes_no_more_system_calls_than_it_did(root: Path) -> None:
     if shape() not in known:
         pytest.skip(f"no baseline for a machine like this: {shape()}")
     before = known[shape()]
-    more = {name: f"{before.get(name, 0)} -> {count}" for name, count in counted.items() if count > before.get(name, 0)}
+    more = {
+        name: f"{before.get(name, 0)} -> {count}"
+        for name, count in counted.items()
+        if count > before.get(name, 0)
+    }
     assert sum(counted.values()) <= GROWTH * sum(before.values()), f"more of: {more}"
 
 

@@ -46,7 +46,9 @@ def test_time_is_taken_from_outside_unless_the_subject_measured_it() -> None:
 
 def test_what_runs_before_each_sample_is_not_timed() -> None:
     calls: list[str] = []
-    measure([Subject("x", lambda: calls.append("run"))], rounds=2, warmup=0, before=lambda: calls.append("before"))
+    measure(
+        [Subject("x", lambda: calls.append("run"))], rounds=2, warmup=0, before=lambda: calls.append("before")
+    )
     assert calls == ["before", "run"] * 2
 
 

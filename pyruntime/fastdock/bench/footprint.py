@@ -14,7 +14,7 @@ _KERNEL_FIELDS = ("Slab", "PageTables", "KernelStack", "Percpu")
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of memory for ``containers`` idle containers: of the engine's processes, of the workload's own, of the kernel."""
+    """Bytes that ``containers`` idle containers take: of the engine's processes, the workload's own, the kernel."""
 
     containers: int
     engine: int

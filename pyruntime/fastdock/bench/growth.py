@@ -43,7 +43,9 @@ class Curve:
                 self.lines.setdefault(name, {})[at] = series
 
 
-def by_running(bench: Bench, names: Iterable[str], counts: Sequence[int], *, samples: int = 10, limit: float = 60.0) -> Curve:
+def by_running(
+    bench: Bench, names: Iterable[str], counts: Sequence[int], *, samples: int = 10, limit: float = 60.0
+) -> Curve:
     """Start time beside 0, 1, … idle containers of the same engine.
 
     A line ends where its next containers would take more than ``limit`` seconds to start.
@@ -91,7 +93,14 @@ def by_caller_memory(scratch: Path, megabytes: Sequence[int], *, rounds: int = 1
     """Start time from a Python process that holds so many MiB: each size is a process of its own (caller.py)."""
     curve = Curve("start time from a process with much memory", "memory of the caller, MiB")
     for size in megabytes:
-        command = [sys.executable, "-m", "fastdock.bench.caller", str(scratch / f"caller-{size}"), str(size), str(rounds)]
+        command = [
+            sys.executable,
+            "-m",
+            "fastdock.bench.caller",
+            str(scratch / f"caller-{size}"),
+            str(size),
+            str(rounds),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             curve.ended[f"{size} MiB"] = done.stderr.strip()[-200:]
@@ -116,14 +125,27 @@ def layered_archive(rootfs: Path, layers: int, target: Path) -> Path:
                 tar.addfile(info, io.BytesIO(words))
         blobs.append(buffer.getvalue())
     digests = [hashlib.sha256(blob).hexdigest() for blob in blobs]
-    config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/true"]},
-              "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]}}
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["/bin/true"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+    }
     written = json.dumps(config).encode()
     config_name = f"{hashlib.sha256(written).hexdigest()}.json"
-    manifest = [{"Config": config_name, "RepoTags": [f"fdbench/layers:{layers}"], "Layers": [f"{d}/layer.tar" for d in digests]}]
+    manifest = [
+        {
+            "Config": config_name,
+            "RepoTags": [f"fdbench/layers:{layers}"],
+            "Layers": [f"{d}/layer.tar" for d in digests],
+        }
+    ]
     with tarfile.open(target, "w") as tar:
-        files = [(config_name, written), *((f"{d}/layer.tar", blob) for d, blob in zip(digests, blobs, strict=True)),
-                 ("manifest.json", json.dumps(manifest).encode())]
+        files = [
+            (config_name, written),
+            *((f"{d}/layer.tar", blob) for d, blob in zip(digests, blobs, strict=True)),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ]
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size = len(data)

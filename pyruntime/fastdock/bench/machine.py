@@ -53,8 +53,14 @@ def describe(state: Path) -> dict[str, str]:
         "virtual machine": virtual,
         "kernel": platform.release(),
         "cgroups": _cgroups(),
-        "system": next((line.partition("=")[2].strip('"') for line in _file("/etc/os-release").splitlines()
-                        if line.startswith("PRETTY_NAME=")), "unknown"),
+        "system": next(
+            (
+                line.partition("=")[2].strip('"')
+                for line in _file("/etc/os-release").splitlines()
+                if line.startswith("PRETTY_NAME=")
+            ),
+            "unknown",
+        ),
         "state on": _file_system(state.resolve()),
         "load": " ".join(f"{x:.2f}" for x in os.getloadavg()),
         "python": platform.python_version(),

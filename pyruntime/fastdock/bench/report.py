@@ -50,38 +50,63 @@ class Report:
                 found[f"{number:02}-cumulative"] = svg.cumulative(one.title, samples, duration)
         for number, curve in enumerate(self.curves, 1):
             if curve.lines:
-                lines = {name: {at: quartiles(series.values) for at, series in line.items()} for name, line in curve.lines.items()}
-                found[f"growth-{number}"] = svg.curves(curve.title, lines, lambda value: f"{value:g}", duration, curve.along)
-        added = {name: max(1.0, rows[-1].per_container(rows[0])) for name, rows in self.memory.items() if len(rows) > 1}
+                lines = {
+                    name: {at: quartiles(series.values) for at, series in line.items()}
+                    for name, line in curve.lines.items()
+                }
+                found[f"growth-{number}"] = svg.curves(
+                    curve.title, lines, lambda value: f"{value:g}", duration, curve.along
+                )
+        added = {
+            name: max(1.0, rows[-1].per_container(rows[0]))
+            for name, rows in self.memory.items()
+            if len(rows) > 1
+        }
         if added:
-            bars = {name: (value, value, value) for name, value in sorted(added.items(), key=lambda item: item[1])}
+            bars = {
+                name: (value, value, value) for name, value in sorted(added.items(), key=lambda item: item[1])
+            }
             found["memory"] = svg.bars("memory of the engine for each idle container", bars, size)
         return found
 
     def html(self) -> str:
         """A self-contained page."""
-        described = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
-                            for key, value in {**self.machine, **self.versions}.items())
+        described = "".join(
+            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
+            for key, value in {**self.machine, **self.versions}.items()
+        )
         plots = self.plots()
         body = [f"<h1>fastdock bench</h1><table>{described}</table>"]
         for number, one in enumerate(self.comparisons, 1):
-            body.append(f"<h2>{escape(one.title)}</h2>{plots.get(f'{number:02}-bars', '')}"
-                        f"<details><summary>distribution and table</summary>{plots.get(f'{number:02}-cumulative', '')}"
-                        f"<pre>{escape(text(one))}</pre></details>")
+            body.append(
+                f"<h2>{escape(one.title)}</h2>{plots.get(f'{number:02}-bars', '')}"
+                f"<details><summary>distribution and table</summary>{plots.get(f'{number:02}-cumulative', '')}"
+                f"<pre>{escape(text(one))}</pre></details>"
+            )
         for number, curve in enumerate(self.curves, 1):
-            body.append(f"<h2>{escape(curve.title)}</h2>{plots.get(f'growth-{number}', '')}<pre>{escape(curve_text(curve))}</pre>")
+            drawn = plots.get(f"growth-{number}", "")
+            body.append(f"<h2>{escape(curve.title)}</h2>{drawn}<pre>{escape(curve_text(curve))}</pre>")
         if self.memory:
-            body.append(f"<h2>memory</h2>{plots.get('memory', '')}<pre>{escape(memory_text(self.memory))}</pre>")
-        style = "body{font-family:system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}th{text-align:left;padding-right:1em}" \
-                "svg{max-width:100%;height:auto;border:1px solid #ddd}pre{overflow-x:auto}"
-        return ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-                f"<title>fastdock bench</title><style>{style}</style>{''.join(body)}</html>\n")
+            body.append(
+                f"<h2>memory</h2>{plots.get('memory', '')}<pre>{escape(memory_text(self.memory))}</pre>"
+            )
+        style = (
+            "body{font-family:system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+            "th{text-align:left;padding-right:1em}"
+            "svg{max-width:100%;height:auto;border:1px solid #ddd}pre{overflow-x:auto}"
+        )
+        return (
+            "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+            f"<title>fastdock bench</title><style>{style}</style>{''.join(body)}</html>\n"
+        )
 
     def markdown(self, base: str = "floor") -> str:
         """The first comparison as a Markdown table, with the date and the machine: for the README."""
         first = self.comparisons[0]
-        where = f"{self.machine['date'][:10]}, {self.machine['cores']} cores ({self.machine['processor']}), " \
-                f"Linux {self.machine['kernel']}, cgroup {self.machine['cgroups']}"
+        where = (
+            f"{self.machine['date'][:10]}, {self.machine['cores']} cores ({self.machine['processor']}), "
+            f"Linux {self.machine['kernel']}, cgroup {self.machine['cgroups']}"
+        )
         return f"{first.title}; {first.method}. Measured {where}.\n\n{markdown(first, base)}"
 
     def to_json(self) -> str:
@@ -94,10 +119,24 @@ class Report:
         try:
             raw = json.loads(written)
             return cls(
-                raw["machine"], raw["versions"],
-                [Comparison(c["title"], c["method"], _series(c["series"]), c["missing"]) for c in raw["comparisons"]],
-                [Curve(c["title"], c["along"], {n: {float(at): s for at, s in _series(line).items()} for n, line in c["lines"].items()},
-                       c["ended"]) for c in raw["curves"]],
+                raw["machine"],
+                raw["versions"],
+                [
+                    Comparison(c["title"], c["method"], _series(c["series"]), c["missing"])
+                    for c in raw["comparisons"]
+                ],
+                [
+                    Curve(
+                        c["title"],
+                        c["along"],
+                        {
+                            n: {float(at): s for at, s in _series(line).items()}
+                            for n, line in c["lines"].items()
+                        },
+                        c["ended"],
+                    )
+                    for c in raw["curves"]
+                ],
                 {name: [Footprint(**row) for row in rows] for name, rows in raw["memory"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -105,8 +144,10 @@ class Report:
 
 
 def _series(raw: Mapping[str, Any]) -> dict[str, Series]:
-    return {key: Series(one["name"], {int(n): value for n, value in one["samples"].items()}, one["failure"])
-            for key, one in raw.items()}
+    return {
+        key: Series(one["name"], {int(n): value for n, value in one["samples"].items()}, one["failure"])
+        for key, one in raw.items()
+    }
 
 
 def write_plots(plots: Mapping[str, str], directory: Path) -> Sequence[Path]:
@@ -129,4 +170,6 @@ def _png(document: str) -> bytes | None:
         import resvg_py
     except ImportError:
         return None
-    return bytes(resvg_py.svg_to_bytes(svg_string=document, font_family="DejaVu Sans", sans_serif_family="DejaVu Sans"))
+    return bytes(
+        resvg_py.svg_to_bytes(svg_string=document, font_family="DejaVu Sans", sans_serif_family="DejaVu Sans")
+    )

@@ -15,8 +15,9 @@ class CommandFailed(Exception):
     """The command ended with another status than 0, took too long, or did not print what it should."""
 
 
-def spawn(argv: Sequence[str], *, expect: bytes = b"", timeout: float = 60.0,
-          env: Mapping[str, str] | None = None) -> float:
+def spawn(
+    argv: Sequence[str], *, expect: bytes = b"", timeout: float = 60.0, env: Mapping[str, str] | None = None
+) -> float:
     """Runs argv (an absolute path first) and returns its wall time in seconds.
 
     stdout and stderr go to one memory file: a daemon that keeps them open cannot hold us up.  Raises CommandFailed
@@ -24,10 +25,15 @@ def spawn(argv: Sequence[str], *, expect: bytes = b"", timeout: float = 60.0,
     """
     output = os.memfd_create("output", os.MFD_CLOEXEC)
     try:
-        actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                   (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ]
         begin = time.perf_counter()
-        pid = os.posix_spawn(argv[0], list(argv), dict(os.environ if env is None else env), file_actions=actions)
+        pid = os.posix_spawn(
+            argv[0], list(argv), dict(os.environ if env is None else env), file_actions=actions
+        )
         status = _wait(pid, timeout)
         seconds = time.perf_counter() - begin
         text = os.pread(output, 1 << 20, 0)

@@ -41,8 +41,11 @@ class Comparison:
 
     def not_measured(self) -> dict[str, str]:
         """The others, each with its reason."""
-        failed = {name: one.failure or "no sample" for name, one in self.series.items()
-                  if not one.samples or one.failure is not None}
+        failed = {
+            name: one.failure or "no sample"
+            for name, one in self.series.items()
+            if not one.samples or one.failure is not None
+        }
         return {**self.missing, **failed}
 
 
@@ -69,14 +72,18 @@ class Bench:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
         for left in _LEFT_CGROUPS:
             for group in sorted(Path("/sys/fs/cgroup").glob(f"*/{left}")) if self.peers else []:
                 with suppress(OSError):  # somebody uses it: theirs
                     group.rmdir()
 
-    def prepared(self, workload: str, names: Iterable[str] | None = None) -> tuple[list[Peer], dict[str, str]]:
+    def prepared(
+        self, workload: str, names: Iterable[str] | None = None
+    ) -> tuple[list[Peer], dict[str, str]]:
         """The peers that can run a workload, made ready for it, and why the others cannot."""
         ready, missing = [], dict(self.missing)
         for name, peer in self.peers.items():
@@ -90,18 +97,44 @@ class Bench:
         return ready, missing
 
 
-def start(bench: Bench, workload: str = "true", *, rounds: int = 30, spacing: float = 0.0, cold: bool = False,
-          names: Sequence[str] | None = None, progress: Progress | None = None) -> Comparison:
+def start(
+    bench: Bench,
+    workload: str = "true",
+    *,
+    rounds: int = 30,
+    spacing: float = 0.0,
+    cold: bool = False,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
     """Start, run, wait, clean up: the wall time of one workload by every peer."""
     peers, missing = bench.prepared(workload, names)
     subjects = [Subject(peer.name, peer.run, peer.every) for peer in peers]
-    mode = "page cache dropped before each" if cold else f"{spacing:g} s before each" if spacing else "back to back"
-    series = measure(subjects, rounds=rounds, spacing=spacing, before=drop_caches if cold else None, progress=progress)
-    return Comparison(f"start to end of `{workload}`, {mode}", f"{rounds} rounds in turn, 2 to warm up", series, missing)
+    mode = (
+        "page cache dropped before each"
+        if cold
+        else f"{spacing:g} s before each"
+        if spacing
+        else "back to back"
+    )
+    series = measure(
+        subjects, rounds=rounds, spacing=spacing, before=drop_caches if cold else None, progress=progress
+    )
+    return Comparison(
+        f"start to end of `{workload}`, {mode}", f"{rounds} rounds in turn, 2 to warm up", series, missing
+    )
 
 
-def parallel(bench: Bench, threads: int, *, starts: int = 40, workload: str = "true", rounds: int = 3,
-             names: Sequence[str] | None = None, progress: Progress | None = None) -> Comparison:
+def parallel(
+    bench: Bench,
+    threads: int,
+    *,
+    starts: int = 40,
+    workload: str = "true",
+    rounds: int = 3,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
     """``starts`` starts by ``threads`` threads of this process; the samples are seconds per start (1 / throughput)."""
     peers, missing = bench.prepared(workload, names)
 
@@ -112,8 +145,12 @@ def parallel(bench: Bench, threads: int, *, starts: int = 40, workload: str = "t
 
     subjects = [Subject(peer.name, batch(peer), peer.every) for peer in peers]
     series = measure(subjects, rounds=rounds, warmup=1, progress=progress)
-    return Comparison(f"{threads} starters at once", f"{starts} starts of `{workload}`, {rounds} rounds in turn; time per start",
-                      series, missing)
+    return Comparison(
+        f"{threads} starters at once",
+        f"{starts} starts of `{workload}`, {rounds} rounds in turn; time per start",
+        series,
+        missing,
+    )
 
 
 def _in_threads(peer: Peer, threads: int, count: int) -> float:
@@ -155,7 +192,9 @@ def memory(peer: Peer, counts: Sequence[int] = (1, 10, 100)) -> list[Footprint]:
                 running.append(peer.start())
             time.sleep(_SETTLE)
             own = [pid for one in running for pid in one.own_pids()]
-            found.append(Footprint(count, pss(set(peer.keeper_pids()) - set(own)), pss(own), kernel_bytes() - base))
+            found.append(
+                Footprint(count, pss(set(peer.keeper_pids()) - set(own)), pss(own), kernel_bytes() - base)
+            )
     finally:
         for one in reversed(running):
             one.stop()

@@ -48,8 +48,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "
 def _document(height: float, title: str, parts: Sequence[str]) -> str:
     heading = _text(12, 24, title, style='font-size="15" font-weight="bold"')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" height="{height:.0f}" '
-        f'font-family="system-ui, DejaVu Sans, sans-serif" font-size="12" role="img" aria-label="{escape(title, quote=True)}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" '
+        f'height="{height:.0f}" font-family="system-ui, DejaVu Sans, sans-serif" font-size="12" role="img" '
+        f'aria-label="{escape(title, quote=True)}">'
         f'<rect width="100%" height="100%" fill="white"/>{heading}{"".join(parts)}</svg>\n'
     )
 
@@ -61,8 +62,10 @@ def bars(title: str, rows: Mapping[str, Range], form: Format, *, highlight: str 
     height = top + step * len(rows) + 34
     parts = []
     for tick in scale.ticks():
-        parts += [_line(scale(tick), top - 6, scale(tick), height - 28, "#ddd"),
-                  _text(scale(tick), height - 12, form(tick), "middle", 'fill="#555"')]
+        parts += [
+            _line(scale(tick), top - 6, scale(tick), height - 28, "#ddd"),
+            _text(scale(tick), height - 12, form(tick), "middle", 'fill="#555"'),
+        ]
     for number, (name, (low, middle, high)) in enumerate(rows.items()):
         y = top + step * number
         colour = _OURS if name.startswith(highlight) else _OTHERS
@@ -75,27 +78,39 @@ def bars(title: str, rows: Mapping[str, Range], form: Format, *, highlight: str 
     return _document(height, title, parts)
 
 
-def _frame(x: _Scale, y: Callable[[float], float], y_ticks: Sequence[tuple[float, str]], x_form: Format, box: Range) -> list[str]:
+def _frame(
+    x: _Scale, y: Callable[[float], float], y_ticks: Sequence[tuple[float, str]], x_form: Format, box: Range
+) -> list[str]:
     left, top, bottom = box
     right = _WIDTH - 180
     parts = [_line(left, bottom, right, bottom, "#333"), _line(left, top, left, bottom, "#333")]
     for tick in x.ticks():
-        parts += [_line(x(tick), top, x(tick), bottom, "#eee"), _text(x(tick), bottom + 18, x_form(tick), "middle", 'fill="#555"')]
+        parts += [
+            _line(x(tick), top, x(tick), bottom, "#eee"),
+            _text(x(tick), bottom + 18, x_form(tick), "middle", 'fill="#555"'),
+        ]
     for tick, label in y_ticks:
-        parts += [_line(left, y(tick), right, y(tick), "#eee"), _text(left - 6, y(tick) + 4, label, "end", 'fill="#555"')]
+        parts += [
+            _line(left, y(tick), right, y(tick), "#eee"),
+            _text(left - 6, y(tick) + 4, label, "end", 'fill="#555"'),
+        ]
     return parts
 
 
 def _legend(number: int, name: str, top: float) -> list[str]:
     y, colour = top + 18 * number, _COLOURS[number % len(_COLOURS)]
     dashed = 'stroke-dasharray="5 3" ' if number >= len(_COLOURS) else ""
-    return [_line(_WIDTH - 170, y, _WIDTH - 145, y, colour, f'{dashed}stroke-width="2.5"'), _text(_WIDTH - 138, y + 4, name)]
+    return [
+        _line(_WIDTH - 170, y, _WIDTH - 145, y, colour, f'{dashed}stroke-width="2.5"'),
+        _text(_WIDTH - 138, y + 4, name),
+    ]
 
 
 def _path(points: Sequence[tuple[float, float]], number: int) -> str:
     dashed = 'stroke-dasharray="5 3" ' if number >= len(_COLOURS) else ""
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{joined}" fill="none" stroke="{_COLOURS[number % len(_COLOURS)]}" {dashed}stroke-width="2"/>'
+    colour = _COLOURS[number % len(_COLOURS)]
+    return f'<polyline points="{joined}" fill="none" stroke="{colour}" {dashed}stroke-width="2"/>'
 
 
 def cumulative(title: str, samples: Mapping[str, Sequence[float]], form: Format) -> str:
@@ -115,7 +130,9 @@ def cumulative(title: str, samples: Mapping[str, Sequence[float]], form: Format)
     return _document(bottom + 30, title, parts)
 
 
-def curves(title: str, lines: Mapping[str, Mapping[float, Range]], x_form: Format, y_form: Format, x_label: str) -> str:
+def curves(
+    title: str, lines: Mapping[str, Mapping[float, Range]], x_form: Format, y_form: Format, x_label: str
+) -> str:
     """A line per name, with quartile whiskers, on two logarithmic scales."""
     left, top, bottom = 70.0, 44.0, max(360.0, 60.0 + 18 * len(lines))
     x = _Scale([at for line in lines.values() for at in line], left, _WIDTH - 190)
@@ -126,7 +143,9 @@ def curves(title: str, lines: Mapping[str, Mapping[float, Range]], x_form: Forma
         colour = _COLOURS[number % len(_COLOURS)]
         parts.append(_path([(x(at), y(middle)) for at, (_, middle, _) in line.items()], number))
         for at, (low, middle, high) in line.items():
-            parts += [_line(x(at), y(low), x(at), y(high), colour, 'opacity="0.5"'),
-                      f'<circle cx="{x(at):.1f}" cy="{y(middle):.1f}" r="3" fill="{colour}"/>']
+            parts += [
+                _line(x(at), y(low), x(at), y(high), colour, 'opacity="0.5"'),
+                f'<circle cx="{x(at):.1f}" cy="{y(middle):.1f}" r="3" fill="{colour}"/>',
+            ]
         parts += _legend(number, name, top + 6)
     return _document(bottom + 46, title, parts)

@@ -18,8 +18,17 @@ __all__ = ["TraceFailed", "count_between_marks", "count_launch"]
 
 # Waits come or not, as the scheduler likes; memory calls are the Python allocator's, clocks the measuring program's.
 _NOT_COUNTED = frozenset(
-    "futex restart_syscall sched_yield poll epoll_wait brk mmap munmap madvise mprotect clock_gettime gettimeofday "
-    "clock_nanosleep rt_sigreturn exit exit_group".split()
+    {
+        "futex",
+        "restart_syscall",
+        "sched_yield",
+        "poll",
+        "epoll_wait",
+        "clock_nanosleep",
+        "rt_sigreturn",
+        "exit",
+    }
+    | {"exit_group", "brk", "mmap", "munmap", "madvise", "mprotect", "clock_gettime", "gettimeofday"}
 )
 _MARK = "/fastdock-bench-mark"
 _LINE = re.compile(r"^(?:\[pid\s+)?(\d+)\]?\s+(?:<\.\.\. )?([a-z0-9_]+)(?:\(| resumed>)(.*)$")
@@ -78,9 +87,25 @@ def count_launch(root: Path) -> dict[str, int]:
     Of six starts, the smallest count of each call: what belongs to a start is in every one.  Raises TraceFailed.
     """
     with tempfile.NamedTemporaryFile(mode="r", suffix=".strace") as trace:
-        command = ["strace", "-f", "-qq", "-o", trace.name, sys.executable, "-c", _PROGRAM.format(mark=_MARK), str(root)]
+        command = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            trace.name,
+            sys.executable,
+            "-c",
+            _PROGRAM.format(mark=_MARK),
+            str(root),
+        ]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONHASHSEED": "0"})
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "PYTHONHASHSEED": "0"},
+            )
         except FileNotFoundError as error:
             raise TraceFailed("strace is not installed: apt-get install strace") from error
         if done.returncode:

@@ -53,13 +53,18 @@ def _ratio(series: Series, reference: Series) -> str:
         low, middle, high = ratio(series, reference)
     except ValueError:
         return "—"
-    return f"{_times(middle)} ({_times(low)}–{_times(high)})"
+    return f"{_times(middle)} ({_times(low)} … {_times(high)})"
 
 
 def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-            for row in [head, *rows]]
+    return [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [head, *rows]
+    ]
 
 
 def text(comparison: Comparison, base: str = "floor") -> str:
@@ -77,7 +82,10 @@ def markdown(comparison: Comparison, base: str = "floor") -> str:
     lines.insert(1, "|" + " --- |" * len(head))
     reasons = comparison.not_measured()
     if reasons:
-        lines += ["", "Not measured: " + "; ".join(f"{name} ({reason})" for name, reason in reasons.items()) + "."]
+        lines += [
+            "",
+            "Not measured: " + "; ".join(f"{name} ({reason})" for name, reason in reasons.items()) + ".",
+        ]
     return "\n".join(lines)
 
 
@@ -89,7 +97,9 @@ def memory_text(found: Mapping[str, Sequence[Footprint]]) -> str:
         idle = footprints[0]
         for one in footprints:
             each = size(one.per_container(idle)) if one.containers else "—"
-            rows.append([name, str(one.containers), size(one.engine), each, size(one.kernel), size(one.workload)])
+            rows.append(
+                [name, str(one.containers), size(one.engine), each, size(one.kernel), size(one.workload)]
+            )
     return "\n".join(_aligned(head, rows))
 
 
@@ -97,6 +107,9 @@ def curve_text(curve: Curve) -> str:
     """A growth curve as a table: a row per size, a column per subject."""
     sizes = sorted({at for line in curve.lines.values() for at in line})
     head = [curve.along, *curve.lines]
-    rows = [[f"{at:g}", *(duration(line[at].median) if at in line else "—" for line in curve.lines.values())] for at in sizes]
+    rows = [
+        [f"{at:g}", *(duration(line[at].median) if at in line else "—" for line in curve.lines.values())]
+        for at in sizes
+    ]
     lines = [curve.title, *_aligned(head, rows)]
     return "\n".join(lines + [f"{name} ends: {why}" for name, why in curve.ended.items()])

@@ -10,9 +10,25 @@ from pathlib import Path
 
 __all__ = ["WORKLOADS", "Workload", "busybox_rootfs", "python_rootfs", "rootfs_for"]
 
-_APPLETS = ("true", "sh", "ls", "cat", "mount", "id", "echo", "sleep", "httpd", "wget", "kill", "mkdir", "ifconfig")
-_WEB = ("httpd -f -p 127.0.0.1:8099 -h {root}/www & server=$!; "
-        "until wget -q -O - http://127.0.0.1:8099/ 2>/dev/null; do :; done; kill $server")
+_APPLETS = (
+    "true",
+    "sh",
+    "ls",
+    "cat",
+    "mount",
+    "id",
+    "echo",
+    "sleep",
+    "httpd",
+    "wget",
+    "kill",
+    "mkdir",
+    "ifconfig",
+)
+_WEB = (
+    "httpd -f -p 127.0.0.1:8099 -h {root}/www & server=$!; "
+    "until wget -q -O - http://127.0.0.1:8099/ 2>/dev/null; do :; done; kill $server"
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +52,19 @@ class Workload:
         program, *rest = self.argv
         if self.image == "python":
             return ["/usr/bin/python3", *rest]
-        return [f"{rootfs}/bin/busybox", program.rsplit("/", 1)[-1], *(word.format(root=rootfs) for word in rest)]
+        return [
+            f"{rootfs}/bin/busybox",
+            program.rsplit("/", 1)[-1],
+            *(word.format(root=rootfs) for word in rest),
+        ]
 
 
 WORKLOADS = {
     "true": Workload("true", ("/bin/true",), b"", "busybox"),
     "hello": Workload("hello", ("/bin/echo", "hello"), b"hello", "busybox"),
-    "python": Workload("python", ("/usr/bin/python3", "-c", "import json; print(json.dumps('hello'))"), b'"hello"', "python"),
+    "python": Workload(
+        "python", ("/usr/bin/python3", "-c", "import json; print(json.dumps('hello'))"), b'"hello"', "python"
+    ),
     "web": Workload("web", ("/bin/sh", "-c", _WEB), b"first answer", "busybox"),
     "sleep": Workload("sleep", ("/bin/sleep", "100000"), b"", "busybox"),
 }
@@ -61,7 +83,10 @@ def _busybox() -> Path:
     """A statically linked busybox; FileNotFoundError says which package has one."""
     for candidate in ("/usr/bin/busybox", "/bin/busybox"):
         # A static program names no interpreter; ldd says so with a status of 1.
-        if Path(candidate).exists() and subprocess.run(["ldd", candidate], capture_output=True, check=False).returncode:
+        if (
+            Path(candidate).exists()
+            and subprocess.run(["ldd", candidate], capture_output=True, check=False).returncode
+        ):
             return Path(candidate)
     raise FileNotFoundError("no static busybox: apt-get install busybox-static")
 
@@ -91,8 +116,13 @@ def python_rootfs(root: Path) -> Path:
     interpreter = Path("/usr/bin/python3").resolve(strict=True)
     busybox_rootfs(root)
     library = Path("/usr/lib") / interpreter.name
-    shutil.copytree(library, root / str(library).lstrip("/"), symlinks=True, dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns("__pycache__", "test", "config-*", "ensurepip", "idlelib", "tkinter"))
+    shutil.copytree(
+        library,
+        root / str(library).lstrip("/"),
+        symlinks=True,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("__pycache__", "test", "config-*", "ensurepip", "idlelib", "tkinter"),
+    )
     for path in {str(interpreter), *_libraries(str(interpreter))}:
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +130,11 @@ def python_rootfs(root: Path) -> Path:
     (root / "usr/bin/python3").unlink(missing_ok=True)
     (root / "usr/bin/python3").symlink_to(interpreter.name)
     # Compiled here once: otherwise each start on a read-only root would compile json again.
-    subprocess.run([str(interpreter), "-m", "compileall", "-q", "-s", str(root), "-p", "/", str(root) + str(library)],
-                   check=False, capture_output=True)
+    subprocess.run(
+        [str(interpreter), "-m", "compileall", "-q", "-s", str(root), "-p", "/", str(root) + str(library)],
+        check=False,
+        capture_output=True,
+    )
     return root
 
 

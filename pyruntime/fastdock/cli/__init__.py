@@ -29,6 +29,7 @@ COMMANDS = {
     "logout": ("registry:logout", "Log out from a registry"),
     "manifest": ("registry:manifest", "Inspect manifests"),
     "system": ("system:system", "Manage fastdock"),
+    "bench": ("bench:bench_command", "Measure fastdock beside other engines and VMs on this machine"),
     "info": ("info:info_command", "What this kernel and machine offer, and what is missing"),
     "version": ("info:version_command", "Show the version"),
 }

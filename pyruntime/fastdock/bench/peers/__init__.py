@@ -10,13 +10,31 @@ from .engines import Docker, Lxc, Podman
 from .oci import Crun, CrunFull, Runc, RuncFull
 from .ours import Fastdock, FastdockDisk, FastdockShell
 from .sandbox import Bubblewrap, Sandlock
-from .vm import CloudHypervisor, Firecracker, Microvm, Q35
+from .vm import Q35, CloudHypervisor, Firecracker, Microvm
 
 __all__ = ["PEERS", "Missing", "Peer", "Running", "make_peers"]
 
 PEERS: tuple[type[Peer], ...] = (
-    Fastdock, FastdockDisk, FastdockShell, Bare, Floor, FloorDisk, Bubblewrap, Sandlock, Crun, CrunFull, Runc, RuncFull, Lxc, Podman, Docker, Microvm, Q35, Firecracker,
-    CloudHypervisor)
+    Fastdock,
+    FastdockDisk,
+    FastdockShell,
+    Bare,
+    Floor,
+    FloorDisk,
+    Bubblewrap,
+    Sandlock,
+    Crun,
+    CrunFull,
+    Runc,
+    RuncFull,
+    Lxc,
+    Podman,
+    Docker,
+    Microvm,
+    Q35,
+    Firecracker,
+    CloudHypervisor,
+)
 
 
 def make_peers(scratch: Path, names: list[str] | None = None) -> list[Peer]:

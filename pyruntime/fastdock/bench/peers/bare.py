@@ -28,7 +28,11 @@ class Bare(Peer):
         self._argv, self._expect = workload.outside(self.rootfs(workload)), workload.expect
 
     def run(self) -> float | None:
-        return spawn(self._argv, expect=self._expect, env={"PATH": os.environ["PATH"] + ":" + str(Path(self._argv[0]).parent)})
+        return spawn(
+            self._argv,
+            expect=self._expect,
+            env={"PATH": os.environ["PATH"] + ":" + str(Path(self._argv[0]).parent)},
+        )
 
     def start(self) -> Running:
         return _Process(subprocess.Popen(self._argv, stdout=subprocess.DEVNULL))
@@ -49,7 +53,7 @@ class _Process(Running):
 class Floor(Peer):
     """The floor program (bench/floor): the system calls of a full container and nothing around them.
 
-    FASTDOCK_FLOOR names the program; otherwise it is looked for below build/.
+    FASTDOCK_FLOOR names the program; otherwise that of a build tree here is used, or the installed one.
     """
 
     name = "floor"
@@ -59,24 +63,35 @@ class Floor(Peer):
     flags: tuple[str, ...] = ("--upper", "own", "--dev", "parent", "--lower", "cached", "--mask", "shared")
 
     def open(self) -> str:
+        installed = Path(__file__).parents[1] / "fastdock_floor"
+        built = sorted(Path.cwd().glob("build/**/fastdock_floor"))
         named = os.environ.get("FASTDOCK_FLOOR")
-        candidates = [Path(named)] if named else sorted(Path.cwd().glob("build/**/fastdock_floor"))
-        if not candidates or not candidates[0].exists():
-            raise Missing("fastdock_floor is not built: cmake -B build/bench -DFASTDOCK_BENCH=ON -DFASTDOCK_PYTHON=OFF . "
-                          "&& cmake --build build/bench")
+        candidates = [Path(named)] if named else [*built, installed]
+        found = [path for path in candidates if path.is_file()]
+        if not found:
+            raise Missing("fastdock_floor is not built: docs/benchmarks.md")
         if os.geteuid() != 0:
             raise Missing("the floor program needs root")
-        self._program = str(candidates[0].resolve())
+        self._program = str(found[0].resolve())
         return "bench/floor"
 
     def prepare(self, workload: Workload) -> None:
         self._stop()
         self._expect = workload.expect
-        self._options = ["--rootfs", str(self.rootfs(workload)), "--state", str(self.scratch / "state"), *self.flags]
+        self._options = [
+            "--rootfs",
+            str(self.rootfs(workload)),
+            "--state",
+            str(self.scratch / "state"),
+            *self.flags,
+        ]
         self._inside = workload.inside()
         # A process that waits between its starts, as warm as the one that measures.
-        self._server = subprocess.Popen([self._program, *self._options, "--serve", "yes", "--", *self._inside],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._server = subprocess.Popen(
+            [self._program, *self._options, "--serve", "yes", "--", *self._inside],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def run(self) -> float | None:
         assert self._server is not None
@@ -106,8 +121,18 @@ class Floor(Peer):
 
     def batch(self, threads: int, count: int) -> float | None:
         each = -(-count // threads)
-        argv = [self._program, *self._options, "--iterations", str(each), "--warmup", "0", "--threads", str(threads), "--",
-                *self._inside]
+        argv = [
+            self._program,
+            *self._options,
+            "--iterations",
+            str(each),
+            "--warmup",
+            "0",
+            "--threads",
+            str(threads),
+            "--",
+            *self._inside,
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode or done.stderr:
             raise CommandFailed(done.stderr.strip() or f"status {done.returncode}")

@@ -31,12 +31,15 @@ class Running(ABC):
 
 
 class Peer(ABC):
-    """A way to run a workload.  The life of one: ``open`` (may raise Missing), ``prepare`` a workload, ``run`` it, ``close``."""
+    """A way to run a workload.
+
+    The life of one: ``open`` (may raise Missing), ``prepare`` a workload, ``run`` it often, ``close``.
+    """
 
     name: str = ""
     kind: str = "container"  # process | sandbox | container | vm
-    isolation: str = ""      # in a few words, for the reader of a table
-    every: int = 1           # measured in each n-th round: slow peers take part less often
+    isolation: str = ""  # in a few words, for the reader of a table
+    every: int = 1  # measured in each n-th round: slow peers take part less often
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch / (self.name.replace(" ", "-") or "peer")

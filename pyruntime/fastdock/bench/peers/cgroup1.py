@@ -24,7 +24,10 @@ def _check(result: int, what: str) -> None:
 
 
 class Cgroup1Namespace:
-    """Commands spawned inside ``with namespace.entered():`` do not see the v2 tree.  Nothing changes where none is needed."""
+    """Commands spawned inside ``with namespace.entered():`` do not see the v2 tree.
+
+    Where the machine is not hybrid, nothing is changed.
+    """
 
     def __init__(self) -> None:
         unified = Path("/sys/fs/cgroup/unified/cgroup.controllers")
@@ -42,11 +45,12 @@ class Cgroup1Namespace:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """This thread is in the namespace for the block.  The two changes cost some µs: time the block, not around it."""
+        """This thread is in the namespace for the block.  To change costs some µs: time inside the block."""
         if self._inside < 0:
             yield
             return
-        # setns(2) into a mount namespace wants a file system context that no other thread shares, and moves its working directory.
+        # setns(2) into a mount namespace wants a file system context that no other thread shares, and moves
+        # its working directory.
         _check(_libc.unshare(_CLONE_FS), "unshare")
         where = os.getcwd()
         self._enter(self._inside)

@@ -41,16 +41,38 @@ class Podman(Peer):
 
     def open(self) -> str:
         program = find_program("podman")
-        self._base = [program, "--root", str(self.scratch / "root"), "--runroot", str(self.scratch / "run"),
-                      "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        self._base = [
+            program,
+            "--root",
+            str(self.scratch / "root"),
+            "--runroot",
+            str(self.scratch / "run"),
+            "--cgroup-manager",
+            "cgroupfs",
+            "--events-backend",
+            "none",
+        ]
         self._namespace = Cgroup1Namespace()
         return first_line(program, "--version")
 
     def _run(self, *more: str) -> list[str]:
         # More than the hard limit (podman's default) is refused where CAP_SYS_RESOURCE is missing.
         limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
-        return [*self._base, "run", *more, *limits, "--network", "none", "--memory", "256m", "--pids-limit", "100", "--rootfs",
-                f"{self._root}:O", *self._inside]
+        return [
+            *self._base,
+            "run",
+            *more,
+            *limits,
+            "--network",
+            "none",
+            "--memory",
+            "256m",
+            "--pids-limit",
+            "100",
+            "--rootfs",
+            f"{self._root}:O",
+            *self._inside,
+        ]
 
     def prepare(self, workload: Workload) -> None:
         self._root, self._inside, self._expect = self.rootfs(workload), workload.inside(), workload.expect
@@ -66,13 +88,19 @@ class Podman(Peer):
 
     def keeper_pids(self) -> list[int]:
         marker = str(self.scratch).encode()
-        return [pid for pid, (_, name) in _processes().items() if name == "conmon" and marker in _command(pid)]
+        return [
+            pid for pid, (_, name) in _processes().items() if name == "conmon" and marker in _command(pid)
+        ]
 
     def close(self) -> None:
         if hasattr(self, "_base"):
             with self._namespace.entered():
-                subprocess.run([*self._base, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False)
-                subprocess.run(["umount", str(self.scratch / "root/overlay")], capture_output=True, check=False)
+                subprocess.run(
+                    [*self._base, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False
+                )
+                subprocess.run(
+                    ["umount", str(self.scratch / "root/overlay")], capture_output=True, check=False
+                )
             self._namespace.close()
         super().close()
 
@@ -87,8 +115,13 @@ def _command(pid: int) -> bytes:
 class Ended(Running):
     """A container that a command line like docker's knows, ended by its `rm --force`."""
 
-    def __init__(self, base: list[str], container: str, namespace: Cgroup1Namespace | None = None,
-                 environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        base: list[str],
+        container: str,
+        namespace: Cgroup1Namespace | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self._base, self._id, self._namespace, self._environment = base, container, namespace, environment
 
     def own_pids(self) -> list[int]:
@@ -99,7 +132,9 @@ class Ended(Running):
 
     def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
         with self._namespace.entered() if self._namespace else nullcontext():
-            return subprocess.run([*self._base, *words], capture_output=True, text=True, check=False, env=self._environment)
+            return subprocess.run(
+                [*self._base, *words], capture_output=True, text=True, check=False, env=self._environment
+            )
 
 
 class Docker(Peer):
@@ -118,10 +153,24 @@ class Docker(Peer):
         self._base = [client, "--host", f"unix://{self._socket}"]
         self._log = (self.scratch / "dockerd.log").open("wb")
         self._daemon = subprocess.Popen(
-            [daemon, "--host", f"unix://{self._socket}", "--data-root", str(self.scratch / "data"),
-             "--exec-root", str(self.scratch / "exec"), "--pidfile", str(self.scratch / "pid"),
-             "--bridge", "none", "--iptables=false", "--ip-masq=false"],
-            stdout=self._log, stderr=subprocess.STDOUT)
+            [
+                daemon,
+                "--host",
+                f"unix://{self._socket}",
+                "--data-root",
+                str(self.scratch / "data"),
+                "--exec-root",
+                str(self.scratch / "exec"),
+                "--pidfile",
+                str(self.scratch / "pid"),
+                "--bridge",
+                "none",
+                "--iptables=false",
+                "--ip-masq=false",
+            ],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
         deadline = time.monotonic() + 60
         while subprocess.run([*self._base, "version"], capture_output=True, check=False).returncode:
             if self._daemon.poll() is not None or time.monotonic() > deadline:
@@ -131,16 +180,37 @@ class Docker(Peer):
         return first_line(*self._base, "version", "--format", format_)
 
     def _run(self, *more: str) -> list[str]:
-        return [*self._base, "run", *more, "--network", self.network, "--memory", "256m", "--pids-limit", "100", "--cpus", "1",
-                f"fdbench/{self._image}", *self._inside]
+        return [
+            *self._base,
+            "run",
+            *more,
+            "--network",
+            self.network,
+            "--memory",
+            "256m",
+            "--pids-limit",
+            "100",
+            "--cpus",
+            "1",
+            f"fdbench/{self._image}",
+            *self._inside,
+        ]
 
     def prepare(self, workload: Workload) -> None:
         self._image, self._inside, self._expect = workload.image, workload.inside(), workload.expect
-        known = subprocess.run([*self._base, "image", "inspect", f"fdbench/{workload.image}"], capture_output=True, check=False)
+        known = subprocess.run(
+            [*self._base, "image", "inspect", f"fdbench/{workload.image}"], capture_output=True, check=False
+        )
         if known.returncode:
-            with subprocess.Popen(["tar", "-C", str(self.rootfs(workload)), "-c", "."], stdout=subprocess.PIPE) as tar:
-                subprocess.run([*self._base, "import", "-", f"fdbench/{workload.image}"], stdin=tar.stdout, check=True,
-                               capture_output=True)
+            with subprocess.Popen(
+                ["tar", "-C", str(self.rootfs(workload)), "-c", "."], stdout=subprocess.PIPE
+            ) as tar:
+                subprocess.run(
+                    [*self._base, "import", "-", f"fdbench/{workload.image}"],
+                    stdin=tar.stdout,
+                    check=True,
+                    capture_output=True,
+                )
 
     def run(self) -> float | None:
         return spawn(self._run("--rm"), expect=self._expect)
@@ -192,14 +262,26 @@ class Lxc(Peer):
         self._config, self._expect = self.scratch / f"{workload.name}.conf", workload.expect
         self._inside = workload.inside()
         self._config.write_text(
-            f"lxc.rootfs.path = dir:{self.rootfs(workload)}\nlxc.uts.name = fdbench\nlxc.net.0.type = empty\nlxc.net.0.flags = up\n"
-            "lxc.mount.auto = proc:mixed sys:ro\nlxc.autodev = 1\nlxc.tty.max = 0\nlxc.environment = PATH=/bin:/usr/bin\n"
+            f"lxc.rootfs.path = dir:{self.rootfs(workload)}\nlxc.uts.name = fdbench\n"
+            "lxc.net.0.type = empty\nlxc.net.0.flags = up\nlxc.mount.auto = proc:mixed sys:ro\n"
+            "lxc.autodev = 1\nlxc.tty.max = 0\nlxc.environment = PATH=/bin:/usr/bin\n"
             # Its own console loses output that is not a terminal's.
-            "lxc.console.path = none\nlxc.cgroup.memory.limit_in_bytes = 256M\n")
+            "lxc.console.path = none\nlxc.cgroup.memory.limit_in_bytes = 256M\n"
+        )
 
     def _argv(self, name: str, *mode: str) -> list[str]:
-        return [self._program, "--name", name, "--rcfile", str(self._config), "--lxcpath", str(self.scratch), *mode,
-                "--", *self._inside]
+        return [
+            self._program,
+            "--name",
+            name,
+            "--rcfile",
+            str(self._config),
+            "--lxcpath",
+            str(self.scratch),
+            *mode,
+            "--",
+            *self._inside,
+        ]
 
     def run(self) -> float | None:
         name = f"fdbench-{os.getpid()}-{next(self._count)}"
@@ -212,7 +294,9 @@ class Lxc(Peer):
     def start(self) -> Running:
         name = f"fdbench-{os.getpid()}-{next(self._count)}"
         # No pipes: its monitor would keep them open.
-        subprocess.run(self._argv(name, "--daemon"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            self._argv(name, "--daemon"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         return _Lxc(name, str(self.scratch))
 
     def keeper_pids(self) -> list[int]:
@@ -225,7 +309,9 @@ class _Lxc(Running):
         self._options = ["--name", name, "--lxcpath", path]
 
     def own_pids(self) -> list[int]:
-        done = subprocess.run(["lxc-info", *self._options, "--pid", "--no-humanize"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["lxc-info", *self._options, "--pid", "--no-humanize"], capture_output=True, text=True, check=True
+        )
         return [int(done.stdout)]
 
     def stop(self) -> None:

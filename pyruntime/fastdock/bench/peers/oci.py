@@ -9,6 +9,7 @@ import resource
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from ..spawn import spawn
 from ..workload import Workload
@@ -47,26 +48,35 @@ class OciRuntime(Peer):
         (self._bundle / "config.json").write_text(json.dumps(config))
         self._expect = workload.expect
 
-    def _adapt(self, config: dict[str, object], workload: Workload) -> None:
+    def _adapt(self, config: dict[str, Any], workload: Workload) -> None:
         process, linux, root = (config[key] for key in ("process", "linux", "root"))
-        assert isinstance(process, dict) and isinstance(linux, dict) and isinstance(root, dict)
-        process.update(terminal=False, args=workload.inside(),
-                       env=["PATH=/bin:/usr/bin", "TERM=xterm"])
+        process.update(terminal=False, args=workload.inside(), env=["PATH=/bin:/usr/bin", "TERM=xterm"])
         # More than the hard limit is refused where CAP_SYS_RESOURCE is missing.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": min(soft, 1024), "hard": min(hard, 1024)}]
         root["path"] = str(self.rootfs(workload))
-        linux["resources"] = {"memory": {"limit": 256 << 20}, "pids": {"limit": 100},
-                              "cpu": {"quota": 100_000, "period": 100_000}}
+        linux["resources"] = {
+            "memory": {"limit": 256 << 20},
+            "pids": {"limit": 100},
+            "cpu": {"quota": 100_000, "period": 100_000},
+        }
         if self.full:
             linux["namespaces"].append({"type": "user"})
             linux.update(uidMappings=_IDS, gidMappings=_IDS, seccomp=_docker_profile())
             # A user namespace cannot take the host's /sys/fs/cgroup or an unmapped tty group.
-            config["mounts"] = [m for m in config["mounts"] if m["type"] != "cgroup"]  # type: ignore[attr-defined]
+            config["mounts"] = [m for m in config["mounts"] if m["type"] != "cgroup"]
 
     def run(self) -> float | None:
         name = f"fdbench-{os.getpid()}-{next(self._count)}"
-        argv = [self._program, "--root", str(self.scratch / "root"), "run", "--bundle", str(self._bundle), name]
+        argv = [
+            self._program,
+            "--root",
+            str(self.scratch / "root"),
+            "run",
+            "--bundle",
+            str(self._bundle),
+            name,
+        ]
         with self._namespace.entered():
             return spawn(argv, expect=self._expect)
 
@@ -77,7 +87,13 @@ class OciRuntime(Peer):
         argv = [*base, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(self._bundle), name]
         with self._namespace.entered():
             # Its stdio outlives the command: no pipes.
-            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
         return _Detached([*base, "delete", "--force", name], int(pid_file.read_text()), self._namespace)
 
 
@@ -129,5 +145,8 @@ def _docker_profile() -> dict[str, object]:
         here = "amd64" in only.get("arches", ["amd64"])
         if rule["action"] == "SCMP_ACT_ALLOW" and here and not only.get("caps"):
             rules.append({"names": rule["names"], "action": rule["action"], "args": rule.get("args") or []})
-    return {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-            "syscalls": rules}
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": rules,
+    }

@@ -69,7 +69,9 @@ class Fastdock(Peer):
     def start(self) -> Running:
         from fastdock import DEVNULL
 
-        return _Started(self._engine.Popen(self._image, self._argv, stdin=DEVNULL, stdout=DEVNULL, **self._options))
+        return _Started(
+            self._engine.Popen(self._image, self._argv, stdin=DEVNULL, stdout=DEVNULL, **self._options)
+        )
 
     def run_archive(self, archive: Path, image: str) -> Callable[[], float | None]:
         """Loads an archive of `docker save`; the function runs the image's own command."""
@@ -130,21 +132,37 @@ class FastdockShell(Peer):
 
         with Engine(root=self.scratch / "root") as engine:
             image = import_workload(engine, workload, self.rootfs(workload))
-        self._words = ["--network", "none", "--memory", "256m", "--pids-limit", "100", "--cpus", "1", image, *workload.inside()]
+        self._words = [
+            "--network",
+            "none",
+            "--memory",
+            "256m",
+            "--pids-limit",
+            "100",
+            "--cpus",
+            "1",
+            image,
+            *workload.inside(),
+        ]
         self._expect = workload.expect
 
     def run(self) -> float | None:
         return spawn([self._program, "run", "--rm", *self._words], expect=self._expect, env=self._environment)
 
     def start(self) -> Running:
-        done = subprocess.run([self._program, "run", "--detach", *self._words], capture_output=True, text=True, check=False,
-                              env=self._environment)
+        done = subprocess.run(
+            [self._program, "run", "--detach", *self._words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self._environment,
+        )
         if done.returncode:
             raise Missing(f"run --detach: {done.stderr.strip()[-200:]}")
         return Ended([self._program], done.stdout.strip(), environment=self._environment)
 
     def keeper_pids(self) -> list[int]:
-        """The monitors of this root: every fastdock process that names it, on its command line or in its environment."""
+        """The monitors of this root: every fastdock process that names it in its arguments or environment."""
         marker = str(self.scratch / "root").encode()
         found = []
         for entry in Path("/proc").iterdir():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
+from importlib.metadata import version
+from typing import Any
 
 from ..spawn import CommandFailed, spawn
 from ..workload import Workload
@@ -23,8 +26,22 @@ class Bubblewrap(Peer):
         return first_line(self._program, "--version")
 
     def prepare(self, workload: Workload) -> None:
-        self._argv = [self._program, "--unshare-all", "--die-with-parent", "--ro-bind", str(self.rootfs(workload)), "/",
-                      "--proc", "/proc", "--dev", "/dev", "--setenv", "PATH", "/bin:/usr/bin", *workload.inside()]
+        self._argv = [
+            self._program,
+            "--unshare-all",
+            "--die-with-parent",
+            "--ro-bind",
+            str(self.rootfs(workload)),
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--setenv",
+            "PATH",
+            "/bin:/usr/bin",
+            *workload.inside(),
+        ]
         self._expect = workload.expect
 
     def run(self) -> float | None:
@@ -63,19 +80,18 @@ class Sandlock(Peer):
 
     def open(self) -> str:
         try:
-            from importlib.metadata import version
-
-            import sandlock
+            self._module: Any = importlib.import_module("sandlock")
         except ImportError as error:
             raise Missing("sandlock is not installed: pip install sandlock") from error
-        self._module = sandlock
         return version("sandlock")
 
     def prepare(self, workload: Workload) -> None:
         if workload.name == "web":
             raise Missing("its processes use the host's network")
         self._argv = workload.inside()
-        self._box = self._module.Sandbox(chroot=str(self.rootfs(workload)), fs_readable=["/"], max_memory="512M")
+        self._box = self._module.Sandbox(
+            chroot=str(self.rootfs(workload)), fs_readable=["/"], max_memory="512M"
+        )
 
     def run(self) -> float | None:
         # The output is not compared: it is returned in no form that names stdout.

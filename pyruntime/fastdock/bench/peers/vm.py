@@ -14,7 +14,7 @@ from ..spawn import CommandFailed, spawn
 from ..workload import Workload
 from .base import Missing, Peer, Running, find_program, first_line
 
-__all__ = ["CloudHypervisor", "Firecracker", "Microvm", "Q35"]
+__all__ = ["Q35", "CloudHypervisor", "Firecracker", "Microvm"]
 
 _BOOT_LIMIT = 25.0  # seconds: on some machines KVM is there and a stock kernel hangs in it
 _INIT = """#!/bin/busybox sh
@@ -35,12 +35,18 @@ def _archive(root: Path, init: str, target: Path) -> None:
             entries.append((name, mode, os.readlink(path).encode(), (0, 0)))
         elif path.is_dir() or path.is_file():
             entries.append((name, mode, b"" if path.is_dir() else path.read_bytes(), (0, 0)))
-    entries += [("dev/console", 0o20600, b"", (5, 1)), ("init", 0o100755, init.encode(), (0, 0)), ("TRAILER!!!", 0, b"", (0, 0))]
+    entries += [
+        ("dev/console", 0o20600, b"", (5, 1)),
+        ("init", 0o100755, init.encode(), (0, 0)),
+        ("TRAILER!!!", 0, b"", (0, 0)),
+    ]
     with target.open("wb") as out:
         for number, (name, mode, data, device) in enumerate(entries):
             raw = name.encode() + b"\0"
             fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(raw), 0)
-            out.write(b"070701" + b"".join(b"%08x" % v for v in fields) + raw + b"\0" * (-(110 + len(raw)) % 4))
+            out.write(
+                b"070701" + b"".join(b"%08x" % v for v in fields) + raw + b"\0" * (-(110 + len(raw)) % 4)
+            )
             out.write(data + b"\0" * (-len(data) % 4))
 
 
@@ -85,11 +91,34 @@ class _Qemu(Peer):
 
     def _argv(self) -> list[str]:
         # vmrun's lesson: TCG's time stamp counter is the host's; a guest that calibrates it on a busy host may hang.
-        timing = f" no_timer_check tsc=reliable tsc_early_khz={_tsc_khz()}" if self.accelerator == "tcg" else ""
+        timing = (
+            f" no_timer_check tsc=reliable tsc_early_khz={_tsc_khz()}" if self.accelerator == "tcg" else ""
+        )
         cpu = "max" if self.accelerator == "tcg" else "host"
-        return [self._program, "-M", self.machine, "-accel", self.accelerator, "-cpu", cpu, "-m", f"{self.memory}M", "-nodefaults",
-                "-no-user-config", "-display", "none", "-no-reboot", "-kernel", self._kernel, "-initrd", str(self._initrd),
-                "-append", f"console=ttyS0 quiet panic=-1 reboot=t mitigations=off{timing}", "-serial", "stdio"]
+        return [
+            self._program,
+            "-M",
+            self.machine,
+            "-accel",
+            self.accelerator,
+            "-cpu",
+            cpu,
+            "-m",
+            f"{self.memory}M",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-kernel",
+            self._kernel,
+            "-initrd",
+            str(self._initrd),
+            "-append",
+            f"console=ttyS0 quiet panic=-1 reboot=t mitigations=off{timing}",
+            "-serial",
+            "stdio",
+        ]
 
     def run(self) -> float | None:
         return spawn(self._argv(), expect=self._expect, timeout=_BOOT_LIMIT)
@@ -160,13 +189,26 @@ class Firecracker(Peer):
         initrd, self._expect = self.scratch / f"{workload.name}.cpio", workload.expect
         _archive(self.rootfs(workload), _INIT.format(command=shlex.join(workload.inside())), initrd)
         self._config = self.scratch / f"{workload.name}.json"
-        self._config.write_text(json.dumps({
-            "boot-source": {"kernel_image_path": self._image, "initrd_path": str(initrd),
-                            "boot_args": "console=ttyS0 quiet reboot=k panic=-1"},
-            "drives": [], "machine-config": {"vcpu_count": 1, "mem_size_mib": 256}}))
+        self._config.write_text(
+            json.dumps(
+                {
+                    "boot-source": {
+                        "kernel_image_path": self._image,
+                        "initrd_path": str(initrd),
+                        "boot_args": "console=ttyS0 quiet reboot=k panic=-1",
+                    },
+                    "drives": [],
+                    "machine-config": {"vcpu_count": 1, "mem_size_mib": 256},
+                }
+            )
+        )
 
     def run(self) -> float | None:
-        return spawn([self._program, "--no-api", "--config-file", str(self._config)], expect=self._expect, timeout=_BOOT_LIMIT)
+        return spawn(
+            [self._program, "--no-api", "--config-file", str(self._config)],
+            expect=self._expect,
+            timeout=_BOOT_LIMIT,
+        )
 
 
 class CloudHypervisor(Firecracker):
@@ -186,6 +228,24 @@ class CloudHypervisor(Firecracker):
         _archive(self.rootfs(workload), _INIT.format(command=shlex.join(workload.inside())), self._initrd)
 
     def run(self) -> float | None:
-        return spawn([self._program, "--kernel", self._image, "--initramfs", str(self._initrd), "--memory", "size=256M",
-                      "--cpus", "boot=1", "--console", "off", "--serial", "tty", "--cmdline",
-                      "console=ttyS0 quiet reboot=k panic=-1"], expect=self._expect, timeout=_BOOT_LIMIT)
+        return spawn(
+            [
+                self._program,
+                "--kernel",
+                self._image,
+                "--initramfs",
+                str(self._initrd),
+                "--memory",
+                "size=256M",
+                "--cpus",
+                "boot=1",
+                "--console",
+                "off",
+                "--serial",
+                "tty",
+                "--cmdline",
+                "console=ttyS0 quiet reboot=k panic=-1",
+            ],
+            expect=self._expect,
+            timeout=_BOOT_LIMIT,
+        )
