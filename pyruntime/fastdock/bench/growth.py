@@ -75,7 +75,7 @@ def _beside_running(peer: Peer, counts: Sequence[int], samples: int, limit: floa
                     return
                 running.append(peer.start())
             peer.prepare(WORKLOADS["true"])
-            curve.add(max(count, 0.5), measure([Subject(peer.name, peer.run)], rounds=samples, warmup=1))
+            curve.add(count, measure([Subject(peer.name, peer.run)], rounds=samples, warmup=1))
     finally:
         for one in reversed(running):
             one.stop()

@@ -100,14 +100,14 @@ class Report:
             f"<title>fastdock bench</title><style>{style}</style>{''.join(body)}</html>\n"
         )
 
-    def markdown(self, base: str = "floor") -> str:
+    def markdown(self) -> str:
         """The first comparison as a Markdown table, with the date and the machine: for the README."""
         first = self.comparisons[0]
         where = (
             f"{self.machine['date'][:10]}, {self.machine['cores']} cores ({self.machine['processor']}), "
             f"Linux {self.machine['kernel']}, cgroup {self.machine['cgroups']}"
         )
-        return f"{first.title}; {first.method}. Measured {where}.\n\n{markdown(first, base)}"
+        return f"{first.title}; {first.method}. Measured {where}.\n\n{markdown(first)}"
 
     def to_json(self) -> str:
         """All samples, so that other ratios can be made of them later."""

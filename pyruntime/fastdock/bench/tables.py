@@ -11,6 +11,8 @@ from .suites import Comparison
 
 __all__ = ["curve_text", "duration", "markdown", "memory_text", "size", "text"]
 
+_BASES = ("floor", "fastdock")  # what the others are compared with, where they were measured
+
 
 def duration(seconds: float) -> str:
     """A time with three digits and its unit."""
@@ -32,18 +34,16 @@ def _times(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
-def _rows(comparison: Comparison, base: str) -> tuple[list[str], list[list[str]]]:
+def _rows(comparison: Comparison, bases: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     measured = comparison.measured()
     head = ["", "median", "quartiles", "samples"]
-    reference = measured.get(base)
-    if reference:
-        head.append(f"÷ {base}")
+    references = [measured[name] for name in bases if name in measured]
+    head += [f"÷ {one.name}" for one in references]
     rows = []
     for name, series in measured.items():
         low, high = series.spread
         row = [name, duration(series.median), f"{duration(low)} … {duration(high)}", str(len(series.samples))]
-        if reference:
-            row.append(_ratio(series, reference))
+        row += [_ratio(series, one) for one in references]
         rows.append(row)
     return head, rows
 
@@ -67,17 +67,17 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def text(comparison: Comparison, base: str = "floor") -> str:
+def text(comparison: Comparison, bases: Sequence[str] = _BASES) -> str:
     """A table for a terminal, with the reasons of those that were not measured below it."""
-    head, rows = _rows(comparison, base)
+    head, rows = _rows(comparison, bases)
     lines = [f"{comparison.title} ({comparison.method})", *_aligned(head, rows)]
     lines += [f"not measured: {name}: {reason}" for name, reason in comparison.not_measured().items()]
     return "\n".join(lines)
 
 
-def markdown(comparison: Comparison, base: str = "floor") -> str:
+def markdown(comparison: Comparison, bases: Sequence[str] = _BASES) -> str:
     """The same as a Markdown table."""
-    head, rows = _rows(comparison, base)
+    head, rows = _rows(comparison, bases)
     lines = ["| " + " | ".join(row) + " |" for row in [head, *rows]]
     lines.insert(1, "|" + " --- |" * len(head))
     reasons = comparison.not_measured()

@@ -119,8 +119,10 @@ class FastdockShell(Peer):
     isolation = "as fastdock; the whole command"
 
     def open(self) -> str:
-        beside = Path(sys.executable).with_name("fastdock")
-        self._program = str(beside) if beside.exists() else find_program("fastdock")
+        # The native launcher where it is built, the Python command line otherwise.
+        beside = [Path(sys.executable).with_name(name) for name in ("fastdock", "fastdock-python")]
+        found = [str(path) for path in beside if path.exists()]
+        self._program = found[0] if found else find_program("fastdock")
         self._environment = {**os.environ, "FASTDOCK_ROOT": str(self.scratch / "root")}
         helped = subprocess.run([self._program, "run", "--help"], capture_output=True, check=False)
         if helped.returncode:
