@@ -34,9 +34,16 @@ def _chosen(config: pytest.Config) -> list[str] | None:
     return [*against.split(","), "floor", *ours] if against else None
 
 
+def _named(metafunc: pytest.Metafunc) -> bool:
+    """Whether the test says itself which names it has."""
+    return any(
+        "name" in str(mark.args[0]).split(",") for mark in metafunc.definition.iter_markers("parametrize")
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with a ``name`` is one per chosen peer."""
-    if "name" in metafunc.fixturenames:
+    if "name" in metafunc.fixturenames and not _named(metafunc):
         chosen = _chosen(metafunc.config)
         names = [kind.name for kind in PEERS if chosen is None or kind.name in chosen or kind.kind in chosen]
         metafunc.parametrize("name", names)

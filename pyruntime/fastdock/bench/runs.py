@@ -10,8 +10,9 @@ from pathlib import Path
 from .growth import by_caller_memory, by_layers, by_running, by_starters
 from .machine import describe
 from .peers import PEERS, Missing
+from .pull import pull
 from .report import Report
-from .suites import Bench, Progress, memory, parallel, start
+from .suites import Bench, Comparison, Progress, memory, parallel, run_inside, start
 
 __all__ = ["README_BEGIN", "README_END", "SUITES", "chosen_names", "run", "update_readme"]
 
@@ -19,7 +20,9 @@ README_BEGIN, README_END = "<!-- fastdock bench: begin -->", "<!-- fastdock benc
 
 SUITES: Mapping[str, str] = {
     "start": "start to end of a small program: back to back, spaced by half a second, cold",
-    "exec": "the start of a Python interpreter and of a web server until its first answer",
+    "programs": "the start of a Python interpreter and of a web server until its first answer",
+    "exec": "/bin/true in a running container, back to back and spaced",
+    "pull": "pull and unpack of one large layer from a registry on loopback",
     "parallel": "starts per second by 1, 4 and 16 threads",
     "memory": "what engines keep in memory for 1, 10 and 100 idle containers",
     "density": "start time beside 0 to 1,000 running containers",
@@ -79,9 +82,21 @@ def _start(bench: Bench, report: Report, rounds: int, _: Path, progress: Progres
     ]
 
 
-def _exec(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+def _programs(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
     for workload in ("python", "web"):
         report.comparisons.append(start(bench, workload, rounds=max(3, rounds // 2), progress=progress))
+
+
+def _exec(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+    for spacing in (0.0, 0.5):
+        report.comparisons.append(run_inside(bench, rounds=rounds, spacing=spacing, progress=progress))
+
+
+def _pull(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
+    try:
+        report.comparisons.append(pull(bench, scratch, rounds=max(3, rounds // 4), progress=progress))
+    except Missing as reason:
+        report.comparisons.append(Comparison("pull and unpack", "", {}, {"all": str(reason)}))
 
 
 def _parallel(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
@@ -139,7 +154,9 @@ def _present(bench: Bench) -> list[str]:
 
 _STEPS: Mapping[str, Callable[[Bench, Report, int, Path, Progress | None], None]] = {
     "start": _start,
+    "programs": _programs,
     "exec": _exec,
+    "pull": _pull,
     "parallel": _parallel,
     "memory": _memory,
     "density": _density,

@@ -14,9 +14,10 @@ from .footprint import Footprint, kernel_bytes, pss
 from .machine import drop_caches
 from .measure import Series, Subject, measure
 from .peers import Missing, Peer, Running, make_peers
+from .spawn import CommandFailed
 from .workload import WORKLOADS
 
-__all__ = ["Bench", "Comparison", "memory", "parallel", "start"]
+__all__ = ["Bench", "Comparison", "memory", "parallel", "run_inside", "start"]
 
 _SETTLE = 0.5  # seconds until a container's start is over and its process is only the workload
 # Parents of its containers' cgroups that an engine leaves when it ends.
@@ -178,6 +179,33 @@ def _in_threads(peer: Peer, threads: int, count: int) -> float:
     if failures:
         raise failures[0]
     return seconds
+
+
+def run_inside(
+    bench: Bench,
+    *,
+    rounds: int = 20,
+    spacing: float = 0.0,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """/bin/true in a container that runs already (exec), by every engine that keeps containers."""
+    peers, missing = bench.prepared("sleep", names)
+    with ExitStack() as stack:
+        subjects = []
+        for peer in peers:
+            try:
+                running = peer.start()
+                stack.callback(running.stop)
+                running.run_inside()
+            except (Missing, CommandFailed) as reason:
+                missing[peer.name] = str(reason)
+            else:
+                subjects.append(Subject(peer.name, running.run_inside))
+        time.sleep(_SETTLE)
+        series = measure(subjects, rounds=rounds, spacing=spacing, progress=progress)
+    mode = f"{spacing:g} s before each" if spacing else "back to back"
+    return Comparison(f"exec of `true`, {mode}", f"{rounds} rounds in turn, 2 to warm up", series, missing)
 
 
 def memory(peer: Peer, counts: Sequence[int] = (1, 10, 100)) -> list[Footprint]:

@@ -9,7 +9,7 @@ import click
 
 from fastdock.cli.common import Command
 
-_SUITES = ("start", "exec", "parallel", "memory", "density", "growth", "all")
+_SUITES = ("start", "programs", "exec", "pull", "parallel", "memory", "density", "growth", "all")
 
 
 @click.command("bench", cls=Command)
@@ -17,7 +17,7 @@ _SUITES = ("start", "exec", "parallel", "memory", "density", "growth", "all")
     "suites",
     nargs=-1,
     type=click.Choice(_SUITES),
-    metavar="[start|exec|parallel|memory|density|growth|all]...",
+    metavar="[start|programs|exec|pull|parallel|memory|density|growth|all]...",
 )
 @click.option(
     "--against",

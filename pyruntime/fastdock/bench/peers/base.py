@@ -29,6 +29,10 @@ class Running(ABC):
     def stop(self) -> None:
         """Ends it and leaves nothing behind."""
 
+    def run_inside(self) -> float | None:
+        """Runs /bin/true in it beside its program (exec); Missing if that is not possible."""
+        raise Missing("nothing can be run in it")
+
 
 class Peer(ABC):
     """A way to run a workload.

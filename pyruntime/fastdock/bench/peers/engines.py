@@ -81,6 +81,10 @@ class Podman(Peer):
         with self._namespace.entered():
             return spawn(self._run("--rm"), expect=self._expect)
 
+    def command(self, *words: str) -> list[str]:
+        """A command line of this engine."""
+        return [*self._base, *words]
+
     def start(self) -> Running:
         with self._namespace.entered():
             done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
@@ -129,6 +133,10 @@ class Ended(Running):
 
     def stop(self) -> None:
         self._command("rm", "--force", self._id)
+
+    def run_inside(self) -> float | None:
+        with self._namespace.entered() if self._namespace else nullcontext():
+            return spawn([*self._base, "exec", self._id, "/bin/true"], env=self._environment)
 
     def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
         with self._namespace.entered() if self._namespace else nullcontext():
@@ -218,6 +226,10 @@ class Docker(Peer):
     def start(self) -> Running:
         done = subprocess.run(self._run("--detach"), capture_output=True, text=True, check=True)
         return Ended(self._base, done.stdout.strip())
+
+    def command(self, *words: str) -> list[str]:
+        """A command line of this engine."""
+        return [*self._base, *words]
 
     def run_archive(self, archive: Path, image: str) -> Callable[[], float | None]:
         """Loads an archive of `docker save`; the function runs the image's own command."""
@@ -313,6 +325,9 @@ class _Lxc(Running):
             ["lxc-info", *self._options, "--pid", "--no-humanize"], capture_output=True, text=True, check=True
         )
         return [int(done.stdout)]
+
+    def run_inside(self) -> float | None:
+        return spawn([find_program("lxc-attach"), *self._options, "--", "/bin/true"])
 
     def stop(self) -> None:
         subprocess.run(["lxc-stop", "--kill", *self._options], capture_output=True, check=False)

@@ -94,21 +94,25 @@ class OciRuntime(Peer):
                 stderr=subprocess.DEVNULL,
                 check=True,
             )
-        return _Detached([*base, "delete", "--force", name], int(pid_file.read_text()), self._namespace)
+        return _Detached(base, name, int(pid_file.read_text()), self._namespace)
 
 
 class _Detached(Running):
-    def __init__(self, remove: list[str], pid: int, namespace: Cgroup1Namespace) -> None:
-        self._remove, self._pid, self._namespace = remove, pid, namespace
+    def __init__(self, base: list[str], name: str, pid: int, namespace: Cgroup1Namespace) -> None:
+        self._base, self._name, self._pid, self._namespace = base, name, pid, namespace
 
     def own_pids(self) -> list[int]:
         return [self._pid]
 
     def stop(self) -> None:
         with self._namespace.entered():
-            subprocess.run(self._remove, check=False, capture_output=True)
+            subprocess.run([*self._base, "delete", "--force", self._name], check=False, capture_output=True)
         while _state(self._pid) not in "ZX":
             time.sleep(0.01)
+
+    def run_inside(self) -> float | None:
+        with self._namespace.entered():
+            return spawn([*self._base, "exec", self._name, "/bin/true"])
 
 
 def _state(pid: int) -> str:
