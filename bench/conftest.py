@@ -6,6 +6,7 @@ each test replays the samples of one peer into its ``benchmark`` fixture through
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +54,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """All peers that this machine has, opened once."""
     names = _chosen(request.config)
+    # Ended by timeout(1) it must still stop the daemons that it started.
+    signal.signal(signal.SIGTERM, lambda number, _: pytest.exit("SIGTERM", returncode=128 + number))
     with tempfile.TemporaryDirectory(prefix="fdbench-", dir="/var/tmp") as scratch:
         directory = Path(request.config.getoption("bench_dir") or scratch)
         directory.chmod(0o755) if directory.exists() else None

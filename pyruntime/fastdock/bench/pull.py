@@ -24,7 +24,7 @@ from .workload import WORKLOADS, rootfs_for
 
 __all__ = ["large_archive", "pull", "registry"]
 
-_FILES, _FILE_SIZE = 20_000, 12_000  # as a language's distribution has them: many small ones
+_FILES, _FILE_SIZE = 5_000, 12_000  # many small ones, as the layer of a language has them
 
 
 def large_archive(rootfs: Path, target: Path, files: int = _FILES) -> Path:
@@ -112,7 +112,7 @@ def _theirs(pull_command: list[str], remove_command: list[str]) -> Callable[[], 
 
 
 def pull(bench: Bench, scratch: Path, *, rounds: int = 5, progress: Progress | None = None) -> Comparison:
-    """Pull and unpack of one layer (about 120 MB, 20,000 files) until it can be started, by those that pull."""
+    """Pull and unpack of one layer (about 37 MB, 5,000 files) until it can be started, by those that pull."""
     missing = dict(bench.missing)
     with registry(scratch / "registry") as host:
         name = f"{host}/fdbench/large:1"

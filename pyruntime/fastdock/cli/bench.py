@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def bench_command(
         except KeyError as error:
             raise click.UsageError(f"--against: there is no peer or kind named {error.args[0]!r}") from None
         wanted = list(SUITES) if "all" in suites else list(dict.fromkeys(suites)) or ["start"]
+        # Ended by timeout(1) or a service manager it must still stop the daemons that it started.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         with _Progress() as progress:
             report = run(wanted, names=names, rounds=rounds, directory=directory, progress=progress.show)
     click.echo(report.text())
