@@ -64,22 +64,35 @@ Result<ControllerSet> read_controllers(const std::string& directory, const char*
   return parse_controllers(text, ' ');
 }
 
+Result<bool> holds_processes(const Files& files) {
+  if (!files.has("cgroup.type")) return false;  // the machine's root, to which the rule does not apply
+  FASTDOCK_TRY(std::string processes, files.read("cgroup.procs"));
+  return !processes.empty();
+}
+
 // Offers the controllers to the children of `directory`.
 Result<void> enable_in(const std::string& directory, ControllerSet wanted, ControllerSet required) {
   FASTDOCK_TRY(ControllerSet enabled, read_controllers(directory, "cgroup.subtree_control"));
   ControllerSet missing = wanted - enabled;
+  if (missing.empty()) return {};
   std::string file = directory + "/cgroup.subtree_control";
-  if (missing.empty() || write_file(file, enabling(missing))) return {};
+  auto refused = [&](int number, ControllerSet controllers) -> Result<void> {
+    if ((controllers & required).empty()) return {};
+    Hint hint = number == EBUSY    ? Hint::kCgroupHoldsProcesses
+                : number == ENOENT ? Hint::kControllerAbsent
+                                   : Hint::kNeedsRoot;
+    return failed_with(number, Operation::kCreateCgroup, file + " " + enabling(controllers & required), hint);
+  };
+  // cgroup-v2.rst, "No Internal Process Constraint".  The kernel would still take the controllers that work
+  // by thread, but that turns the cgroup into a threaded domain, whose children no process can join.
+  FASTDOCK_TRY(bool occupied, holds_processes(Files(directory)));
+  if (occupied) return refused(EBUSY, missing);
+  if (write_file(file, enabling(missing))) return {};
   // One that cannot be enabled must not keep the others away.
   Result<void> result;
   missing.for_each([&](Controller controller) {
     auto written = write_file(file, enabling({controller}));
-    if (written || !required.contains(controller) || !result) return;
-    int number = written.error().number;
-    Hint hint = number == EBUSY    ? Hint::kCgroupHoldsProcesses
-                : number == ENOENT ? Hint::kControllerAbsent
-                                   : Hint::kNeedsRoot;
-    result = failed_with(number, Operation::kCreateCgroup, file + " " + enabling({controller}), hint);
+    if (!written && result) result = refused(written.error().number, {controller});
   });
   return result;
 }

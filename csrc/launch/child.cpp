@@ -315,6 +315,15 @@ bool set_labels(State& state) {
          write_proc(state, "self/attr/exec", plan.selinux_label, Operation::kSetSecurityLabel);
 }
 
+// The parent gave the pipes to the container's root (flatten.cpp); /dev/stdout is to be opened by this user.
+void give_pipes(std::uint32_t uid) {
+  for (int fd = 0; fd < 3 && uid != 0; ++fd) {
+    struct stat status {};
+    child::status_of(fd, status);
+    if (S_ISFIFO(status.st_mode)) raw_syscall(SYS_fchown, fd, uid, -1);
+  }
+}
+
 bool use_terminal_and_stdio(State& state) {
   const ChildPlan& plan = state.plan;
   if (plan.new_session) raw_syscall(SYS_setsid);  // fails only for a group leader, which a clone is not
@@ -323,7 +332,10 @@ bool use_terminal_and_stdio(State& state) {
     if (source == target) continue;
     if (!check(raw_syscall(SYS_dup3, source, target, 0), state.failure, Operation::kRedirectStdio, "")) return false;
   }
-  if (state.terminal < 0) return true;
+  if (state.terminal < 0) {
+    give_pipes(state.user.uid);
+    return true;
+  }
   if (!check(raw_syscall(SYS_ioctl, 0, TIOCSCTTY, 0), state.failure, Operation::kSetControllingTerminal, ""))
     return false;
   return check(raw_syscall(SYS_fchown, 0, state.user.uid, -1), state.failure, Operation::kSetOwner, "/dev/console");

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -133,6 +134,7 @@ Result<void> Flattened::add_stdio() {
       source = descriptors_.emplace_back(std::move(copy)).get();
     }
     child_.stdio[target] = source;
+    give_pipe(source);
   }
   child_.preserve = plan_.preserve_descriptors;
   child_.new_session = plan_.new_session;
@@ -144,6 +146,19 @@ Result<void> Flattened::add_stdio() {
     child_.columns = plan_.terminal->columns;
   }
   return {};
+}
+
+// Programs open /dev/stdout again, which is a new open of the pipe, by the rights of its owner.  Only pipes: a
+// terminal or a file keeps the owner that it has on the host.
+void Flattened::give_pipe(int descriptor) const {
+  struct stat status {};
+  if (!child_.new_user_namespace || ::fstat(descriptor, &status) != 0 || !S_ISFIFO(status.st_mode)) return;
+  if (plan_.uid_map.empty() || plan_.gid_map.empty()) return;
+  // The group too: the child passes the pipe on to its user, for which both must be mapped
+  // (capable_wrt_inode_uidgid).
+  if (::fchown(descriptor, plan_.uid_map.front().outside, plan_.gid_map.front().outside) != 0) {
+    // A pipe of a file system that is read-only or another user's: then only the descriptor itself works.
+  }
 }
 
 void Flattened::add_names_and_limits() {

@@ -33,6 +33,7 @@ class Flattened {
   Result<void> add_namespaces();
   Result<void> add_root();
   Result<void> add_stdio();
+  void give_pipe(int descriptor) const;
   void add_names_and_limits();
   void add_credentials();
   Result<void> add_program();

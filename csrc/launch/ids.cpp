@@ -91,4 +91,10 @@ void give_back(const std::string& run_directory, std::unique_ptr<IdRange> range)
   if (free.size() < kMaximumKept) free.push_back(std::move(range));
 }
 
+void release_kept_ids() {
+  Pool& kept = pool();
+  std::scoped_lock guard(kept.mutex);
+  kept.free.clear();
+}
+
 }  // namespace fastdock::launch

@@ -42,4 +42,7 @@ Result<std::unique_ptr<IdRange>> take_ids_again(const std::string& run_directory
 // Back to this process's free ranges; another process gets it when this one ends.
 void give_back(const std::string& run_directory, std::unique_ptr<IdRange> range);
 
+// Lets go of this process's free ranges.
+void release_kept_ids();
+
 }  // namespace fastdock::launch

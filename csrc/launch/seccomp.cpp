@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "launch/seccomp_numbers.h"
+#include "launch/seccomp_optimize.h"
 #include "launch/seccomp_program.h"
 
 namespace fastdock::launch {
@@ -142,7 +143,7 @@ class Compiler {
     BpfProgram program = with_prefix(prefixes(), default_result_, filter);
     if (program.size() > BPF_MAXINSNS) return refused("more than 4096 instructions", E2BIG);
     if (!is_seccomp_program(program)) return refused("a program that is not well-formed", EPROTO);
-    return program;
+    return optimized(program);
   }
 
  private:

@@ -8,7 +8,10 @@
 #include "launch/container.h"
 #include "launch/helper.h"
 #include "launch/helper/helper_program.h"
+#include "launch/launcher_thread.h"
+#include "launch/wire.h"
 #include "python/binding.h"
+#include "rootfs/id_map.h"
 #include "rootfs/prepare.h"
 
 namespace fastdock::python {
@@ -148,6 +151,8 @@ void register_plan(py::module_& module) {
                               std::uint16_t columns) { plan.terminal = Terminal{rows, columns}; })
       .def_readwrite("apparmor_profile", &LaunchPlan::apparmor_profile)
       .def_readwrite("selinux_label", &LaunchPlan::selinux_label)
+      .def("to_bytes", [](const LaunchPlan& plan) { return py::bytes(to_bytes(plan)); },
+           "The plan for another process of this very build (csrc/launch/wire.h).")
       .def_readwrite("init", &LaunchPlan::init)
       .def_readwrite("new_session", &LaunchPlan::new_session)
       .def_readwrite("parent_death_signal", &LaunchPlan::parent_death_signal);
@@ -193,12 +198,17 @@ void register_container(py::module_& module) {
   py::class_<Container>(module, "Container", "A container from its start to its end: csrc/launch/container.h.")
       .def_static("start",
                   [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
-                     bool own_ids, bool in_memory) {
+                     bool own_ids, bool in_memory, bool outlive_thread) {
                     ContainerOptions options{limits, own_ids, in_memory};
-                    return without_gil([&] { return Container::start(session, plan, options); });
+                    return without_gil([&] {
+                      if (!outlive_thread) return Container::start(session, plan, options);
+                      Result<std::unique_ptr<Container>> started;
+                      run_on_launcher_thread([&] { started = Container::start(session, plan, options); });
+                      return started;
+                    });
                   },
                   py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
-                  py::arg("own_ids") = true, py::arg("in_memory") = true)
+                  py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true)
       .def_property_readonly("id", &Container::id)
       .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
       .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })
@@ -223,6 +233,11 @@ void register_launch(py::module_& module) {
   register_mount(module);
   register_plan(module);
   register_container(module);
+  module.def("release_kept", [] {
+    release_kept_ids();
+    rootfs::release_kept_layers();
+    rootfs::release_kept_user_namespaces();
+  }, "Closes what is kept for further starts: id ranges, layers' mounts, user namespaces.");
   module.def("memory_holds_upper", &rootfs::memory_holds_upper,
              "Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6).");
 }

@@ -18,6 +18,8 @@
 namespace fastdock::rootfs {
 namespace {
 
+constexpr std::size_t kMaximumKept = 256;
+
 [[noreturn]] void wait_to_be_killed(void*) {
   while (true) raw_syscall(SYS_pause);
 }
@@ -41,6 +43,11 @@ struct Cache {
   std::map<IdMaps, std::shared_ptr<Fd>> namespaces;
 };
 
+Cache& cache() {
+  static auto* instance = new Cache;
+  return *instance;
+}
+
 }  // namespace
 
 std::string map_text(const std::vector<IdMapping>& mappings) {
@@ -52,11 +59,18 @@ std::string map_text(const std::vector<IdMapping>& mappings) {
 }
 
 Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps) {
-  static Cache cache;
-  std::scoped_lock lock(cache.mutex);
-  if (auto found = cache.namespaces.find(maps); found != cache.namespaces.end()) return found->second;
+  Cache& kept = cache();
+  std::scoped_lock lock(kept.mutex);
+  if (auto found = kept.namespaces.find(maps); found != kept.namespaces.end()) return found->second;
   FASTDOCK_TRY(Fd made, make_user_namespace(maps));
-  return cache.namespaces[maps] = std::make_shared<Fd>(std::move(made));
+  if (kept.namespaces.size() >= kMaximumKept) kept.namespaces.clear();
+  return kept.namespaces[maps] = std::make_shared<Fd>(std::move(made));
+}
+
+void release_kept_user_namespaces() {
+  Cache& kept = cache();
+  std::scoped_lock lock(kept.mutex);
+  kept.namespaces.clear();
 }
 
 }  // namespace fastdock::rootfs

@@ -13,8 +13,10 @@ namespace fastdock::rootfs {
 // "0 1879048192 65536\n": a line per range, as /proc/PID/uid_map takes it.
 std::string map_text(const std::vector<IdMapping>& mappings);
 
-// A descriptor of a user namespace with these maps.  Kept for the life of the process: making one costs
-// a process.
+// A descriptor of a user namespace with these maps.  Kept for the next time: making one costs a process.
 Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps);
+
+// Lets go of those that are kept.
+void release_kept_user_namespaces();
 
 }  // namespace fastdock::rootfs

@@ -70,6 +70,11 @@ class Layers {
     return tree;
   }
 
+  void clear() {
+    std::scoped_lock lock(mutex_);
+    layers_.clear();
+  }
+
  private:
   Result<std::shared_ptr<Fd>> find(const std::string& path, const IdMaps& maps) {
     std::scoped_lock lock(mutex_);
@@ -133,6 +138,8 @@ bool release_at_least(int major, int minor) {
 }
 
 }  // namespace
+
+void release_kept_layers() { layers().clear(); }
 
 bool overlay_takes_descriptors() {
   // By the version: to try it is a mount.  Descriptors as layers came with 6.13, clones of detached mounts,

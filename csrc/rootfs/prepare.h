@@ -40,6 +40,9 @@ class PreparedRoot {
 // Overlayfs takes its layers by descriptor, and detached mounts can be cloned: Linux 6.15.
 bool overlay_takes_descriptors();
 
+// Lets go of the layers' mounts that are kept for the next container.
+void release_kept_layers();
+
 // A tmpfs can hold an overlay's upper directory, in a user namespace too.
 bool memory_holds_upper();
 

@@ -82,7 +82,7 @@ __all__ = [
 
 
 def run(
-    image: str | Sequence[str] = "host",
+    image: str | Sequence[str] | None = None,
     args: Sequence[str] | str | None = None,
     *,
     stdin: Any = None,

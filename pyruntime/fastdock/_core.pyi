@@ -378,6 +378,8 @@ class LaunchPlan:
 
     def __init__(self, **values: object) -> None: ...
     def copy(self) -> LaunchPlan: ...
+    def to_bytes(self) -> bytes:
+        """The plan for another process of this very build."""
     def set_user(self, name: str, groups: list[str] = ...) -> None: ...
     def set_umask(self, mask: int) -> None: ...
     def set_namespace(self, name: str, mode: str, path: str = "") -> None:
@@ -415,7 +417,9 @@ class Container:
         limits: Limits = ...,
         own_ids: bool = True,
         in_memory: bool = True,
-    ) -> Container: ...
+        outlive_thread: bool = True,
+    ) -> Container:
+        """``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner."""
     @property
     def id(self) -> str: ...
     @property
@@ -432,6 +436,9 @@ class Container:
     def kill(self, signal: int) -> None: ...
     def finish(self) -> tuple[int, int | None, int]:
         """(processor time in ns, peak memory in bytes, processes killed for memory); removes everything."""
+
+def release_kept() -> None:
+    """Closes what is kept for further starts: id ranges, layers' mounts, user namespaces."""
 
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""

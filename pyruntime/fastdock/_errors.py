@@ -21,12 +21,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class FastdockError(Exception):
     """Something that fastdock could not do: what was tried, on what, why, and what to do."""
 
-    errno: int = 0
+    errno: Any = 0
     operation: str = ""
     path: str = ""
     hint: str = ""

@@ -33,8 +33,8 @@ _VAR_LINKS = {"var/run": "/run", "var/lock": "/run/lock"}
 _LEFT_OUT = ("ssh", "ssl/private", "hostname", "machine-id", "mtab", "resolv.conf", "fstab", "sudoers", "sudoers.d",
              "fastdock")  # fmt: skip
 # What changes when the system does; looked at for every container, so these are few.
-_WATCHED = ("/etc", "/etc/passwd", "/etc/group", "/etc/alternatives", "/etc/ld.so.cache", "/usr", "/usr/bin", "/usr/lib",
-            "/usr/local", "/usr/local/bin", "/usr/local/lib", "/opt", "/var/lib/dpkg/status")  # fmt: skip
+_WATCHED = ("/etc", "/etc/passwd", "/etc/group", "/etc/alternatives", "/etc/ld.so.cache", "/usr", "/usr/bin",
+            "/usr/lib", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/opt", "/var/lib/dpkg/status")  # fmt: skip
 _WHITEOUT = stat.S_IFCHR  # overlayfs: a character device 0:0 hides what is below
 
 
@@ -78,7 +78,7 @@ class _Host:
         )
 
 
-_BUILTIN = {"host": _Host(), "scratch": _Scratch()}
+_BUILTIN: dict[str, _Host | _Scratch] = {"host": _Host(), "scratch": _Scratch()}
 
 
 def find(name: str) -> _Host | _Scratch | None:

@@ -14,7 +14,6 @@ from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
 if TYPE_CHECKING:
-
     from fastdock.image import Images
     from fastdock.options import RunOptions
     from fastdock.process import CompletedProcess, Popen
@@ -66,7 +65,10 @@ class Engine:
         return self._images
 
     def run(
-        self, image: str | Sequence[str], args: Sequence[str] | str | None = None, **keywords: Any
+        self,
+        image: str | Sequence[str] | None = None,
+        args: Sequence[str] | str | None = None,
+        **keywords: Any,
     ) -> CompletedProcess:
         """:func:`fastdock.run` with this engine."""
         from fastdock.process import run_container
@@ -74,7 +76,10 @@ class Engine:
         return run_container(self, image, args, **keywords)
 
     def Popen(  # noqa: N802
-        self, image: str | Sequence[str], args: Sequence[str] | str | None = None, **keywords: Any
+        self,
+        image: str | Sequence[str] | None = None,
+        args: Sequence[str] | str | None = None,
+        **keywords: Any,
     ) -> Popen:
         """:class:`fastdock.Popen` with this engine."""
         from fastdock.process import Popen
@@ -82,7 +87,8 @@ class Engine:
         return Popen(image, args, engine=self, **keywords)
 
     def close(self) -> None:
-        """Gives back images that were kept for further starts, and the database connection."""
+        """Gives back what was kept for further starts: images, mounts, id ranges, the database connection."""
+        _core.release_kept()
         with self._lock:
             leases, self._leases = self._leases, {}
             self._plans.clear()
@@ -101,13 +107,18 @@ class Engine:
 
     def _start(
         self,
-        image: str | Sequence[str],
+        image: str | Sequence[str] | None,
         args: Sequence[str] | str | None,
         stdio: list[int],
         given: Mapping[str, Any] | RunOptions,
+        *,
         terminal: tuple[int, int] | None = None,
+        outlive_thread: bool = True,
     ) -> tuple[list[str], _core.Container]:
-        """Starts a throw-away container of this process's session."""
+        """Starts a throw-away container of this process's session.
+
+        ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
+        """
         image, args = which_image(image, args)
         planned = self._planned(image, given)
         command = command_of(planned, image, args)
@@ -118,7 +129,12 @@ class Engine:
             plan.set_terminal(*terminal)
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
         container = _core.Container.start(
-            session, plan, limits=planned.limits, own_ids=planned.own_ids, in_memory=planned.in_memory
+            session,
+            plan,
+            limits=planned.limits,
+            own_ids=planned.own_ids,
+            in_memory=planned.in_memory,
+            outlive_thread=outlive_thread and threading.current_thread() is not threading.main_thread(),
         )
         return command, container
 

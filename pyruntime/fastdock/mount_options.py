@@ -55,7 +55,7 @@ def parse_mount(value: str | Mapping[str, Any]) -> MountOption:
         if key not in _MOUNT_KEYS:
             raise SpecError(f"mount {value!r}: unknown key {key!r}")
         given[_MOUNT_KEYS[key]] = content
-    kind = given.get("type") or "volume"
+    kind: Any = given.get("type") or "volume"
     if kind not in ("bind", "volume", "tmpfs"):
         raise SpecError(f"mount {value!r}: type must be bind, volume or tmpfs")
     target = given.get("target")

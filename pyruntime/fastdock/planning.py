@@ -118,7 +118,10 @@ def has_own_ids(options: Options) -> bool:
 def environment(base: Base, options: Options) -> list[str]:
     """The image's variables, then the user's; PATH always, TERM with a terminal."""
     variables = {"PATH": DEFAULT_PATH}
-    variables.update(item.split("=", 1) for item in base.environment if "=" in item)
+    for item in base.environment:
+        name, equals, value = item.partition("=")
+        if equals:
+            variables[name] = value
     if options.tty:
         variables["TERM"] = "xterm"
     if options.cpus is not None and options.cpus != int(options.cpus):

@@ -73,7 +73,7 @@ class Popen:
 
     def __init__(
         self,
-        image: str | Sequence[str],
+        image: str | Sequence[str] | None = None,
         args: Sequence[str] | str | None = None,
         *,
         stdin: Stream = None,
@@ -84,6 +84,7 @@ class Popen:
         errors: str | None = None,
         bufsize: int = -1,
         engine: Engine | None = None,
+        _outlive_thread: bool = True,
         **options: Unpack[RunOptions],
     ) -> None:
         if engine is None:
@@ -95,7 +96,9 @@ class Popen:
         self._finish_lock = threading.Lock()
         stdio, ours, theirs = _open_streams(stdin, stdout, stderr)
         try:
-            self.args, self._container = engine._start(image, args, stdio, options)
+            self.args, self._container = engine._start(
+                image, args, stdio, options, outlive_thread=_outlive_thread
+            )
         except BaseException:
             for descriptor in ours:
                 if descriptor >= 0:
@@ -214,7 +217,7 @@ class Popen:
 
 def run_container(
     engine: Engine,
-    image: str | Sequence[str],
+    image: str | Sequence[str] | None,
     args: Sequence[str] | str | None,
     *,
     input: Any = None,
@@ -232,7 +235,7 @@ def run_container(
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         keywords["stdout"] = keywords["stderr"] = PIPE
-    process = Popen(image, args, engine=engine, **keywords)
+    process = Popen(image, args, engine=engine, _outlive_thread=False, **keywords)
     stdout = stderr = None
     try:
         if process.stdin is process.stdout is process.stderr is None:
@@ -301,7 +304,7 @@ def _open_file(
     if not text:
         return file
     return io.TextIOWrapper(
-        file,  # type: ignore[arg-type]
+        file,
         encoding=encoding or "utf-8",
         errors=errors,
         write_through=mode == "wb",

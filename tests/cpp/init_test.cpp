@@ -15,8 +15,8 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "base/sealed.h"
 #include "launch/init/init_program.h"
-#include "launch/init_descriptor.h"
 
 namespace fastdock::launch {
 namespace {
@@ -29,7 +29,7 @@ class Init {
     std::vector<char*> argv;
     for (std::string& word : command) argv.push_back(word.data());
     argv.push_back(nullptr);
-    const int program = init_descriptor().value();
+    const Fd program = sealed_memory("fastdock-init", init_program()).value();
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return;
     output_ = Fd(ends[0]);
@@ -43,7 +43,7 @@ class Init {
     ::dup2(write_end.get(), 1);
     ::dup2(write_end.get(), 2);
     if (ignore_children) ::signal(SIGCHLD, SIG_IGN);
-    ::syscall(SYS_execveat, program, "", argv.data(), environ, AT_EMPTY_PATH);
+    ::syscall(SYS_execveat, program.get(), "", argv.data(), environ, AT_EMPTY_PATH);
     ::_exit(99);
   }
   Init(const Init&) = delete;
@@ -88,7 +88,6 @@ TEST(InitProgramFile, IsAFewKilobytesOfStaticElf) {
   ASSERT_GT(bytes.size(), 500U);
   EXPECT_LT(bytes.size(), 8192U);
   EXPECT_EQ(bytes[0], std::byte{0x7f});
-  EXPECT_EQ(init_descriptor().value(), init_descriptor().value());
 }
 
 TEST_F(InitProgram, EndsAsItsChild) {

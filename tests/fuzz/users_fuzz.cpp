@@ -62,7 +62,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   static ResolvedUser again;
   Memory passwd_at_once{passwd_text, 4096};
   Memory group_at_once{group_text, 4096};
-  require(resolve_user(specification, {read_memory, &passwd_at_once}, {read_memory, &group_at_once}, again) == 0);
+  require(resolve_user(specification, {read_memory, &passwd_at_once}, {read_memory, &group_at_once}, again) ==
+          0);
   require(again.uid == user.uid && again.gid == user.gid && again.group_count == user.group_count);
   return 0;
 }

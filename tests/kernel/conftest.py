@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import leaks
 import v2
 
 
@@ -30,3 +32,17 @@ def _needs_root() -> None:
         if os.environ.get("FASTDOCK_MUST_WORK"):
             pytest.fail("kernel tests need root")
         pytest.skip("needs root")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test that uses ``engine``: no process, mount, cgroup, device, descriptor or directory more."""
+    if "engine" not in request.fixturenames:
+        yield
+        return
+    root = request.getfixturevalue("session_root")
+    engine = request.getfixturevalue("engine")
+    engine.run("busybox", ["true"])  # what is kept for the next start (id ranges, mounts, a session) is not a leak
+    before = leaks.footprint(root)
+    yield
+    assert leaks.footprint(root).leaked_since(before) == []

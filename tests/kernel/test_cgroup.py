@@ -206,6 +206,25 @@ def test_a_taken_name_is_refused_and_the_other_lives_on(boxes: Any) -> None:
     assert box.cgroup.processes() == [process.pid]
 
 
+def test_below_a_cgroup_that_holds_processes_itself(boxes: Any) -> None:
+    box = boxes()
+    process = box.start_ready("echo ready; exec sleep inf")
+    inner = Cgroup.create(f"{TOP}/box/unlimited")  # v2: a cgroup, but without controllers
+    inner.add(process.pid)
+    assert inner.processes() == [process.pid]
+    box.cgroup.add(process.pid)
+    inner.remove()
+    if IS_V2:
+        with pytest.raises(OSError, match="cgroup holds processes itself") as raised:
+            Cgroup.create(f"{TOP}/box/limited", Limits(memory=64 * MIB))
+        assert raised.value.errno == errno.EBUSY
+    else:
+        limited = Cgroup.create(f"{TOP}/box/limited", Limits(memory=64 * MIB))
+        limited.remove()
+    assert {path.name for path in leftovers()} == {"box"}
+    assert not [path for path in leftovers() if (path / "limited").exists()]
+
+
 def test_without_privilege_there_is_no_cgroup_and_limits_are_an_error() -> None:
     script = (
         "import os, fastdock._errors\nfrom fastdock._core import Cgroup, Limits\n"

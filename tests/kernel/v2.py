@@ -106,7 +106,8 @@ class V2Test(pytest.Item):
 def doubles(items: list[pytest.Item]) -> Iterator[V2Test]:
     """A V2Test for each kernel test."""
     for item in items:
-        if item.get_closest_marker("kernel") and not item.get_closest_marker("v2") and item.parent:
+        elsewhere = item.get_closest_marker("v2") or item.get_closest_marker("here")
+        if item.get_closest_marker("kernel") and not elsewhere and item.parent:
             yield V2Test.from_parent(item.parent, name=f"{item.name}@v2", original=item.nodeid)
 
 

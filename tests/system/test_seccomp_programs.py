@@ -1,6 +1,7 @@
 """Programs that run under Docker's default profile run under fastdock's: language runtimes, a database, gdb.
 
-Each runs on the host's files with nothing but the filter for Docker's capabilities (and no_new_privs).  A program that is not installed here is skipped, and says so.
+Each runs on the host's files with nothing but the filter for Docker's capabilities (and no_new_privs).  A
+program that is not installed here is skipped, and says so.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message = f"'{args[0]}' is not a fastdock command. See 'fastdock --help'"
-            raise
+            message = f"'{args[0]}' is not a fastdock command. See 'fastdock --help'"
+            raise click.UsageError(message, ctx) from error
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -39,7 +39,15 @@ def _release() -> tuple[int, int]:
 
 def findings() -> list[Finding]:
     """What this kernel and machine offer, and what is missing, each with what to do about it."""
-    return [_root(), *_kernel(), *_user_namespaces(), *_cgroups(), *_file_systems(), _seccomp(), *_security_modules()]
+    return [
+        _root(),
+        *_kernel(),
+        *_user_namespaces(),
+        *_cgroups(),
+        *_file_systems(),
+        _seccomp(),
+        *_security_modules(),
+    ]
 
 
 def _root() -> Finding:
@@ -81,22 +89,28 @@ def _cgroups() -> list[Finding]:
     have = {name for hierarchy in info["hierarchies"] for name in hierarchy["controllers"]}
     io = "io" if info["version"] == 2 else "blkio"
     for name in ("memory", "cpu", "pids", "cpuset", io, "hugetlb"):
-        advice = f"limits of {name} are refused; enable the controller in the kernel (cgroup_enable={name}) or for this cgroup"
-        found.append(Finding(f"cgroup {name}", name in have, "available" if name in have else "absent", advice))
+        advice = (
+            f"limits of {name} are refused; boot with cgroup_enable={name}, or delegate it to this cgroup"
+        )
+        found.append(
+            Finding(f"cgroup {name}", name in have, "available" if name in have else "absent", advice)
+        )
     return found
 
 
 def _file_systems() -> list[Finding]:
-    known = _read("/proc/filesystems") or ""
+    known = {line.split()[-1] for line in (_read("/proc/filesystems") or "").splitlines()}
     return [
-        Finding(name, any(line.split()[-1] == name for line in known.splitlines()), "in /proc/filesystems", f"modprobe {name}")
+        Finding(name, name in known, "in /proc/filesystems", f"modprobe {name}")
         for name in ("overlay", "tmpfs", "mqueue")
     ]  # fmt: skip
 
 
 def _seccomp() -> Finding:
     actions = _read("/proc/sys/kernel/seccomp/actions_avail")
-    return Finding("seccomp", actions is not None, actions or "absent", "the kernel needs CONFIG_SECCOMP_FILTER")
+    return Finding(
+        "seccomp", actions is not None, actions or "absent", "the kernel needs CONFIG_SECCOMP_FILTER"
+    )
 
 
 def _security_modules() -> list[Finding]:
@@ -126,9 +140,9 @@ def info_command(context: click.Context, form: str | None) -> None:
         click.echo(json.dumps(as_document()))
         return
     if form:
-        from fastdock.cli.template import render
+        from fastdock.cli.template import Template
 
-        click.echo(render(form, as_document()))
+        click.echo(Template(form).render(as_document()))
         return
     click.echo(f"fastdock {__version__} on Linux {platform.release()} ({platform.machine()})")
     for item in findings():
@@ -145,8 +159,8 @@ def version_command(form: str | None) -> None:
     if form == "json":
         click.echo(json.dumps(document))
     elif form:
-        from fastdock.cli.template import render
+        from fastdock.cli.template import Template
 
-        click.echo(render(form, document))
+        click.echo(Template(form).render(document))
     else:
         click.echo(f"fastdock {__version__}\nPython {sys.version.split()[0]}\nLinux {platform.release()}")

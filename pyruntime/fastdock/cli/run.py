@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from fastdock._errors import FastdockError, KernelError, SpecError
 from fastdock.cli.common import describe
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 # docker run's exit codes of its own
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+
+
+class WrongUsage(click.UsageError):
+    """As docker run: 125, not click's 2."""
+
+    exit_code = FAILED
 
 
 class RunCommand(click.Command):
     """Its own failures end with 125, 126 or 127, as docker run's; wrong usage with 125."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        return super().main(*args, **kwargs)
-
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
             return super().make_context(*args, **kwargs)
         except click.UsageError as error:
-            error.exit_code = FAILED
-            raise
+            raise WrongUsage(error.message, error.ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -169,10 +174,10 @@ def _from_files(paths: tuple[str, ...], inherited: Any) -> dict[str, str]:
     return pairs
 
 
-def with_options(options: list[Any]) -> Any:
+def with_options(options: list[Any]) -> Callable[[F], F]:
     """A decorator that adds all of them."""
 
-    def decorate(function: Any) -> Any:
+    def decorate(function: F) -> F:
         for each in reversed(options):
             function = each(function)
         return function
@@ -189,7 +194,7 @@ def with_options(options: list[Any]) -> Any:
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def run_command(context: click.Context, image: str, command: tuple[str, ...], **flags: Any) -> None:
+def run_command(context: click.Context, /, image: str, command: tuple[str, ...], **flags: Any) -> None:
     """Create and run a new container from an image."""
     from fastdock.cli.foreground import Foreground
     from fastdock.engine import Engine
