@@ -86,7 +86,7 @@ def test_the_page_loads_nothing_and_escapes(report: Report) -> None:
 
 def test_the_readme_part_has_date_machine_and_rows(report: Report) -> None:
     lines = report.markdown().splitlines()
-    assert "Measured 2026-11-24, 2 cores (P), Linux 6.18, cgroup v1." in lines[0]
+    assert "Measured 2026-11-24, 2 cores (P), Linux 6.18, cgroup v1, load 0.5 at the start." in lines[0]
     assert any(line.startswith("| fastdock | 3 ms |") for line in lines)
 
 

@@ -105,7 +105,7 @@ class Report:
         first = self.comparisons[0]
         where = (
             f"{self.machine['date'][:10]}, {self.machine['cores']} cores ({self.machine['processor']}), "
-            f"Linux {self.machine['kernel']}, cgroup {self.machine['cgroups']}"
+            f"Linux {self.machine['kernel']}, cgroup {self.machine['cgroups']}, load {self.machine['load'].split()[0]} at the start"
         )
         return f"{first.title}; {first.method}. Measured {where}.\n\n{markdown(first)}"
 

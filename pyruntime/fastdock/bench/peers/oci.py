@@ -42,6 +42,7 @@ class OciRuntime(Peer):
     def prepare(self, workload: Workload) -> None:
         self._bundle = self.scratch / f"bundle-{workload.name}"
         self._bundle.mkdir(parents=True, exist_ok=True)
+        (self._bundle / "config.json").unlink(missing_ok=True)  # `spec` leaves one that is there
         subprocess.run([self._program, "spec"], cwd=self._bundle, check=False, capture_output=True)
         config = json.loads((self._bundle / "config.json").read_text())
         self._adapt(config, workload)

@@ -17,6 +17,7 @@ from .base import Missing, Peer, Running, find_program, first_line
 __all__ = ["Q35", "CloudHypervisor", "Firecracker", "Microvm"]
 
 _BOOT_LIMIT = 25.0  # seconds: on some machines KVM is there and a stock kernel hangs in it
+_EMULATED_LIMIT = 90.0  # seconds: software emulation on a busy machine
 _INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox ifconfig lo 127.0.0.1 up
@@ -80,7 +81,7 @@ class _Qemu(Peer):
                 self.prepare(WORKLOADS["hello"])
                 self.run()
             except CommandFailed as error:
-                reasons.append(f"{accelerator}: {str(error)[:150]}")
+                reasons.append(f"{accelerator}: {' '.join(str(error).split())[:150]}")
             else:
                 return f"{version}, accelerator {accelerator}"
         raise Missing("; ".join(reasons))
@@ -121,7 +122,8 @@ class _Qemu(Peer):
         ]
 
     def run(self) -> float | None:
-        return spawn(self._argv(), expect=self._expect, timeout=_BOOT_LIMIT)
+        limit = _BOOT_LIMIT if self.accelerator == "kvm" else _EMULATED_LIMIT
+        return spawn(self._argv(), expect=self._expect, timeout=limit)
 
     def start(self) -> Running:
         return _Booted(self._argv(), b"up")
