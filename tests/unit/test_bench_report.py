@@ -39,6 +39,7 @@ def report() -> Report:
         "processor": "P",
         "kernel": "6.18",
         "cgroups": "v1",
+        "load": "0.5 0.4 0.3",
     }
     memory = {"docker": [Footprint(0, 100 << 20, 0, 0), Footprint(10, 140 << 20, 1 << 20, 4 << 20)]}
     return Report(machine, {"floor": "bench/floor"}, [comparison], [curve], memory)

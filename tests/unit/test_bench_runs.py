@@ -27,6 +27,7 @@ def report() -> Report:
         "processor": "P",
         "kernel": "6.18",
         "cgroups": "v1",
+        "load": "0.5 0.4 0.3",
     }
     return Report(machine, {}, [Comparison("start", "1 round", series)])
 

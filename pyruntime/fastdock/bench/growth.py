@@ -44,7 +44,7 @@ class Curve:
 
 
 def by_running(
-    bench: Bench, names: Iterable[str], counts: Sequence[int], *, samples: int = 10, limit: float = 60.0
+    bench: Bench, names: Iterable[str], counts: Sequence[int], *, samples: int = 10, limit: float = 180.0
 ) -> Curve:
     """Start time beside 0, 1, … idle containers of the same engine.
 

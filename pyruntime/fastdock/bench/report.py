@@ -103,10 +103,9 @@ class Report:
     def markdown(self) -> str:
         """The first comparison as a Markdown table, with the date and the machine: for the README."""
         first = self.comparisons[0]
-        where = (
-            f"{self.machine['date'][:10]}, {self.machine['cores']} cores ({self.machine['processor']}), "
-            f"Linux {self.machine['kernel']}, cgroup {self.machine['cgroups']}, load {self.machine['load'].split()[0]} at the start"
-        )
+        on = self.machine
+        where = f"{on['date'][:10]}, {on['cores']} cores ({on['processor']}), Linux {on['kernel']}, "
+        where += f"cgroup {on['cgroups']}, load {on['load'].split()[0]} at the start"
         return f"{first.title}; {first.method}. Measured {where}.\n\n{markdown(first)}"
 
     def to_json(self) -> str:
