@@ -55,6 +55,7 @@ COMMANDS = {
     "manifest": ("registry:manifest", "Inspect manifests"),
     "network": ("networks:network", "Manage networks"),
     "system": ("system:system", "Manage fastdock"),
+    "bench": ("bench:bench_command", "Measure fastdock beside other engines and VMs on this machine"),
     "info": ("info:info_command", "What this kernel and machine offer, and what is missing"),
     "version": ("info:version_command", "Show the version"),
 }
