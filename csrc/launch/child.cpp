@@ -310,7 +310,7 @@ bool set_limits(State& state) {
     std::uint64_t values[2] = {limit.soft, limit.hard};
     long answer = raw_syscall(SYS_prlimit64, 0, limit.resource, values, nullptr);
     Hint hint = answer == -EPERM ? Hint::kHardLimit : Hint::kNone;
-    if (!check(answer, state.failure, Operation::kSetLimit, "", hint)) return false;
+    if (!check(answer, state.failure, Operation::kSetLimit, limit.name, hint)) return false;
   }
   if (plan.scheduler != nullptr && !check(raw_syscall(SYS_sched_setattr, 0, plan.scheduler, 0), state.failure,
                                           Operation::kSetScheduler, ""))
@@ -498,6 +498,9 @@ long execute_at(const State& state, const char* path, Purpose purpose) {
   if (plan.init < 0) return raw_syscall(SYS_execve, path, plan.argv, plan.environment);
   long answer = raw_syscall(SYS_faccessat2, AT_FDCWD, path, 1 /* X_OK */, AT_EACCESS);
   if (raw_failed(answer)) return answer;
+  struct stat status {};
+  answer = raw_syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0);
+  if (raw_failed(answer) || S_ISDIR(status.st_mode)) return raw_failed(answer) ? answer : -EACCES;
   return raw_syscall(SYS_execveat, plan.init, "", plan.argv, plan.environment, AT_EMPTY_PATH);
 }
 

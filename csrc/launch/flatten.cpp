@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 
@@ -49,6 +50,15 @@ Result<int> init_descriptor() {
   static const Result<Fd> memory = sealed_memory("fastdock-init", init_program());
   if (!memory) return std::unexpected(memory.error());
   return memory->get();
+}
+
+// getrlimit(2), in the order of their numbers.
+const char* limit_name(int resource) {
+  constexpr auto kNames = std::to_array<const char*>({"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile",
+                                                      "memlock", "as", "locks", "sigpending", "msgqueue", "nice",
+                                                      "rtprio", "rttime"});
+  auto index = static_cast<std::size_t>(resource);
+  return index < kNames.size() ? kNames[index] : "";
 }
 
 bool has_nul(const std::vector<std::string>& texts) {
@@ -178,7 +188,8 @@ void Flattened::add_names_and_limits() {
   if (!plan_.hostname.empty()) child_.hostname = plan_.hostname.c_str();
   if (!plan_.domainname.empty()) child_.domainname = plan_.domainname.c_str();
   child_.raise_loopback = plan_.raise_loopback;
-  for (const ResourceLimit& limit : plan_.limits) limits_.push_back({limit.resource, limit.soft, limit.hard});
+  for (const ResourceLimit& limit : plan_.limits)
+    limits_.push_back({limit.resource, limit.soft, limit.hard, limit_name(limit.resource)});
   child_.limits = limits_;
   if (plan_.scheduler) {
     const Scheduler& from = *plan_.scheduler;

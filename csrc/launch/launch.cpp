@@ -100,8 +100,12 @@ class Conversation {
     std::string proc = "/proc/" + std::to_string(child_.pid) + "/";
     FASTDOCK_CHECK(write_id_maps(plan_, proc));
     if (plan_.oom_score_adjustment) {
-      auto written = write_file(proc + "oom_score_adj", std::to_string(*plan_.oom_score_adjustment));
-      if (!written) return failed_with(written.error().number, Operation::kSetOomScore, std::to_string(*plan_.oom_score_adjustment), Hint::kCapabilityMissing);
+      std::string value = std::to_string(*plan_.oom_score_adjustment);
+      if (auto written = write_file(proc + "oom_score_adj", value); !written) {
+        int number = written.error().number;
+        bool forbidden = number == EACCES || number == EPERM;  // below what it was: CAP_SYS_RESOURCE
+        return failed_with(number, Operation::kSetOomScore, value, forbidden ? Hint::kCapabilityMissing : Hint::kNone);
+      }
     }
     FASTDOCK_CHECK(answer());
     return observer_.created ? observer_.created(child_.pid) : Result<void>{};

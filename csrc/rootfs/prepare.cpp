@@ -26,7 +26,9 @@ Result<Fd> clone_tree(const std::string& path, bool recursive, Operation operati
   auto fd = static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), flags));
   if (fd < 0) {
     if (errno == EPERM) hint = Hint::kNeedsRoot;
-    return failed(operation, path, errno == ENOENT || errno == EPERM || errno == ENOTDIR ? hint : Hint::kNone);
+    if (errno == ENOSPC) hint = Hint::kNamespaceLimit;  // a detached tree has a mount namespace of its own
+    bool telling = errno == ENOENT || errno == EPERM || errno == ENOTDIR || errno == ENOSPC;
+    return failed(operation, path, telling ? hint : Hint::kNone);
   }
   return Fd(fd);
 }
