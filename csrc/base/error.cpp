@@ -121,6 +121,7 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "add the route",
     "configure the firewall",
     "parse",
+    "find the Python interpreter of the fastdock in",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 
@@ -174,6 +175,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "the directory must be empty",
     "the file changed while it was being read; stop or pause what writes to it",
     "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that changed",
+    "set FASTDOCK_PYTHON to the interpreter that fastdock is installed for",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

@@ -137,6 +137,8 @@ enum class Operation : std::uint16_t {
   kConfigureFirewall,
   // input
   kParse,
+  // client
+  kFindPython,
   kCount_,
 };
 
@@ -190,6 +192,7 @@ enum class Hint : std::uint16_t {
   kDirectoryNotEmpty,
   kChangedWhileRead,
   kOverlayReference,
+  kChoosePython,
   kCount_,
 };
 
