@@ -120,6 +120,8 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "add the address",
     "add the route",
     "configure the firewall",
+    "open the container's resolver address",
+    "talk to the resolver at",
     "parse",
     "find the Python interpreter of the fastdock in",
 });
@@ -127,6 +129,7 @@ static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCou
 
 constexpr auto kHintTexts = std::to_array<std::string_view>({
     "",
+    "set FASTDOCK_PYTHON to the interpreter that fastdock is installed for",
     "no such program in the container; check the name, the image and PATH",
     "the file is there but may not be executed: chmod +x it, or check that its directories can be searched",
     "this is a directory, not a program",
@@ -175,7 +178,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "the directory must be empty",
     "the file changed while it was being read; stop or pause what writes to it",
     "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that changed",
-    "set FASTDOCK_PYTHON to the interpreter that fastdock is installed for",
+    "a bridge takes 1,023 containers: put the others on another network",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

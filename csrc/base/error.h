@@ -135,6 +135,8 @@ enum class Operation : std::uint16_t {
   kAddAddress,
   kAddRoute,
   kConfigureFirewall,
+  kOpenResolver,
+  kConnectResolver,
   // input
   kParse,
   // client
@@ -145,6 +147,7 @@ enum class Operation : std::uint16_t {
 // What to do about it, where the errno alone would mislead.
 enum class Hint : std::uint16_t {
   kNone,
+  kChoosePython,
   kProgramMissing,
   kProgramNotExecutable,
   kProgramIsDirectory,
@@ -192,7 +195,7 @@ enum class Hint : std::uint16_t {
   kDirectoryNotEmpty,
   kChangedWhileRead,
   kOverlayReference,
-  kChoosePython,
+  kBridgeFull,
   kCount_,
 };
 

@@ -46,7 +46,7 @@ Container::~Container() {
     (void)kill(SIGKILL);
     (void)wait(-1);
   }
-  (void)remove();
+  if (!remove()) session_->keep_for_repair();
 }
 
 Result<void> Container::make_directories(LaunchPlan& plan) {
@@ -72,8 +72,8 @@ Result<void> Container::make_directory_for(Mount& mount, int number) {
   }
   uid_t owner = ids_ ? ids_->first_id() : 0;
   mount.directory = number == 0 ? directory_ : directory_ + "/" + std::to_string(number);
-  FASTDOCK_CHECK(make_directory(mount.directory, 0700, owner));
   has_directory_ = true;
+  FASTDOCK_CHECK(make_directory(mount.directory, 0700, owner));
   FASTDOCK_CHECK(make_directory(mount.directory + "/upper", 0755, owner));
   return make_directory(mount.directory + "/work", 0755, owner);
 }

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module) {
   register_launch(module);
   register_security(module);
   register_layer(module);
+  register_net(module);
 }

@@ -267,7 +267,7 @@ int open_null(Failure& failure) {
   long null = raw_syscall(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC, 0);
   if (!check(null, failure, Operation::kOpenFile, "/dev/null")) return -1;
   struct stat status {};
-  child::status_of(static_cast<int>(null), status);
+  if (!check(child::status_of(static_cast<int>(null), status), failure, Operation::kInspectFile, "/dev/null")) return -1;
   if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) {
     fail(failure, -ENODEV, Operation::kMaskPath, "/dev/null");
     return -1;
@@ -280,7 +280,7 @@ bool mask(const char* path, int root, int null, Failure& failure) {
   if (!target.ok()) return target.get() == -ENOENT || target.get() == -ENOTDIR ||
                            fail(failure, target.get(), Operation::kMaskPath, path);
   struct stat status {};
-  child::status_of(target.get(), status);
+  if (!check(child::status_of(target.get(), status), failure, Operation::kInspectFile, path)) return false;
   if (!S_ISDIR(status.st_mode)) {
     Descriptor cover(open_tree_of(null, "", AT_EMPTY_PATH));
     return check(cover.get(), failure, Operation::kMaskPath, path) &&

@@ -110,6 +110,12 @@ def write_tar(
 ) -> LayerResult:
     """Writes a whole directory, without what is mounted in it."""
 
+def recompress(source_fd: int, output_fd: int, compression: str) -> LayerResult:
+    """Writes the same tar (gzip, zstd or plain) in another compression: none, gzip or zstd.
+
+    The result's digests and sizes are those of what was written; ``entries`` is 0.
+    """
+
 def changes(upper: StrPath, lower: Sequence[StrPath]) -> list[tuple[str, str]]:
     """What an upper directory changes in the layers below (bottom to top): ("A" | "C" | "D", "/path")."""
 
@@ -442,3 +448,123 @@ def release_kept() -> None:
 
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""
+# --- networks (csrc/net) ---
+
+class net:  # noqa: N801
+    """The submodule ``fastdock._core.net`` (a stub file cannot nest modules).  Addresses are text.
+
+    Everything works on the network namespace of the calling thread.
+    """
+
+    class Scope:
+        """Whose firewall tables: the engine's root decides."""
+
+        def __init__(self, table: str = "fastdock", port_prefix: str = "fdv") -> None: ...
+        @property
+        def table(self) -> str: ...
+        @property
+        def port_prefix(self) -> str: ...
+
+    class FirewallRules:
+        """Elements of the firewall's sets: of one network or container, or all there are."""
+
+        def add_bridge(
+            self, name: str, *, internal: bool = False, masquerade: bool = True, icc: bool = True
+        ) -> None: ...
+        def add_sender(self, port: str, mac: str, addresses: list[str]) -> None: ...
+        def add_port(
+            self, protocol: int, host: str, host_port: int, container: str, container_port: int
+        ) -> None: ...
+        def add_egress(self, source: str, allowed: list[str]) -> None: ...
+
+    class AttachPlan:
+        """What a container gets: devices, addresses, firewall elements, names."""
+
+        firewall: net.FirewallRules
+        resolver_socket: str
+        resolver_record: str
+        def __init__(self, scope: net.Scope) -> None: ...
+        def add_bridge_endpoint(
+            self,
+            bridge: str,
+            host_name: str,
+            name: str,
+            mac: str,
+            addresses: list[str],
+            gateways: list[str],
+            *,
+            mtu: int = 0,
+            isolated: bool = False,
+        ) -> None: ...
+        def add_macvlan_endpoint(
+            self,
+            parent: str,
+            name: str,
+            mac: str,
+            addresses: list[str],
+            gateways: list[str],
+            *,
+            mtu: int = 0,
+            mode: int = 0,
+        ) -> None: ...
+
+    @staticmethod
+    def rebuild_firewall(scope: net.Scope, rules: net.FirewallRules) -> None:
+        """Makes both tables anew, with exactly these elements, in one transaction."""
+    @staticmethod
+    def firewall_is_current(scope: net.Scope) -> bool:
+        """Whether both tables are there and of this version."""
+    @staticmethod
+    def add_rules(scope: net.Scope, rules: net.FirewallRules) -> None:
+        """Adds elements; ENOENT when the tables are gone."""
+    @staticmethod
+    def remove_rules(scope: net.Scope, rules: net.FirewallRules) -> None:
+        """Removes elements; those already gone are success."""
+    @staticmethod
+    def allow_destination(scope: net.Scope, source: str, destination: str, seconds: int) -> None:
+        """Lets a container with an egress policy reach one address for some seconds."""
+    @staticmethod
+    def remove_firewall(scope: net.Scope) -> None:
+        """Removes both tables."""
+    @staticmethod
+    def ensure_bridge(name: str, addresses: list[str], mac: str = "", mtu: int = 0) -> int:
+        """Creates a bridge or brings it into this state; its interface index."""
+    @staticmethod
+    def find_link(name: str) -> int:
+        """A device's index; ENODEV when there is none."""
+    @staticmethod
+    def remove_link(name: str) -> None:
+        """Removes a device; a missing one is success."""
+    @staticmethod
+    def used_prefixes() -> list[str]:
+        """Prefixes that this machine has routes to."""
+    @staticmethod
+    def attach(plan: net.AttachPlan, namespace_fd: int, process: int = -1) -> None:
+        """Gives the network namespace its networks; on failure nothing is left behind.
+
+        ``process`` is a pidfd: when it ends, the resolver forgets the container.
+        """
+    @staticmethod
+    def attach_process(plan: net.AttachPlan, pid: int) -> None:
+        """attach() to the namespace of a process."""
+    @staticmethod
+    def attach_loopback(namespace_fd: int) -> None:
+        """Only the loopback device."""
+    @staticmethod
+    def detach(plan: net.AttachPlan) -> None:
+        """Undoes attach(); good at any time, and twice."""
+    @staticmethod
+    def release(plan: net.AttachPlan) -> None:
+        """The same for a container that has ended: its devices end by themselves."""
+    @staticmethod
+    def register_container(resolver: str, record: str) -> None:
+        """Replaces the record of a container that the resolver knows."""
+    @staticmethod
+    def reconnect_resolver(plan: net.AttachPlan, pid: int) -> None:
+        """Gives a running container to a resolver that was started after it."""
+    @staticmethod
+    def unregister_container(resolver: str, id: str) -> None:
+        """Makes the resolver forget a container."""
+    @staticmethod
+    def list_registered(resolver: str) -> str:
+        """The ids that the resolver knows, a line each."""

@@ -39,14 +39,26 @@ def footprint(root: Path) -> Footprint:
     _core.release_kept()  # what is kept for the next start is no leak
     return Footprint(
         children=_children(),
-        mounts=tuple(line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        mounts=_mounts(),
         cgroups=frozenset(
-            str(path) for top in Path("/sys/fs/cgroup").glob("**/fastdock") for path in top.glob("*/*") if path.is_dir()
+            str(path) for top in hierarchies() for path in (top / "fastdock").glob("*/*") if path.is_dir()
         ),
         devices=frozenset(os.listdir("/sys/class/net")),
         descriptors=_descriptors(),
         directories=frozenset(str(path) for path in (root / "containers").glob("*")),
     )
+
+
+def _mounts() -> tuple[str, ...]:
+    """All but those of other engines, which may be at work beside us."""
+    lines = [line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return tuple(line for line in lines if not re.search("docker|podman|containers/storage|containerd", line))
+
+
+def hierarchies() -> list[Path]:
+    """Where cgroup hierarchies are mounted: one on v2, one for each controller on v1."""
+    top = Path("/sys/fs/cgroup")
+    return [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
 
 
 def _children() -> frozenset[int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from fastdock._errors import ImageError, KernelError, RegistryError
+from fastdock._errors import ImageError, RegistryError
 from fastdock.registry.client import Interrupted, RegistryClient
 from fastdock.registry.progress import Progress, ProgressCallback, short
 from fastdock.store import Store
@@ -213,14 +212,13 @@ class _Sink:
         if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
             self._file.truncate(0)
         while chunk := self._file.read(CHUNK):
-            self._unpack(chunk)
+            self._unpacking.write(chunk)
             offset += len(chunk)
         return offset
 
     def finish(self, diff_id: str) -> None:
         """Ends the stream and verifies size and digests; the blob's bytes are on the disk afterwards."""
-        with _as_image_error(self._descriptor):
-            self._result = self._unpacking.finish()
+        self._result = self._unpacking.finish()
         check_result(self._result, self._descriptor.digest, diff_id)
         os.fsync(self._file.fileno())
 
@@ -232,24 +230,7 @@ class _Sink:
             view = memoryview(chunk)
             while view:
                 view = view[self._file.write(view) :]
-            self._unpack(chunk)
-
-    def _unpack(self, chunk: bytes) -> None:
-        with _as_image_error(self._descriptor):
             self._unpacking.write(chunk)
-
-
-@contextlib.contextmanager
-def _as_image_error(descriptor: Descriptor) -> Any:
-    """An archive that cannot be unpacked is an ImageError; a full disk stays what it is."""
-    try:
-        yield
-    except KernelError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENOMEM):
-            raise
-        raise ImageError(
-            f"layer {descriptor.digest} cannot be unpacked: {error}", errno=error.errno, hint=error.hint
-        ) from error
 
 
 def _bytes_to_skip(response: aiohttp.ClientResponse, offset: int) -> int:

@@ -10,7 +10,10 @@ remembers another boot is unpacked again from its blob.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdock._errors import ImageError
@@ -55,7 +58,7 @@ class LayerStore:
         row = self._database.execute(
             "SELECT key, diff_id, size, entries, repairs, boot FROM layers WHERE key = ?", (key,)
         ).fetchone()
-        if row is None or (row[5] is not None and row[5] != boot_id()):
+        if row is None or not is_whole(row[5]):
             return None
         return Layer(*row[:5])
 
@@ -83,7 +86,14 @@ class LayerStore:
             connection.execute(
                 "INSERT INTO layers (key, diff_id, size, entries, repairs, boot) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET boot = excluded.boot",
-                (layer.key, layer.diff_id, layer.size, layer.entries, layer.repairs, boot_id()),
+                (
+                    layer.key,
+                    layer.diff_id,
+                    layer.size,
+                    layer.entries,
+                    layer.repairs,
+                    f"{boot_id()} {time.time_ns()}",
+                ),
             )
         return layer
 
@@ -142,20 +152,27 @@ class LayerStore:
         """Fills an empty directory with what these layers need on top of them; how many things that was."""
         from fastdock import _core
 
-        try:
-            return _core.repair_layers([(self.path(layer.key), layer.repairs) for layer in layers], directory)
-        except FileNotFoundError as error:
-            raise ImageError(f"a layer refers to a file that no layer below has: {error}") from error
+        return _core.repair_layers([(self.path(layer.key), layer.repairs) for layer in layers], directory)
 
     def settle(self) -> None:
         """Makes what was written in this boot durable, and says so in the database."""
-        unsettled = "SELECT key FROM layers WHERE boot = ?"
-        keys = [key for (key,) in self._database.execute(unsettled, (boot_id(),))]
-        if not keys:
-            return
-        sync_filesystem(self.directory)
-        with self._database.transaction() as connection:
-            connection.executemany("UPDATE layers SET boot = NULL WHERE key = ?", [(key,) for key in keys])
+        rows = self._database.execute("SELECT key, boot FROM layers WHERE boot IS NOT NULL").fetchall()
+        rows = [row for row in rows if is_whole(row[1])]
+        if rows:
+            sync_filesystem(self.directory)
+            with self._database.transaction() as connection:  # unless it was written anew meanwhile
+                connection.executemany("UPDATE layers SET boot = NULL WHERE key = ? AND boot = ?", rows)
+
+    def settle_meanwhile(self) -> None:
+        """The same beside the caller's work: the file system may have much else to write."""
+        if self._database.execute("SELECT 1 FROM layers WHERE boot IS NOT NULL LIMIT 1").fetchone():
+            import threading
+
+            def attempt() -> None:
+                with contextlib.suppress(OSError, sqlite3.Error):  # the next writer tries again
+                    self.settle()
+
+            threading.Thread(target=attempt, name="fastdock-settle", daemon=True).start()
 
 
 class Unpacking:
@@ -226,6 +243,11 @@ def chain_id(diff_ids: Sequence[str]) -> str:
     for diff_id in diff_ids[1:]:
         chain = "sha256:" + sha256(f"{chain} {diff_id}".encode()).hexdigest()
     return chain
+
+
+def is_whole(boot: str | None) -> bool:
+    """Whether a layer with this mark is on the disk, or was written in this boot and so is in the page cache."""
+    return boot is None or boot.startswith(boot_id())
 
 
 def boot_id() -> str:
