@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from typing import NamedTuple
 
 from fastdock import _core
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
 

@@ -35,9 +35,7 @@ def parse(
     return None
 
 
-def _read_option(
-    word: str, rest: Iterator[str], known: dict[str, Flag], values: dict[str, Any]
-) -> None:
+def _read_option(word: str, rest: Iterator[str], known: dict[str, Flag], values: dict[str, Any]) -> None:
     """One word of options, and the next where that is its value."""
     if not word.startswith("--") and len(word) > 2:  # -it: switches only, since -eA=b has its value inside
         for letter in word[1:]:

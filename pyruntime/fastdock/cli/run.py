@@ -52,7 +52,7 @@ class Flag:
     def parameter(self) -> str:
         """What its value is called: the first long name, as an identifier (click's rule)."""
         name = next((name for name in self.names if name.startswith("--")), self.names[0])
-        return name.lstrip("-").replace("-", "_")
+        return name.partition("/")[0].lstrip("-").replace("-", "_")
 
     @property
     def is_switch(self) -> bool:
