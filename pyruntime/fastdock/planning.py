@@ -9,10 +9,10 @@ import os
 import re
 import resource
 import signal
-from typing import NamedTuple
 
 from fastdock import _core
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
 
@@ -60,6 +60,8 @@ class Base(NamedTuple):
     cwd: str = ""
     stop_signal: str = ""
     volumes: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    """Ports, as ``80/tcp``."""
     i386: bool = False
 
 
@@ -73,6 +75,9 @@ class Planned(NamedTuple):
     """The image's command, when the user gives none; without the entrypoint."""
     entrypoint: tuple[str, ...]
     in_memory: bool
+    options: Options
+    exposed: tuple[str, ...]
+    """The image's ports, for ``publish_all``."""
 
 
 def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
@@ -106,6 +111,8 @@ def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
         command,
         entrypoint,
         in_memory and _core.memory_holds_upper(),
+        options,
+        base.exposed,
     )
 
 

@@ -40,20 +40,27 @@ def footprint(root: Path) -> Footprint:
     _core.release_kept()  # what is kept for the next start is no leak
     return Footprint(
         children=_children(),
-        mounts=_mounts(),
-        cgroups=frozenset(
-            str(path) for top in hierarchies() for path in (top / "fastdock").glob("*/*") if path.is_dir()
-        ),
-        devices=frozenset(os.listdir("/sys/class/net")),
+        mounts=_mounts(root),
+        cgroups=_cgroups(root),
+        devices=frozenset(name for name in os.listdir("/sys/class/net") if name.startswith("fd")),
         descriptors=_descriptors(),
         directories=frozenset(str(path) for path in (root / "containers").glob("*")),
     )
 
 
-def _mounts() -> tuple[str, ...]:
-    """All but those of other engines, which may be at work beside us."""
-    lines = [line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return tuple(line for line in lines if not re.search("docker|podman|containers/storage|containerd", line))
+def _mounts(root: Path) -> tuple[str, ...]:
+    """Those that have to do with this state directory; other engines mount, too."""
+    places = (str(root), run_directory(str(root)))
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return tuple(line.split(" ", 4)[4] for line in lines if any(place in line for place in places))
+
+
+def _cgroups(root: Path) -> frozenset[str]:
+    """Those of this state directory's containers; other engines run at the same time."""
+    name = os.path.basename(run_directory(str(root)))
+    top = Path("/sys/fs/cgroup")
+    places = [place / "fastdock" / name for place in (top, *top.iterdir())]
+    return frozenset(str(path) for place in places if place.is_dir() for path in place.glob("*/"))
 
 
 def hierarchies() -> list[Path]:
@@ -84,9 +91,17 @@ def _children() -> frozenset[int]:
     return frozenset(pids)
 
 
-# One for the life of the process: the init's program; of the engine: an image's lease; and SQLite's descriptors, which it closes late
+# One for the life of the process: the init's program; of the engine: an image's lease; and SQLite's
+# descriptors, which it closes late
 # because closing one drops all POSIX locks of the file (sqlite.org, os_unix.c, "setPendingFd").
-_KEPT = ("/memfd:fastdock-init", "/memfd:fastdock-helper", "fastdock.db", "/locks/lease-", "/proc/")
+_KEPT = (
+    "/memfd:fastdock-init",
+    "/memfd:fastdock-helper",
+    "/memfd:fastdock-monitor",
+    "fastdock.db",
+    "/locks/lease-",
+    "/proc/",
+)
 
 
 def _descriptors() -> Counter[str]:
