@@ -23,7 +23,7 @@ from fastdock.store.locks import FileLock
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 
