@@ -389,7 +389,8 @@ def _add_process_limits(plan: _core.LaunchPlan, options: Options) -> None:
 
 
 def _sysctls(options: Options) -> list[tuple[str, str]]:
-    shared = {"net": options.network == "host" or options.network.startswith("container:"), "ipc": options.ipc == "host"}
+    borrowed = options.network == "host" or options.network.startswith("container:")
+    shared = {"net": borrowed, "ipc": options.ipc == "host"}
     for name, _ in options.sysctls:
         kind = next(
             (kind for prefix, kind in _SYSCTLS.items() if name.replace("/", ".").startswith(prefix)), None
