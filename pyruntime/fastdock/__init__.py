@@ -11,11 +11,10 @@ Everything is imported when it is first used: ``import fastdock`` itself costs n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Unpack
+    from typing import Any, Unpack
 
     from fastdock import aio as aio
     from fastdock._errors import (
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
         SpecError,
     )
     from fastdock._process_errors import CalledProcessError, TimeoutExpired
+    from fastdock.containers import Container
     from fastdock.engine import Engine
     from fastdock.image import Image, Images
     from fastdock.options import RunOptions
@@ -49,6 +49,7 @@ _HOME = {
     **dict.fromkeys(("CalledProcessError", "TimeoutExpired"), "fastdock._process_errors"),
     **dict.fromkeys(("DEVNULL", "PIPE", "STDOUT", "CompletedProcess", "Popen", "Usage"), "fastdock.process"),
     **dict.fromkeys(("Image", "Images"), "fastdock.image"),
+    "Container": "fastdock.containers",
     "Engine": "fastdock.engine",
 }
 
@@ -60,6 +61,7 @@ __all__ = [
     "CalledProcessError",
     "CompletedProcess",
     "Conflict",
+    "Container",
     "ContainerNotFound",
     "ContainerNotRunning",
     "Engine",

@@ -458,6 +458,95 @@ def release_kept() -> None:
 
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""
+
+# --- kept containers (csrc/monitor) ---
+
+IDS_PER_RANGE: int
+
+class MonitorRequest:
+    """One container, as its monitor is told: csrc/monitor/request.h."""
+
+    attributes: list[tuple[str, str]]
+    stop_signal: int
+    stop_timeout: int  # milliseconds; -1: for ever
+    open_stdin: bool
+    stdin_once: bool
+    remove: bool
+    ids: int
+    def __init__(
+        self, state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, limits: Limits
+    ) -> None: ...
+    def set_restart(self, name: str, maximum: int) -> None: ...
+    def set_log(self, driver: str, path: str, maximum_size: int, maximum_files: int, compress: bool) -> None: ...
+    def set_health(
+        self,
+        probe: LaunchPlan,
+        *,
+        interval: int,
+        timeout: int,
+        start_period: int,
+        start_interval: int,
+        retries: int,
+    ) -> None:
+        """Times are milliseconds."""
+
+def start_monitor(request: MonitorRequest, attached: int = 0) -> tuple[int, list[str], int]:
+    """Starts the container; (pid, warnings, descriptor of a control connection, the caller's to close)."""
+
+class Exec:
+    """A further process in a running container: csrc/monitor/exec.h."""
+
+    @staticmethod
+    def start(
+        state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, target: int, own_group: bool = False
+    ) -> Exec: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int: ...
+    def take_terminal(self) -> int: ...
+    def wait(self, timeout_ms: int = -1) -> tuple[int, int] | None:
+        """(code, signal) once, or None when the time is up."""
+    def kill(self, signal: int) -> None: ...
+    def kill_all(self) -> None: ...
+    def remove_group(self) -> None: ...
+
+def exec_plan(plan: LaunchPlan) -> LaunchPlan:
+    """A plan for further processes in a container that was started by this one."""
+
+def plan_bytes(plan: LaunchPlan) -> bytes: ...
+def update_bytes(limits: Limits, restart: str | None = None, maximum: int = 0) -> bytes: ...
+def reserve_ids(state: str, run: str, id: str) -> int:
+    """A range of 65,536 ids for a container that is kept: its number."""
+
+def first_id(number: int) -> int: ...
+def repair(state: str, run: str, cgroup_parent: str) -> list[str]:
+    """Ends what monitors that were killed left; the containers' ids."""
+
+def remove_cgroup(state: str, run: str, cgroup_parent: str, id: str) -> None: ...
+def write_state(directory: str, json: str, sync: bool) -> None: ...
+def append_event(directory: str, type: str, action: str, id: str, attributes: Sequence[tuple[str, str]]) -> None: ...
+def watch_files(paths: list[str]) -> int:
+    """A descriptor (inotify) that becomes readable when one of the files or directories changes."""
+
+def error_of(number: int, operation: int, hint: int, path: str) -> None:
+    """Raises the exception for an error that a monitor reported."""
+
+def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """Opens a path as if the directory ``root`` were "/": no link leads out of it.  openat2(2)."""
+
+def remove_tree(path: str) -> None:
+    """rm -rf; never follows a link.  A missing path is success."""
+
+def open_view(layers: list[str], directory: str = "", first_id: int = -1) -> int:
+    """A detached mount of a container's files that does not run: csrc/rootfs/view.h."""
+
+def connect_in(pid: int, port: int) -> int:
+    """A connection to 127.0.0.1:port in the process's network namespace; -1 if there is none."""
+
+def own_files_as(uid: int, gid: int) -> None:
+    """From now on what this thread creates belongs to these ids: csrc/monitor/connect.h."""
+
 # --- networks (csrc/net) ---
 
 class net:  # noqa: N801

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
 
 from fastdock import _core
 from fastdock._errors import ImageNotFound, KernelError, SpecError
@@ -13,12 +12,17 @@ from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any, cast
+
+    from fastdock.containers import Containers
     from fastdock.image import Images
     from fastdock.network import Networks
     from fastdock.options import RunOptions
     from fastdock.process import CompletedProcess, Popen
     from fastdock.store import Store
+    from fastdock.volumes import Volumes
 
 DEFAULT_IMAGE = "host"
 _MAXIMUM_PLANS = 256
@@ -46,6 +50,7 @@ class Engine:
         self._store: Store | None = None
         self._images: Images | None = None
         self._networks: Networks | None = None
+        self._containers: Containers | None = None
         _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
 
     @property
@@ -75,6 +80,19 @@ class Engine:
             self._networks = Networks(self.store.database, self.run_directory, self.root)
             self._networks.collect()
         return self._networks
+
+    def containers(self) -> Containers:
+        """The containers that outlive their caller: create, get, list …"""
+        if self._containers is None:
+            from fastdock.containers import Containers
+
+            self._containers = Containers(self)
+        return self._containers
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes: create, get, list …"""
+        return self.containers.volumes
 
     def run(
         self,
@@ -154,7 +172,12 @@ class Engine:
         return command, container
 
     def _start_attached(
-        self, session: _core.Session, planned: Planned, plan: _core.LaunchPlan, outlive_thread: bool, tries: int = 2
+        self,
+        session: _core.Session,
+        planned: Planned,
+        plan: _core.LaunchPlan,
+        outlive_thread: bool,
+        tries: int = 2,
     ) -> _core.Container:
         """Starts a container with networks."""
         from fastdock.endpoint import AttachedContainer, Endpoint, is_lost

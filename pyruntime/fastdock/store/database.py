@@ -142,6 +142,32 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX network_endpoints_of ON network_endpoints (container_id);
     """,
+    # 3: containers that are kept, and volumes
+    """
+    CREATE TABLE containers (
+      id            TEXT PRIMARY KEY,
+      name          TEXT NOT NULL UNIQUE,
+      image_id      TEXT NOT NULL,             -- digest of the configuration, or "builtin:host"
+      created       REAL NOT NULL,             -- seconds since the epoch
+      ids           INTEGER NOT NULL,          -- number of its range of user ids; -1: the host's
+      auto_remove   INTEGER NOT NULL,          -- it goes when it ends
+      document      TEXT NOT NULL              -- everything else, as JSON (containers/records.py)
+    ) STRICT;
+    CREATE INDEX containers_by_creation ON containers (created);
+    CREATE TABLE volumes (
+      name          TEXT PRIMARY KEY,
+      created       REAL NOT NULL,
+      anonymous     INTEGER NOT NULL,
+      labels        TEXT NOT NULL,             -- JSON
+      options       TEXT NOT NULL              -- JSON
+    ) STRICT;
+    CREATE TABLE volume_uses (
+      volume        TEXT NOT NULL REFERENCES volumes,
+      container     TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
+      PRIMARY KEY (volume, container)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX volume_uses_by_container ON volume_uses (container);
+    """,
 )
 
 
