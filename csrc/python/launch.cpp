@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <pybind11/stl.h>
 #include <algorithm>
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include "launch/helper/helper_program.h"
 #include "launch/launcher_thread.h"
 #include "launch/wire.h"
+#include "base/path.h"
 #include "net/attach.h"
 #include "python/binding.h"
 #include "rootfs/id_map.h"
@@ -201,22 +203,29 @@ void register_container(py::module_& module) {
       .def_static("start",
                   [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
                      bool own_ids, bool in_memory, bool outlive_thread, std::string id,
-                     const net::AttachPlan* network) {
+                     const net::AttachPlan* network, std::string network_of) {
                     ContainerOptions options{std::move(id), limits, own_ids, in_memory};
                     Observer observer;
                     if (network != nullptr)
                       observer.created = [network](pid_t pid) { return net::attach_process(*network, pid); };
+                    // A network namespace belongs to the user namespace it was made in, so a container with its own
+                    // ids cannot join another's: it is born there.
+                    auto start = [&]() -> Result<std::unique_ptr<Container>> {
+                      if (network_of.empty()) return Container::start(session, plan, options, observer);
+                      FASTDOCK_TRY(auto target, open_file(network_of, O_RDONLY));
+                      FASTDOCK_TRY(auto visit, net::NamespaceVisit::begin(target.get()));
+                      return Container::start(session, plan, options, observer);
+                    };
                     return without_gil([&] {
-                      if (!outlive_thread) return Container::start(session, plan, options, observer);
+                      if (!outlive_thread) return start();
                       Result<std::unique_ptr<Container>> started;
-                      run_on_launcher_thread(
-                          [&] { started = Container::start(session, plan, options, observer); });
+                      run_on_launcher_thread([&] { started = start(); });
                       return started;
                     });
                   },
                   py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
                   py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true,
-                  py::arg("id") = "", py::arg("network") = nullptr)
+                  py::arg("id") = "", py::arg("network") = nullptr, py::arg("network_of") = "")
       .def_property_readonly("id", &Container::id)
       .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
       .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })

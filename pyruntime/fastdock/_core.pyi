@@ -428,8 +428,11 @@ class Container:
         outlive_thread: bool = True,
         id: str = "",
         network: net.AttachPlan | None = None,
+        network_of: str = "",
     ) -> Container:
         """``network`` is attached while the process waits to execute; ``id`` is ``Session.new_id()``'s.
+
+        ``network_of``: a network namespace's file (``/proc/PID/ns/net``) that the container is born in.
 
         ``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner.
         """
