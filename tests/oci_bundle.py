@@ -159,7 +159,9 @@ class Bundle:
 
     def cgroups(self) -> list[str]:
         """The directories of the container's cgroup that exist."""
-        return [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{self.cgroup.lstrip('/')}")]
+        top = Path("/sys/fs/cgroup")
+        places = [directory / self.cgroup.lstrip("/") for directory in (top, *top.iterdir())]
+        return [str(path) for path in places if path.is_dir()]
 
     def cgroup_file(self, v1: str, v2: str) -> str:
         """A limit, from where it is on this machine: ("memory/memory.limit_in_bytes", "memory.max")."""

@@ -333,6 +333,7 @@ def test_the_log_is_runcs(bundle: Bundle, tmp_path: Path) -> None:
     assert entry["time"].endswith("Z")
 
 
+@pytest.mark.here
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a b", "a\nb", "x" * 300])
 def test_names_that_are_no_names(bundle: Bundle, name: str) -> None:
     done = bundle.run(name)
@@ -369,6 +370,7 @@ def test_a_number_that_became_another_process(bundle: Bundle) -> None:
     (bundle.root / "c/state.json").write_text(json.dumps(state))
 
 
+@pytest.mark.here
 def test_killed_at_any_moment(bundle: Bundle) -> None:
     """After a SIGKILL of `create`, `delete --force` removes everything, whatever was reached."""
     bundle.write()

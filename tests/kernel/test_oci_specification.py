@@ -181,6 +181,7 @@ def test_tmpfs_options(bundle: Bundle) -> None:
     assert not (bundle.rootfs / "data/new").exists()
 
 
+@pytest.mark.here
 def test_id_mapped_mounts(bundle: Bundle, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -478,6 +479,7 @@ BAD = [
 ]  # fmt: skip
 
 
+@pytest.mark.here
 @pytest.mark.parametrize(("path", "value"), BAD, ids=[f"{path}-{number}" for number, (path, _) in enumerate(BAD)])
 def test_contradictions_and_nonsense(bundle: Bundle, path: str, value: Any) -> None:
     """A clear error, exit code 1, and nothing left behind."""
@@ -486,6 +488,7 @@ def test_contradictions_and_nonsense(bundle: Bundle, path: str, value: Any) -> N
     assert len(error) > 30
 
 
+@pytest.mark.here
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"ociVersion": "1.0.2"}', "[" * 100000, '{"a":' * 200, "\0", "ÿ"])
 def test_files_that_are_no_config(bundle: Bundle, text: str) -> None:
     bundle.path.joinpath("config.json").write_text(text)
@@ -495,6 +498,7 @@ def test_files_that_are_no_config(bundle: Bundle, text: str) -> None:
     assert not (bundle.root / "c").exists()
 
 
+@pytest.mark.here
 def test_every_truncation_is_refused(bundle: Bundle) -> None:
     bundle.write()
     text = bundle.path.joinpath("config.json").read_text()
@@ -504,6 +508,7 @@ def test_every_truncation_is_refused(bundle: Bundle) -> None:
     assert not (bundle.root / "c").exists()
 
 
+@pytest.mark.here
 def test_strange_files_for_a_config(bundle: Bundle) -> None:
     """A FIFO, a directory, an endless device, 20 MB of spaces: no hanging, no endless memory."""
     file = bundle.path / "config.json"
