@@ -135,6 +135,8 @@ enum class Operation : std::uint16_t {
   kAddAddress,
   kAddRoute,
   kConfigureFirewall,
+  kOpenResolver,
+  kConnectResolver,
   // input
   kParse,
   // the OCI runtime: the path is the whole sentence
@@ -192,6 +194,7 @@ enum class Hint : std::uint16_t {
   kDirectoryNotEmpty,
   kChangedWhileRead,
   kOverlayReference,
+  kBridgeFull,
   kCount_,
 };
 

@@ -78,10 +78,6 @@ Result<void> set_cpu_max(const Files& files, const Limits& limits) {
   return files.set("cpu.max", value);
 }
 
-Result<void> set_cpu_burst(const Files& files, const Limits& limits) {
-  return files.set("cpu.max.burst", std::to_string(*limits.cpu_burst));
-}
-
 Result<void> apply_cpu(const Files& files, const Limits& limits) {
   if (limits.cpu_rt_runtime || limits.cpu_rt_period)
     return failed_with(ENOTSUP, Operation::kSetCgroupLimit, "cpu_rt_runtime", Hint::kNotOnThisCgroupVersion);
@@ -94,9 +90,10 @@ Result<void> apply_cpu(const Files& files, const Limits& limits) {
     auto current = files.read_number("cpu.max.burst");
     burst_first = current && *limits.cpu_burst <= *current;
   }
-  if (burst_first) FASTDOCK_CHECK(set_cpu_burst(files, limits));
+  std::string burst = std::to_string(limits.cpu_burst.value_or(0));
+  if (burst_first) FASTDOCK_CHECK(files.set("cpu.max.burst", burst));
   FASTDOCK_CHECK(set_cpu_max(files, limits));
-  if (limits.cpu_burst && !burst_first) FASTDOCK_CHECK(set_cpu_burst(files, limits));
+  if (limits.cpu_burst && !burst_first) FASTDOCK_CHECK(files.set("cpu.max.burst", burst));
   return {};
 }
 

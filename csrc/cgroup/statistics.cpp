@@ -37,7 +37,8 @@ void read_cpu_v1(const Files& accounting, Usage& usage) {
   auto user = static_cast<double>(number_of(accounting, "cpuacct.usage_user"));
   auto system = static_cast<double>(number_of(accounting, "cpuacct.usage_sys"));
   double share = system == 0 ? 1.0 : user / (user + system);
-  usage.cpu_user_ns = std::min(usage.cpu_ns, static_cast<std::uint64_t>(static_cast<double>(usage.cpu_ns) * share));
+  usage.cpu_user_ns =
+      std::min(usage.cpu_ns, static_cast<std::uint64_t>(static_cast<double>(usage.cpu_ns) * share));
   usage.cpu_system_ns = usage.cpu_ns - usage.cpu_user_ns;
 }
 

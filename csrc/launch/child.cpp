@@ -574,7 +574,8 @@ bool prepare(State& state) {
   if (!close_unneeded(state) || !die_with_parent(state)) return false;
   if (plan.wait_for_parent && !wait_for_word(state)) return false;
   if (!join_cgroups(state) || !set_affinity(state, plan.initial_cpus) || !join_namespaces(state)) return false;
-  if (plan.new_user_namespace && !become_root(state)) return false;
+  // Joined, too: what is made from here on (a terminal) must belong to somebody in it.
+  if ((plan.new_user_namespace || plan.joins_user_namespace) && !become_root(state)) return false;
   if (plan.new_keyring) raw_syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);  // ENOSYS: no keyrings
   if (!raise_loopback(state) || !build_and_enter_root(state) || !find_user(state)) return false;
   return set_limits(state) && set_labels(state) && use_terminal_and_stdio(state);

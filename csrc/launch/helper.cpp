@@ -30,7 +30,10 @@ namespace {
 std::span<const std::byte> helper_program;
 std::atomic<bool> sealed = false;
 
+Fd helper_memory;
+
 Result<int> helper_descriptor() {
+  if (helper_memory) return helper_memory.get();
   static const Result<Fd> memory = sealed_memory("fastdock-helper", helper_program);
   if (!memory) return std::unexpected(memory.error());
   return memory->get();
@@ -88,6 +91,7 @@ Result<pid_t> clone_for_caller(const LaunchPlan& plan, std::uint32_t sync_points
 }  // namespace
 
 void set_helper_program(std::span<const std::byte> program) { helper_program = program; }
+void set_helper_descriptor(Fd program) { helper_memory = std::move(program); }
 bool runs_from_sealed_memory() { return sealed; }
 void declare_sealed() { sealed = true; }
 

@@ -225,11 +225,41 @@ int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure)
   return mount_filesystem(mount, failure);
 }
 
+<<<<<<< HEAD
 bool add_mounts(const ChildRoot& plan, int root, int& proc, Failure& failure) {
   for (ChildMount& mount : plan.mounts) {
     int made = make_mount(mount, plan, failure);
     if (made < 0) return false;
     mount.tree = made;
+=======
+// Overlays below the root, made before the root is attached: what they are made of is attached at the same
+// point, and must stay below the root.  On top of it, it would be what setns(2) takes for the root directory of
+// this mount namespace (mntns_install follows all mounts at "/"), and every exec would land in a layer.
+struct Overlays {
+  static constexpr int kMaximum = 32;
+  int made[kMaximum];
+  int count = 0;
+};
+
+bool make_overlays(const ChildRoot& plan, Overlays& overlays, Failure& failure) {
+  for (const ChildMount& mount : plan.mounts) {
+    if (mount.kind != ChildMountKind::kOverlay) continue;
+    if (overlays.count == Overlays::kMaximum)
+      return fail(failure, -E2BIG, Operation::kMountOverlay, mount.destination, Hint::kTooManyLayers);
+    int made = make_mount(mount, plan, failure);
+    if (made < 0) return false;
+    overlays.made[overlays.count++] = made;
+  }
+  return true;
+}
+
+bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
+  int overlay = 0;
+  for (const ChildMount& mount : plan.mounts) {
+    bool ready = mount.kind == ChildMountKind::kOverlay;
+    int made = ready ? overlays.made[overlay++] : make_mount(mount, plan, failure);
+    if (made < 0) return false;
+>>>>>>> main
     Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
     if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;
@@ -271,7 +301,7 @@ int open_null(Failure& failure) {
   long null = raw_syscall(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC, 0);
   if (!check(null, failure, Operation::kOpenFile, "/dev/null")) return -1;
   struct stat status {};
-  child::status_of(static_cast<int>(null), status);
+  if (!check(child::status_of(static_cast<int>(null), status), failure, Operation::kInspectFile, "/dev/null")) return -1;
   if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) {
     fail(failure, -ENODEV, Operation::kMaskPath, "/dev/null");
     return -1;
@@ -284,7 +314,7 @@ bool mask(const char* path, int root, int null, Failure& failure) {
   if (!target.ok()) return target.get() == -ENOENT || target.get() == -ENOTDIR ||
                            fail(failure, target.get(), Operation::kMaskPath, path);
   struct stat status {};
-  child::status_of(target.get(), status);
+  if (!check(child::status_of(target.get(), status), failure, Operation::kInspectFile, path)) return false;
   if (!S_ISDIR(status.st_mode)) {
     Descriptor cover(open_tree_of(null, "", AT_EMPTY_PATH));
     return check(cover.get(), failure, Operation::kMaskPath, path) &&
@@ -331,10 +361,12 @@ int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
   if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
   int root = make_mount(plan.root, plan, failure);
   if (root < 0) return -1;
+  Overlays overlays;
+  if (!make_overlays(plan, overlays, failure)) return -1;
   Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
   if (!check(target.get(), failure, Operation::kOpenMountPoint, plan.attach_point)) return -1;
   if (!check(move_to(root, target.get()), failure, Operation::kAttachMount, plan.attach_point)) return -1;
-  if (!add_mounts(plan, root, proc, failure)) return -1;
+  if (!add_mounts(plan, overlays, root, proc, failure)) return -1;
   for (const ChildDevice& device : plan.devices)
     if (!add_device(device, root, failure)) return -1;
   for (const ChildLink& link : plan.links)

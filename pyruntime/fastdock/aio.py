@@ -13,16 +13,18 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastdock.containers.twin import Container
 from fastdock.process import PIPE, CompletedProcess, Stream
 from fastdock.process import Popen as _Popen
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from fastdock.engine import Engine
     from fastdock.options import RunOptions
     from fastdock.process import Usage
 
-__all__ = ["Popen", "run"]
+__all__ = ["Container", "Popen", "run"]
 
 
 class Popen:
@@ -45,13 +47,13 @@ class Popen:
         stdin: Stream = None,
         stdout: Stream = None,
         stderr: Stream = None,
+        engine: Engine | None = None,
         **options: Unpack[RunOptions],
     ) -> Popen:
         """Starts the container.  Raises what :class:`fastdock.Popen` raises."""
         loop = asyncio.get_running_loop()
-        start = functools.partial(
-            _Popen, image, args, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=0, **options
-        )
+        streams: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": 0}
+        start = functools.partial(_Popen, image, args, engine=engine, **streams, **options)
         self = cls(await loop.run_in_executor(None, start))
         self._watch(loop)
         try:
@@ -183,6 +185,7 @@ async def run(
     errors: str | None = None,
     timeout: float | None = None,
     check: bool = False,
+    engine: Engine | None = None,
     **options: Unpack[RunOptions],
 ) -> CompletedProcess:
     """:func:`fastdock.run`, awaited.  Cancelling it kills the container."""
@@ -193,7 +196,7 @@ async def run(
     text = bool(text or encoding or errors)
     if text and isinstance(input, str):
         input = input.encode(encoding or "utf-8", errors or "strict")
-    process = await Popen.start(image, args, stdin=stdin, stdout=stdout, stderr=stderr, **options)
+    process = await Popen.start(image, args, stdin=stdin, stdout=stdout, stderr=stderr, engine=engine, **options)
     try:
         outputs: tuple[Any, Any] = await asyncio.wait_for(process.communicate(input), timeout)
     except TimeoutError:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 APPLETS = ["sh", "cat", "chmod", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls",
            "mkdir", "mknod", "mount", "ps", "pwd", "readlink", "sleep", "stat", "stty", "test", "touch", "true",
            "tty", "umount", "wc"]  # fmt: skip

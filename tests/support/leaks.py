@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastdock import _core
+from fastdock.store.paths import run_directory
 
 
 class Footprint(NamedTuple):
@@ -39,14 +40,33 @@ def footprint(root: Path) -> Footprint:
     _core.release_kept()  # what is kept for the next start is no leak
     return Footprint(
         children=_children(),
-        mounts=tuple(line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        cgroups=frozenset(
-            str(path) for top in Path("/sys/fs/cgroup").glob("**/fastdock") for path in top.glob("*/*") if path.is_dir()
-        ),
-        devices=frozenset(os.listdir("/sys/class/net")),
+        mounts=_mounts(root),
+        cgroups=_cgroups(root),
+        devices=frozenset(name for name in os.listdir("/sys/class/net") if name.startswith("fd")),
         descriptors=_descriptors(),
         directories=frozenset(str(path) for path in (root / "containers").glob("*")),
     )
+
+
+def _mounts(root: Path) -> tuple[str, ...]:
+    """Those that have to do with this state directory; other engines mount, too."""
+    places = (str(root), run_directory(str(root)))
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return tuple(line.split(" ", 4)[4] for line in lines if any(place in line for place in places))
+
+
+def _cgroups(root: Path) -> frozenset[str]:
+    """Those of this state directory's containers; other engines run at the same time."""
+    name = os.path.basename(run_directory(str(root)))
+    top = Path("/sys/fs/cgroup")
+    places = [place / "fastdock" / name for place in (top, *top.iterdir())]
+    return frozenset(str(path) for place in places if place.is_dir() for path in place.glob("*/"))
+
+
+def hierarchies() -> list[Path]:
+    """Where cgroup hierarchies are mounted: one on v2, one for each controller on v1."""
+    top = Path("/sys/fs/cgroup")
+    return [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
 
 
 def _children() -> frozenset[int]:
@@ -61,7 +81,7 @@ def _children() -> frozenset[int]:
 
 # One for the life of the process: the init's program, and SQLite's descriptors, which it closes late
 # because closing one drops all POSIX locks of the file (sqlite.org, os_unix.c, "setPendingFd").
-_KEPT = ("/memfd:fastdock-init", "/memfd:fastdock-helper", "fastdock.db", "/proc/")
+_KEPT = ("/memfd:fastdock-init", "/memfd:fastdock-helper", "/memfd:fastdock-monitor", "fastdock.db", "/proc/")
 
 
 def _descriptors() -> Counter[str]:
