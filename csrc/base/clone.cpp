@@ -93,16 +93,12 @@ StackLease::~StackLease() {
 
 void Child::kill_and_reap() {
   if (pid < 0) return;
-<<<<<<< HEAD
-  ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  // By pid where the descriptor will not do: until we have waited for it, nobody else can have this pid.
+  if (::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0) != 0) ::kill(pid, SIGKILL);
   reap();
 }
 
 void Child::reap() {
-=======
-  // By pid where the descriptor will not do: until we have waited for it, nobody else can have this pid.
-  if (::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0) != 0) ::kill(pid, SIGKILL);
->>>>>>> main
   siginfo_t ended{};
   while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.get()), &ended, WEXITED | __WALL) != 0 &&
          errno == EINTR) {

@@ -79,12 +79,8 @@ struct ChildPlan {
   int sync = -1;
   std::span<const DescriptorRange> unneeded;  // descriptors to close first
   bool wait_for_parent = false;               // for the id maps
-<<<<<<< HEAD
-  bool new_user_namespace = false;  // or one that is joined: become its root
-=======
   bool new_user_namespace = false;
   bool joins_user_namespace = false;
->>>>>>> main
   int parent_death_signal = 0;
   std::span<const int> cgroup_tasks;
   std::span<const JoinedNamespace> joined;

@@ -91,13 +91,8 @@ Result<void> Flattened::add_namespaces() {
     joined_.erase(joined_.begin());
   }
   child_.joined = joined_;
-<<<<<<< HEAD
-  // Joined: whoever enters has no id there that it did not have outside.
-  child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0 || plan_.namespaces[0].mode == NamespaceMode::kJoin;
-=======
   child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0;
   child_.joins_user_namespace = plan_.namespaces[0].mode == NamespaceMode::kJoin;
->>>>>>> main
   child_.wait_for_parent = true;
   child_.cgroup_tasks = plan_.cgroup_tasks;
   return {};

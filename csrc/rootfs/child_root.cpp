@@ -225,13 +225,6 @@ int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure)
   return mount_filesystem(mount, failure);
 }
 
-<<<<<<< HEAD
-bool add_mounts(const ChildRoot& plan, int root, int& proc, Failure& failure) {
-  for (ChildMount& mount : plan.mounts) {
-    int made = make_mount(mount, plan, failure);
-    if (made < 0) return false;
-    mount.tree = made;
-=======
 // Overlays below the root, made before the root is attached: what they are made of is attached at the same
 // point, and must stay below the root.  On top of it, it would be what setns(2) takes for the root directory of
 // this mount namespace (mntns_install follows all mounts at "/"), and every exec would land in a layer.
@@ -255,11 +248,11 @@ bool make_overlays(const ChildRoot& plan, Overlays& overlays, Failure& failure) 
 
 bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
   int overlay = 0;
-  for (const ChildMount& mount : plan.mounts) {
+  for (ChildMount& mount : plan.mounts) {
     bool ready = mount.kind == ChildMountKind::kOverlay;
     int made = ready ? overlays.made[overlay++] : make_mount(mount, plan, failure);
     if (made < 0) return false;
->>>>>>> main
+    mount.tree = made;
     Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
     if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;

@@ -13,7 +13,15 @@ from oci_bundle import Bundle
 
 pytestmark = pytest.mark.kernel
 
-ALL = ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"]
+ALL = [
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_PTRACE",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_KILL",
+]
 
 
 @pytest.fixture
@@ -33,17 +41,19 @@ def outside(tmp_path: Path) -> Path:
 
 
 def untouched(outside: Path) -> bool:
-    return [path.name for path in outside.iterdir()] == ["file"] and (outside / "file").read_text() == "the host's"
+    return [path.name for path in outside.iterdir()] == ["file"] and (
+        outside / "file"
+    ).read_text() == "the host's"
 
 
 def test_overwriting_the_runtime(bundle: Bundle) -> None:
     """CVE-2019-5736: a privileged container keeps a descriptor of the runtime's executable, waits until it no
     longer runs, and opens it again for writing."""
     before = hashlib.sha256(Path(bundle.runtime).read_bytes()).digest()
-    bundle.config["process"]["capabilities"] = {kind: ALL for kind in ("bounding", "effective", "permitted")}
+    bundle.config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), ALL)
     bundle.shell("sleep 1000")
     assert bundle.create().returncode == 0
-    script = "exec 3</proc/1/exe && echo opened; read line; echo overwritten >/proc/self/fd/3 && echo written; echo done"
+    script = "exec 3</proc/1/exe && echo opened; read go; echo overwritten >/proc/self/fd/3 && echo written; echo done"
     command = [bundle.runtime, "--root", str(bundle.root), "exec", "c", "sh", "-c", script]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as attacker:
@@ -52,7 +62,9 @@ def test_overwriting_the_runtime(bundle: Bundle) -> None:
         assert bundle.command("start", "c").returncode == 0
         output, error = attacker.communicate("go\n")
     assert output == "done\n"
-    assert "Read-only file system" in error or "Operation not permitted" in error or "Text file busy" in error, error
+    assert (
+        "Read-only file system" in error or "Operation not permitted" in error or "Text file busy" in error
+    ), error
     assert hashlib.sha256(Path(bundle.runtime).read_bytes()).digest() == before
 
 
@@ -94,8 +106,15 @@ def test_a_working_directory_behind_a_descriptor(bundle: Bundle) -> None:
 def test_reading_the_process_that_enters(bundle: Bundle) -> None:
     """CVE-2016-9962: a process on its way into the container cannot be looked into from there."""
     assert bundle.create().returncode == 0
-    for way in ("cat /proc/1/environ", "head -c 1 /proc/1/mem", "readlink /proc/1/exe", "readlink /proc/1/cwd",
-                "head -c 1 /proc/1/fd/0", "ls /proc/1/root/", "cat /proc/1/maps"):  # fmt: skip
+    for way in (
+        "cat /proc/1/environ",
+        "head -c 1 /proc/1/mem",
+        "readlink /proc/1/exe",
+        "readlink /proc/1/cwd",
+        "head -c 1 /proc/1/fd/0",
+        "ls /proc/1/root/",
+        "cat /proc/1/maps",
+    ):
         done = bundle.command("exec", "c", *way.split())
         assert done.stdout == "", way
         assert done.returncode != 0, way
@@ -125,7 +144,9 @@ def test_devices_and_links_through_links(bundle: Bundle, outside: Path) -> None:
     """An image whose /dev is a link, and no mount over it: nodes and links stay inside."""
     (bundle.rootfs / "dev").rmdir()
     (bundle.rootfs / "dev").symlink_to(f"../../../../../..{outside}")
-    bundle.config["mounts"] = [mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")]
+    bundle.config["mounts"] = [
+        mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")
+    ]
     bundle.config["linux"]["devices"] = [{"path": "/dev/own", "type": "c", "major": 1, "minor": 3}]
     bundle.run()
     assert untouched(outside)
@@ -133,7 +154,9 @@ def test_devices_and_links_through_links(bundle: Bundle, outside: Path) -> None:
 
 def test_devices_in_place_of_links_to_host_files(bundle: Bundle, outside: Path) -> None:
     """An image's /dev/null and /dev/own are links to files of the host, with no mount over /dev."""
-    bundle.config["mounts"] = [mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")]
+    bundle.config["mounts"] = [
+        mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")
+    ]
     bundle.config["linux"]["devices"] = [{"path": "/dev/own", "type": "c", "major": 1, "minor": 3}]
     for name in ("null", "own"):
         (bundle.rootfs / "dev" / name).symlink_to(outside / "file")
@@ -155,7 +178,12 @@ def test_a_fake_proc(bundle: Bundle, tmp_path: Path) -> None:
     (fake / "sys/net/ipv4/ip_forward").write_text("fake")
     (fake / "self/attr").mkdir(parents=True)
     (fake / "self/attr/exec").write_text("fake")
-    bundle.config["mounts"][0] = {"destination": "/proc", "type": "bind", "source": str(fake), "options": ["bind"]}
+    bundle.config["mounts"][0] = {
+        "destination": "/proc",
+        "type": "bind",
+        "source": str(fake),
+        "options": ["bind"],
+    }
     bundle.config["mounts"].append({"destination": "/real", "type": "proc", "source": "proc"})
     bundle.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
     assert bundle.output("cat /real/sys/net/ipv4/ip_forward") == "1\n"
@@ -179,8 +207,12 @@ def test_masks_do_not_come_from_the_image(bundle: Bundle, outside: Path) -> None
     volume.mkdir()
     (volume / "null").symlink_to(outside / "file")
     (bundle.rootfs / "secret").write_text("secret")
-    bundle.config["mounts"] = [mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")]
-    bundle.config["mounts"].append({"destination": "/dev", "type": "bind", "source": str(volume), "options": ["bind"]})
+    bundle.config["mounts"] = [
+        mount for mount in bundle.config["mounts"] if not mount["destination"].startswith("/dev")
+    ]
+    bundle.config["mounts"].append(
+        {"destination": "/dev", "type": "bind", "source": str(volume), "options": ["bind"]}
+    )
     bundle.config["linux"]["maskedPaths"] = ["/secret"]
     assert bundle.output("cat /secret; echo changed > /secret; cat /secret; stat -c %t:%T /secret") == "1:3\n"
     assert untouched(outside)
@@ -222,8 +254,11 @@ def test_a_fake_terminal(bundle: Bundle, outside: Path, tmp_path: Path) -> None:
 def test_a_fake_terminal_for_exec(bundle: Bundle) -> None:
     """The container puts something else where a terminal is opened for exec --tty."""
     capabilities = [*ALL, "CAP_MKNOD"]
-    bundle.config["process"]["capabilities"] = {kind: capabilities for kind in ("bounding", "effective", "permitted")}
-    bundle.shell("umount /dev/pts; mkdir -p /dev/pts; dd if=/dev/zero of=/dev/pts/ptmx bs=1 count=1 2>/dev/null; echo r; sleep 1000")
+    bundle.config["process"]["capabilities"] = dict.fromkeys(
+        ("bounding", "effective", "permitted"), capabilities
+    )
+    fake = "umount /dev/pts; mkdir -p /dev/pts; dd if=/dev/zero of=/dev/pts/ptmx bs=1 count=1 2>/dev/null"
+    bundle.shell(f"{fake}; echo r; sleep 1000")
     read, write = os.pipe()
     assert bundle.run_detached(stdout=write).returncode == 0
     assert os.read(read, 2) == b"r\n"
@@ -238,10 +273,27 @@ def test_exec_has_the_credentials_that_were_asked_for(bundle: Bundle) -> None:
     """CVE-2026-30892: exec --user 1 is not 0, in each form; a number that is none is refused."""
     bundle.shell("sleep 1000")
     assert bundle.run_detached().returncode == 0
-    for flags, expected in ((["--user", "1"], "1 0"), (["--user=1:2"], "1 2"), (["-u", "1000:1000"], "1000 1000")):
+    for flags, expected in (
+        (["--user", "1"], "1 0"),
+        (["--user=1:2"], "1 2"),
+        (["-u", "1000:1000"], "1000 1000"),
+    ):
         done = bundle.command("exec", *flags, "c", "sh", "-c", "echo $(id -u) $(id -g)")
         assert done.stdout.strip() == expected, done
-    for user in ("-1", "4294967295", "4294967296", "18446744073709551616", "1:", ":1", "1:-1", "root", "0x1", " 1", "", "1\n"):
+    for user in (
+        "-1",
+        "4294967295",
+        "4294967296",
+        "18446744073709551616",
+        "1:",
+        ":1",
+        "1:-1",
+        "root",
+        "0x1",
+        " 1",
+        "",
+        "1\n",
+    ):
         done = bundle.command("exec", f"--user={user}", "c", "id", "-u")
         assert (done.returncode, done.stdout) == (255, ""), user
 
@@ -254,7 +306,9 @@ def test_capabilities_do_not_come_back(bundle: Bundle) -> None:
     bundle.shell("sleep 1000")
     assert bundle.run_detached().returncode == 0
     assert bundle.command("exec", "--cap", "CAP_SYS_PTRACE", "c", "sh", "-c", sets).stdout == zero
-    user = bundle.command("exec", "--user", "1000", "c", "grep", "-E", "Cap(Prm|Eff)", "/proc/self/status").stdout
+    user = bundle.command(
+        "exec", "--user", "1000", "c", "grep", "-E", "Cap(Prm|Eff)", "/proc/self/status"
+    ).stdout
     assert user == "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n"
 
 
