@@ -186,11 +186,25 @@ bool write_sysctls(State& state) {
   return true;
 }
 
+// The container or its image may have put something else there, which an open would wait at, or trigger
+// (CVE-2025-52565).
+bool is_terminal_multiplexer(State& state, int base, const char* path) {
+  Descriptor node(base >= 0 ? child::open_in_root(base, path, O_PATH | O_NOFOLLOW)
+                            : raw_syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0));
+  if (!check(node.get(), state.failure, Operation::kOpenTerminal, path)) return false;
+  struct stat status {};
+  child::status_of(node.get(), status);
+  constexpr unsigned kNumber = 5 << 8 | 2;  // Documentation/admin-guide/devices.txt
+  if (S_ISCHR(status.st_mode) && status.st_rdev == kNumber) return true;
+  return fail(state.failure, -ENODEV, Operation::kOpenTerminal, path);
+}
+
 bool open_terminal(State& state) {
   if (!state.plan.terminal) return true;
   Failure& failure = state.failure;
   int base = state.root >= 0 ? state.root : AT_FDCWD;
   const char* path = state.root >= 0 ? "dev/pts/ptmx" : "/dev/pts/ptmx";
+  if (!is_terminal_multiplexer(state, base, path)) return false;
   Descriptor ours(state.root >= 0 ? child::open_in_root(base, path, O_RDWR | O_NOCTTY)
                                   : raw_syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_NOCTTY | O_CLOEXEC, 0));
   if (!check(ours.get(), failure, Operation::kOpenTerminal, path)) return false;
@@ -548,7 +562,11 @@ bool wait_for_start(State& state) {
   if (!execute(state, Purpose::kFind)) return false;
   Message message{MessageKind::kWaiting, 0, Operation::kNone, Hint::kNone, 0};
   if (!check(send(state.plan.sync, message, "", -1), state.failure, Operation::kWaitForProcess, "parent")) return false;
-  child::close(state.plan.sync);
+  // What the launch needed is not kept open for as long as that takes.
+  const int first = 3 + state.plan.preserve;
+  if (state.plan.start_fifo > first) raw_syscall(SYS_close_range, first, state.plan.start_fifo - 1, 0);
+  raw_syscall(SYS_close_range, state.plan.start_fifo + 1, ~0U, 0);
+  state.root = -1;
   char word = 0;
   return check(raw_syscall(SYS_read, state.plan.start_fifo, &word, 1), state.failure, Operation::kWaitForStart, "");
 }

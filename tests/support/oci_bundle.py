@@ -13,13 +13,56 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-APPLETS = ["sh", "cat", "chmod", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls",
-           "mkdir", "mknod", "mount", "ps", "pwd", "readlink", "sleep", "stat", "stty", "test", "touch", "true",
-           "tty", "umount", "wc"]  # fmt: skip
-CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-                "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
-                "CAP_AUDIT_WRITE"]  # fmt: skip
+REPOSITORY = Path(__file__).resolve().parents[2]
+APPLETS = [
+    "sh",
+    "cat",
+    "chmod",
+    "cut",
+    "dd",
+    "echo",
+    "env",
+    "false",
+    "grep",
+    "head",
+    "hostname",
+    "id",
+    "ip",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mknod",
+    "mount",
+    "ps",
+    "pwd",
+    "readlink",
+    "sleep",
+    "stat",
+    "stty",
+    "test",
+    "touch",
+    "true",
+    "tty",
+    "umount",
+    "wc",
+]
+CAPABILITIES = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+]
 
 
 def program() -> str:
@@ -44,15 +87,23 @@ def default_config() -> dict[str, Any]:
             "args": ["/bin/true"],
             "env": ["PATH=/bin"],
             "cwd": "/",
-            "capabilities": {kind: CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
         },
         "root": {"path": "rootfs"},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": flags},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+            {
+                "destination": "/dev",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+            },
+            {
+                "destination": "/dev/pts",
+                "type": "devpts",
+                "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+            },
             {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*flags, "mode=1777"]},
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*flags, "ro"]},
         ],
@@ -61,7 +112,7 @@ def default_config() -> dict[str, Any]:
             "maskedPaths": ["/proc/kcore", "/sys/firmware"],
             "readonlyPaths": ["/proc/sys"],
         },
-    }  # fmt: skip
+    }
 
 
 def make_rootfs(directory: Path) -> None:
@@ -159,13 +210,19 @@ class Bundle:
 
     def cgroups(self) -> list[str]:
         """The directories of the container's cgroup that exist."""
-        return [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{self.cgroup.lstrip('/')}")]
+        top = Path("/sys/fs/cgroup")
+        places = [directory / self.cgroup.lstrip("/") for directory in (top, *top.iterdir())]
+        return [str(path) for path in places if path.is_dir()]
 
     def cgroup_file(self, v1: str, v2: str) -> str:
         """A limit, from where it is on this machine: ("memory/memory.limit_in_bytes", "memory.max")."""
         top = Path("/sys/fs/cgroup")
         on_v2 = (top / "cgroup.controllers").exists()
-        file = top / self.cgroup.lstrip("/") / v2 if on_v2 else top / v1.split("/")[0] / self.cgroup.lstrip("/") / v1.split("/")[1]
+        file = (
+            top / self.cgroup.lstrip("/") / v2
+            if on_v2
+            else top / v1.split("/")[0] / self.cgroup.lstrip("/") / v1.split("/")[1]
+        )
         return file.read_text().strip()
 
     def close(self) -> None:
