@@ -48,7 +48,9 @@ Result<Prefix> parse_prefix(std::string_view text) {
 
 Result<Mac> parse_mac(std::string_view text) {
   Mac made{};
-  auto bad = [&] { return failed_with(EINVAL, Operation::kParse, "the MAC address '" + std::string(text) + "'"); };
+  auto bad = [&] {
+    return failed_with(EINVAL, Operation::kParse, "the MAC address '" + std::string(text) + "'");
+  };
   if (text.size() != 17) return bad();
   for (std::size_t i = 0; i < made.size(); ++i) {
     const char* digits = text.data() + i * 3;
@@ -73,8 +75,8 @@ IpAddress last_of(const Prefix& prefix) { return filled(prefix, 0xff); }
 IpAddress link_local_of(const Mac& mac) {
   IpAddress made;
   made.family = AF_INET6;
-  made.octets = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(mac[0] ^ 2), mac[1], mac[2], 0xff, 0xfe,
-                 mac[3], mac[4], mac[5]};
+  made.octets = {0xfe,   0x80,   0,    0,    0,      0,      0,     0, static_cast<std::uint8_t>(mac[0] ^ 2),
+                 mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
   return made;
 }
 

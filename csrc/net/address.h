@@ -18,7 +18,9 @@ struct IpAddress {
   std::array<std::uint8_t, 16> octets{};
 
   [[nodiscard]] std::size_t size() const { return family == AF_INET6 ? 16 : 4; }
-  [[nodiscard]] std::span<const std::byte> bytes() const { return std::as_bytes(std::span(octets).first(size())); }
+  [[nodiscard]] std::span<const std::byte> bytes() const {
+    return std::as_bytes(std::span(octets).first(size()));
+  }
   explicit operator bool() const { return family != AF_UNSPEC; }
   friend bool operator==(const IpAddress&, const IpAddress&) = default;
 };
@@ -42,7 +44,8 @@ std::string to_text(const IpAddress& address);
 IpAddress first_of(const Prefix& prefix);
 IpAddress last_of(const Prefix& prefix);
 
-// fe80::/64 with the interface identifier that the kernel makes of an Ethernet address (RFC 4291, appendix A).
+// fe80::/64 with the interface identifier that the kernel makes of an Ethernet address (RFC 4291, appendix
+// A).
 IpAddress link_local_of(const Mac& mac);
 
 }  // namespace fastdock::net

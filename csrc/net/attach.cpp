@@ -31,13 +31,14 @@ struct Inside {
   ResolverSockets resolver;
 };
 
-// Defaults for the devices that will appear in this namespace.  Router advertisements come from neighbours, who are
-// not to be believed (CVE-2020-13401).  Without an IPv6 address a container has no IPv6 at all, as with Docker.
+// Defaults for the devices that will appear in this namespace.  Router advertisements come from neighbours,
+// who are not to be believed (CVE-2020-13401).  Without an IPv6 address a container has no IPv6 at all, as
+// with Docker.
 Result<void> set_defaults(bool inet6) {
   auto defaults = open_file("/proc/sys/net/ipv6/conf/default", O_PATH | O_DIRECTORY);
   if (!defaults && defaults.error().number == ENOENT) return {};  // booted with ipv6.disable=1
   if (!defaults) return std::unexpected(defaults.error());
-  struct statfs file_system {};
+  struct statfs file_system{};
   if (::fstatfs(defaults->get(), &file_system) != 0 || file_system.f_type != PROC_SUPER_MAGIC)
     return failed_with(EPERM, Operation::kCheckProcfs, "/proc/sys/net");
   if (inet6) {
@@ -48,9 +49,10 @@ Result<void> set_defaults(bool inet6) {
   return write_file_at(defaults->get(), "disable_ipv6", inet6 ? "0" : "1");
 }
 
-// The calling thread in the container's network namespace, for as long as this lives.  setns(2) with CLONE_NEWNET
-// moves only the thread that calls it, and what is done inside is a dozen system calls.  A helper thread would keep
-// the caller's out of it, but costs two context switches: 60 us on an idle machine, milliseconds on a busy one.
+// The calling thread in the container's network namespace, for as long as this lives.  setns(2) with
+// CLONE_NEWNET moves only the thread that calls it, and what is done inside is a dozen system calls.  A
+// helper thread would keep the caller's out of it, but costs two context switches: 60 us on an idle machine,
+// milliseconds on a busy one.
 class Visit {
  public:
   static Result<Visit> begin(int namespace_fd) {
@@ -61,8 +63,8 @@ class Visit {
   Visit(Visit&&) = default;
   Visit& operator=(Visit&&) = delete;
   ~Visit() {
-    // With the privileges that were enough a moment ago it cannot fail; a thread that went on in a container's
-    // namespace would take the container for the world.
+    // With the privileges that were enough a moment ago it cannot fail; a thread that went on in a
+    // container's namespace would take the container for the world.
     if (home_ && ::setns(home_.get(), CLONE_NEWNET) != 0) std::abort();
   }
 
@@ -81,8 +83,8 @@ Result<Inside> enter(int namespace_fd, bool inet6, bool resolver) {
   set_up(loopback, kLoopback, "lo");
   FASTDOCK_CHECK(inside.netlink->execute(loopback));
   if (resolver) {
-    // With the loopback device up: a socket bound before that would answer from 127.0.0.1 (a namespace without
-    // a local routing table takes every address for a broadcast one, __inet_dev_addr_type()).
+    // With the loopback device up: a socket bound before that would answer from 127.0.0.1 (a namespace
+    // without a local routing table takes every address for a broadcast one, __inet_dev_addr_type()).
     FASTDOCK_TRY(inside.resolver, open_resolver_sockets());
   }
   return inside;
@@ -93,11 +95,19 @@ Result<void> create_devices(const AttachPlan& plan, int namespace_fd) {
   for (const auto& endpoint : plan.endpoints) {
     FASTDOCK_TRY(auto device, find_link(endpoint.device));
     if (endpoint.driver == Driver::kMacvlan) {
-      create_macvlan(batch, {.name = endpoint.name, .mac = endpoint.mac, .namespace_fd = namespace_fd,
-                             .parent = device, .mode = endpoint.macvlan_mode, .mtu = endpoint.mtu});
+      create_macvlan(batch, {.name = endpoint.name,
+                             .mac = endpoint.mac,
+                             .namespace_fd = namespace_fd,
+                             .parent = device,
+                             .mode = endpoint.macvlan_mode,
+                             .mtu = endpoint.mtu});
     } else {
-      create_veth(batch, {.name = endpoint.host_name, .peer_name = endpoint.name, .peer_mac = endpoint.mac,
-                          .namespace_fd = namespace_fd, .bridge = device, .mtu = endpoint.mtu,
+      create_veth(batch, {.name = endpoint.host_name,
+                          .peer_name = endpoint.name,
+                          .peer_mac = endpoint.mac,
+                          .namespace_fd = namespace_fd,
+                          .bridge = device,
+                          .mtu = endpoint.mtu,
                           .isolated = endpoint.isolated});
     }
   }
@@ -137,7 +147,8 @@ Result<void> configure_inside(NetlinkSocket& socket, const std::vector<Endpoint>
 
 bool uses_inet6(const AttachPlan& plan) {
   return std::ranges::any_of(plan.endpoints, [](const auto& endpoint) {
-    return std::ranges::any_of(endpoint.addresses, [](const auto& a) { return a.address.family == AF_INET6; });
+    return std::ranges::any_of(endpoint.addresses,
+                               [](const auto& a) { return a.address.family == AF_INET6; });
   });
 }
 
@@ -183,7 +194,8 @@ Result<void> attach_process(const AttachPlan& plan, pid_t pid) {
 Result<void> reconnect_resolver(const AttachPlan& plan, pid_t pid) {
   FASTDOCK_TRY(auto target, open_process(pid));
   FASTDOCK_TRY(auto inside, enter(target.namespace_fd.get(), uses_inet6(plan), true));
-  return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver, target.process.get());
+  return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver,
+                            target.process.get());
 }
 
 Result<void> attach_loopback(int namespace_fd) {

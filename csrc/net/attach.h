@@ -28,7 +28,8 @@ struct Endpoint {
   std::vector<IpAddress> gateways;  // of the default routes, at most one per family
 };
 
-// Everything that `attach` does.  A plain value, made once by the policy above; nothing in it is looked up again.
+// Everything that `attach` does.  A plain value, made once by the policy above; nothing in it is looked up
+// again.
 struct AttachPlan {
   Scope scope;
   std::vector<Endpoint> endpoints;
@@ -39,11 +40,11 @@ struct AttachPlan {
 
 // Order: the container's process exists (its network namespace does, too) and waits; attach; let it run.
 //
-// What has to be made inside the container's namespace (a netlink socket, the resolver's sockets) is made by the
-// calling thread, which goes there and comes back (see Visit in attach.cpp); the process's other threads stay.
-// `process` is a descriptor (pidfd_open(2)) of the container's init process, so that the resolver forgets the
-// container when it ends, whoever is still there to tell it; -1 if there is none.
-// On failure nothing is left behind.
+// What has to be made inside the container's namespace (a netlink socket, the resolver's sockets) is made by
+// the calling thread, which goes there and comes back (see Visit in attach.cpp); the process's other threads
+// stay. `process` is a descriptor (pidfd_open(2)) of the container's init process, so that the resolver
+// forgets the container when it ends, whoever is still there to tell it; -1 if there is none. On failure
+// nothing is left behind.
 Result<void> attach(const AttachPlan& plan, int namespace_fd, int process = -1);
 
 // The same for a process that has been cloned: launch's Observer::created.
@@ -58,9 +59,9 @@ Result<void> attach_loopback(int namespace_fd);
 // Undoes it.  Good at any time, also after the container has ended, and twice.
 Result<void> detach(const AttachPlan& plan);
 
-// The same for a container that has ended: its devices end with its network namespace, in the background, where
-// removing them by hand takes 30 ms (unregister_netdevice() waits for RCU grace periods) and the RTNL lock, which
-// all starts need.  Until they are gone they are mute: the firewall does not know them any more.
+// The same for a container that has ended: its devices end with its network namespace, in the background,
+// where removing them by hand takes 30 ms (unregister_netdevice() waits for RCU grace periods) and the RTNL
+// lock, which all starts need.  Until they are gone they are mute: the firewall does not know them any more.
 Result<void> release(const AttachPlan& plan);
 
 }  // namespace fastdock::net

@@ -24,7 +24,8 @@ class Key {
   Key& mac(const Mac& mac) { return add(std::as_bytes(std::span(mac)), mac.size()); }
   Key& byte(std::uint8_t value) { return add(std::as_bytes(std::span(&value, 1)), 1); }
   Key& port(std::uint16_t port) {
-    std::array<std::uint8_t, 2> network{static_cast<std::uint8_t>(port >> 8), static_cast<std::uint8_t>(port & 0xff)};
+    std::array<std::uint8_t, 2> network{static_cast<std::uint8_t>(port >> 8),
+                                        static_cast<std::uint8_t>(port & 0xff)};
     return add(std::as_bytes(std::span(network)), 2);
   }
   operator std::vector<std::byte>() const { return bytes_; }  // NOLINT(google-explicit-constructor)
@@ -52,7 +53,8 @@ class Changes {
 
  private:
   void element(std::uint8_t family, const std::string& set, NftElement element) {
-    auto found = std::ranges::find_if(changes_, [&](const auto& c) { return c.set == set && c.family == family; });
+    auto found =
+        std::ranges::find_if(changes_, [&](const auto& c) { return c.set == set && c.family == family; });
     if (found == changes_.end()) found = changes_.insert(found, Change{family, set, {}});
     found->elements.push_back(std::move(element));
   }
@@ -94,9 +96,8 @@ class Changes {
     inet(is6 ? "guarded6" : "guarded4", {.key = Key().address(rules.source)});
     for (const auto& prefix : rules.allowed) {
       if (prefix.address.family != rules.source.family) continue;
-      inet(is6 ? "allowed6" : "allowed4",
-           {.key = Key().address(rules.source).address(first_of(prefix)),
-            .key_end = Key().address(rules.source).address(last_of(prefix))});
+      inet(is6 ? "allowed6" : "allowed4", {.key = Key().address(rules.source).address(first_of(prefix)),
+                                           .key_end = Key().address(rules.source).address(last_of(prefix))});
     }
   }
 
@@ -134,8 +135,8 @@ Result<void> remove_rules(const Scope& scope, const FirewallRules& rules) {
   Changes changes(rules);
   NftTransaction transaction;
   // Removing what is not there fails the transaction, and a failed one waits for an RCU grace period (tens of
-  // milliseconds, nf_tables_abort()) with all others waiting behind it.  Adding what is there is nothing, so adding
-  // first makes removing right in any case.  (NFT_MSG_DESTROYSETELEM needs Linux 6.3.)
+  // milliseconds, nf_tables_abort()) with all others waiting behind it.  Adding what is there is nothing, so
+  // adding first makes removing right in any case.  (NFT_MSG_DESTROYSETELEM needs Linux 6.3.)
   for (const auto& change : changes.all()) {
     transaction.add_elements(change.family, scope.table, change.set, change.elements);
     transaction.remove_elements(change.family, scope.table, change.set, change.elements);
@@ -150,8 +151,8 @@ Result<void> allow_destination(const Scope& scope, const IpAddress& source, cons
   if (source.family != destination.family) return {};
   const std::string set = source.family == AF_INET6 ? "named6" : "named4";
   std::vector<std::byte> key = Key().address(source).address(destination);
-  // An element that is there keeps its old time-out, so it is made anew: in one transaction, a packet always meets
-  // one of the two.  Adding first makes removing right in any case.
+  // An element that is there keeps its old time-out, so it is made anew: in one transaction, a packet always
+  // meets one of the two.  Adding first makes removing right in any case.
   NftTransaction transaction;
   NftElement element{.key = key, .timeout_ms = std::uint64_t{seconds} * 1000};
   transaction.add_elements(NFPROTO_INET, scope.table, set, {element});

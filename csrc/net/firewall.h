@@ -1,8 +1,9 @@
-// fastdock's own nftables tables: "inet fastdock" (ports, masquerade, isolation, egress) and "bridge fastdock"
-// (a container sends only from its own addresses).
+// fastdock's own nftables tables: "inet fastdock" (ports, masquerade, isolation, egress) and "bridge
+// fastdock" (a container sends only from its own addresses).
 //
-// The rules are fixed (ruleset.cpp).  Networks, containers and ports are elements of sets and maps, looked up by
-// hash: the thousandth published port costs a packet what the first does.  No other table is read or written.
+// The rules are fixed (ruleset.cpp).  Networks, containers and ports are elements of sets and maps, looked up
+// by hash: the thousandth published port costs a packet what the first does.  No other table is read or
+// written.
 #pragma once
 
 #include <cstdint>
@@ -16,15 +17,15 @@ namespace fastdock::net {
 
 // Which engine's tables: two engines with different roots on one machine keep apart.
 struct Scope {
-  std::string table = "fastdock";    // the name of both tables
-  std::string port_prefix = "fdv";   // every bridge port whose name starts so is a container's
+  std::string table = "fastdock";   // the name of both tables
+  std::string port_prefix = "fdv";  // every bridge port whose name starts so is a container's
 };
 
 struct BridgeRules {
   std::string name;
-  bool internal = false;    // nothing leaves, the host is not reached
-  bool masquerade = true;   // leaves with the host's address
-  bool icc = true;          // its containers reach each other
+  bool internal = false;   // nothing leaves, the host is not reached
+  bool masquerade = true;  // leaves with the host's address
+  bool icc = true;         // its containers reach each other
 };
 
 struct SenderRules {
@@ -42,7 +43,7 @@ struct PortRules {
 };
 
 struct EgressRules {
-  IpAddress source;             // the container's address; everything not allowed here is rejected
+  IpAddress source;  // the container's address; everything not allowed here is rejected
   std::vector<Prefix> allowed;
 };
 
@@ -66,8 +67,8 @@ Result<void> add_rules(const Scope& scope, const FirewallRules& rules);
 // Removes elements; those already gone, or tables already gone, are success.
 Result<void> remove_rules(const Scope& scope, const FirewallRules& rules);
 
-// Allows one destination for a container with an egress policy for some seconds: the resolver calls it for the
-// addresses behind an allowed name.
+// Allows one destination for a container with an egress policy for some seconds: the resolver calls it for
+// the addresses behind an allowed name.
 Result<void> allow_destination(const Scope& scope, const IpAddress& source, const IpAddress& destination,
                                std::uint32_t seconds);
 

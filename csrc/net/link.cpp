@@ -45,7 +45,8 @@ Result<void> write_device_sysctl(const char* family, const std::string& device, 
 
 Result<void> create_bridge(NetlinkSocket& socket, const Bridge& bridge) {
   Batch batch;
-  batch.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(), Operation::kCreateLinkDevice, bridge.name);
+  batch.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(), Operation::kCreateLinkDevice,
+              bridge.name);
   batch.put_string(IFLA_IFNAME, bridge.name);
   if (bridge.mac) batch.put(IFLA_ADDRESS, std::as_bytes(std::span(*bridge.mac)));
   if (bridge.mtu != 0) batch.put_number(IFLA_MTU, bridge.mtu);
@@ -77,7 +78,8 @@ Result<std::uint32_t> ensure_bridge(const Bridge& bridge) {
   FASTDOCK_TRY(auto index, find_link(bridge.name));
   // Before it comes up: an advertisement must not find it listening.
   FASTDOCK_CHECK(write_device_sysctl("ipv6", bridge.name, "accept_ra", "0"));
-  // Its address comes from our database.  While the link-local one is tentative (a second), no neighbour is found.
+  // Its address comes from our database.  While the link-local one is tentative (a second), no neighbour is
+  // found.
   FASTDOCK_CHECK(write_device_sysctl("ipv6", bridge.name, "accept_dad", "0"));
   FASTDOCK_CHECK(write_device_sysctl("ipv4", bridge.name, "route_localnet", "1"));
   Batch batch;
@@ -126,7 +128,8 @@ void create_veth(Batch& batch, const VethPair& pair) {
 }
 
 void create_macvlan(Batch& batch, const Macvlan& device) {
-  batch.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(), Operation::kCreateLinkDevice, device.name);
+  batch.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(), Operation::kCreateLinkDevice,
+              device.name);
   batch.put_string(IFLA_IFNAME, device.name);
   batch.put_number(IFLA_LINK, device.parent);
   batch.put(IFLA_ADDRESS, std::as_bytes(std::span(device.mac)));
@@ -172,10 +175,12 @@ void add_address(Batch& batch, std::uint32_t link, const Prefix& prefix) {
   // The database already guarantees that the address is free, and a tentative address cannot be used for a
   // second: no duplicate address detection.
   header.ifa_flags = prefix.address.family == AF_INET6 ? IFA_F_NODAD : 0;
-  batch.begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, header, Operation::kAddAddress, to_text(prefix.address));
+  batch.begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, header, Operation::kAddAddress,
+              to_text(prefix.address));
   batch.put(IFA_LOCAL, prefix.address.bytes());
   batch.put(IFA_ADDRESS, prefix.address.bytes());
-  if (prefix.address.family == AF_INET && prefix.length < 31) batch.put(IFA_BROADCAST, last_of(prefix).bytes());
+  if (prefix.address.family == AF_INET && prefix.length < 31)
+    batch.put(IFA_BROADCAST, last_of(prefix).bytes());
 }
 
 void add_default_route(Batch& batch, std::uint32_t link, const IpAddress& gateway) {

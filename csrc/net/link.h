@@ -20,7 +20,8 @@ struct Bridge {
 
 // Creates the bridge, or brings an existing one of this name into this state: up, with these addresses.  IPv6
 // router advertisements from its ports are ignored (CVE-2020-13401) and 127.0.0.0/8 may be routed to it
-// (published ports on localhost; the firewall drops what neighbours send there, CVE-2020-8558).  Returns its index.
+// (published ports on localhost; the firewall drops what neighbours send there, CVE-2020-8558).  Returns its
+// index.
 Result<std::uint32_t> ensure_bridge(const Bridge& bridge);
 
 // The device's index in the caller's network namespace; ENODEV when there is none.
@@ -59,8 +60,8 @@ void set_up(Batch& batch, std::uint32_t index, const std::string& name_for_error
 void add_address(Batch& batch, std::uint32_t link, const Prefix& address);
 void add_default_route(Batch& batch, std::uint32_t link, const IpAddress& gateway);
 
-// Every address prefix that the caller's namespace has a route to, and the addresses of its devices: what a new
-// network's subnet must not overlap.  The default routes are left out.
+// Every address prefix that the caller's namespace has a route to, and the addresses of its devices: what a
+// new network's subnet must not overlap.  The default routes are left out.
 Result<std::vector<std::string>> used_prefixes();
 
 }  // namespace fastdock::net

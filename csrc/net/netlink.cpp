@@ -173,7 +173,8 @@ Result<void> NetlinkSocket::receive(const Batch& batch, const Batch::Request& la
 void NetlinkSocket::discard_answers() {
   std::array<std::byte, 1> rest;
   // Longer answers are cut, ENOBUFS says that some were lost: all the same here.
-  while (::recv(fd_.get(), rest.data(), rest.size(), MSG_DONTWAIT) >= 0 || errno == ENOBUFS || errno == EINTR) {
+  while (::recv(fd_.get(), rest.data(), rest.size(), MSG_DONTWAIT) >= 0 || errno == ENOBUFS ||
+         errno == EINTR) {
   }
 }
 

@@ -68,7 +68,7 @@ class Batch {
   void begin_raw(std::uint16_t type, std::uint16_t flags, Bytes header, Operation operation,
                  std::string_view path);
   void append(Bytes bytes);
-  void finish();  // writes the length of the request begun last
+  void finish();                             // writes the length of the request begun last
   void want_answer(const Request& request);  // sets NLM_F_ACK
 
   std::vector<std::byte> buffer_;
@@ -85,8 +85,8 @@ class NetlinkSocket {
  public:
   static Result<NetlinkSocket> open(int protocol);  // NETLINK_ROUTE or NETLINK_NETFILTER
 
-  // Executes the batch and returns the error of the first request that failed.  The requests after it have been
-  // executed too.
+  // Executes the batch and returns the error of the first request that failed.  The requests after it have
+  // been executed too.
   Result<void> execute(Batch& batch);
   // The same for a nf_tables transaction (first request: its beginning, last: its end): all or nothing.
   Result<void> execute_transaction(Batch& batch);

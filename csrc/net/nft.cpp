@@ -15,13 +15,17 @@ namespace fastdock::net {
 namespace {
 
 constexpr std::size_t kElementsPerMessage = 32 * 1024;  // bytes; a nested attribute holds 64 KiB
-constexpr std::uint8_t kTableComment = 0;                // NFTNL_UDATA_TABLE_COMMENT (libnftnl, udata.h)
+constexpr std::uint8_t kTableComment = 0;               // NFTNL_UDATA_TABLE_COMMENT (libnftnl, udata.h)
 
 std::uint16_t type_of(int message) { return static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message); }
 
-nfgenmsg header_of(std::uint8_t family, std::uint16_t resource = 0) { return {family, NFNETLINK_V0, htons(resource)}; }
+nfgenmsg header_of(std::uint8_t family, std::uint16_t resource = 0) {
+  return {family, NFNETLINK_V0, htons(resource)};
+}
 
-void put_number(Batch& batch, std::uint16_t type, std::uint32_t value) { batch.put_number(type, htonl(value)); }
+void put_number(Batch& batch, std::uint16_t type, std::uint32_t value) {
+  batch.put_number(type, htonl(value));
+}
 
 void put_value(Batch& batch, std::uint16_t type, Bytes bytes) {
   std::size_t nest = batch.open(type);
@@ -31,12 +35,18 @@ void put_value(Batch& batch, std::uint16_t type, Bytes bytes) {
 
 std::uint32_t length_of(NftType type) {
   switch (type) {
-    case NftType::kIpv4: return 4;
-    case NftType::kIpv6: return 16;
-    case NftType::kEther: return 6;
-    case NftType::kProtocol: return 1;
-    case NftType::kService: return 2;
-    case NftType::kInterface: return 16;
+    case NftType::kIpv4:
+      return 4;
+    case NftType::kIpv6:
+      return 16;
+    case NftType::kEther:
+      return 6;
+    case NftType::kProtocol:
+      return 1;
+    case NftType::kService:
+      return 2;
+    case NftType::kInterface:
+      return 16;
   }
   return 0;
 }
@@ -56,10 +66,11 @@ Shape shape_of(const std::vector<NftType>& fields) {
   return shape;
 }
 
-// The process's socket for transactions, one per network namespace that it works in (there is one, but for tests).
+// The process's socket for transactions, one per network namespace that it works in (there is one, but for
+// tests).
 //
-// It stays open: closing a nf_tables socket waits until everything that was removed before is freed, which takes RCU
-// grace periods of 10 ms and more (nft_rcv_nl_event(), since Linux 5.18's commit 9f6958ba2e90).
+// It stays open: closing a nf_tables socket waits until everything that was removed before is freed, which
+// takes RCU grace periods of 10 ms and more (nft_rcv_nl_event(), since Linux 5.18's commit 9f6958ba2e90).
 class SharedSocket {
  public:
   template <class Work>
@@ -73,7 +84,7 @@ class SharedSocket {
 
  private:
   Result<void> open() {
-    struct stat space {};
+    struct stat space{};
     if (::stat("/proc/thread-self/ns/net", &space) != 0) return failed(Operation::kOpenNamespace, "network");
     // A socket inherited over fork(2) is shared with the parent: its answers may be read by either.
     if (socket_ && process_ == ::getpid() && space_ == space.st_ino) return {};
@@ -103,7 +114,8 @@ NftTransaction::NftTransaction() {
 }
 
 void NftTransaction::add_table(std::uint8_t family, const std::string& table, std::string_view comment) {
-  batch_.begin(type_of(NFT_MSG_NEWTABLE), NLM_F_CREATE, header_of(family), Operation::kConfigureFirewall, table);
+  batch_.begin(type_of(NFT_MSG_NEWTABLE), NLM_F_CREATE, header_of(family), Operation::kConfigureFirewall,
+               table);
   batch_.put_string(NFTA_TABLE_NAME, table);
   put_number(batch_, NFTA_TABLE_FLAGS, 0);
   if (comment.empty()) return;
@@ -118,7 +130,8 @@ void NftTransaction::remove_table(std::uint8_t family, const std::string& table)
 }
 
 void NftTransaction::add_set(std::uint8_t family, const std::string& table, const Set& set) {
-  batch_.begin(type_of(NFT_MSG_NEWSET), NLM_F_CREATE, header_of(family), Operation::kConfigureFirewall, set.name);
+  batch_.begin(type_of(NFT_MSG_NEWSET), NLM_F_CREATE, header_of(family), Operation::kConfigureFirewall,
+               set.name);
   batch_.put_string(NFTA_SET_TABLE, table);
   batch_.put_string(NFTA_SET_NAME, set.name);
   std::uint32_t flags = set.flags;
@@ -157,7 +170,8 @@ void NftTransaction::add_set(std::uint8_t family, const std::string& table, cons
 
 void NftTransaction::add_chain(std::uint8_t family, const std::string& table, const std::string& chain,
                                std::optional<Hook> hook) {
-  batch_.begin(type_of(NFT_MSG_NEWCHAIN), NLM_F_CREATE, header_of(family), Operation::kConfigureFirewall, chain);
+  batch_.begin(type_of(NFT_MSG_NEWCHAIN), NLM_F_CREATE, header_of(family), Operation::kConfigureFirewall,
+               chain);
   batch_.put_string(NFTA_CHAIN_TABLE, table);
   batch_.put_string(NFTA_CHAIN_NAME, chain);
   if (!hook) return;
@@ -202,8 +216,8 @@ void NftTransaction::remove_elements(std::uint8_t family, const std::string& tab
 
 Result<void> NftTransaction::commit() {
   if (batch_.requests().size() == 1) return {};  // nothing but the beginning
-  batch_.begin(NFNL_MSG_BATCH_END, 0, header_of(AF_UNSPEC, NFNL_SUBSYS_NFTABLES), Operation::kConfigureFirewall,
-               {});
+  batch_.begin(NFNL_MSG_BATCH_END, 0, header_of(AF_UNSPEC, NFNL_SUBSYS_NFTABLES),
+               Operation::kConfigureFirewall, {});
   return shared_socket().with([&](NetlinkSocket& socket) { return socket.execute_transaction(batch_); });
 }
 
@@ -241,7 +255,8 @@ NftRule& NftRule::meta(nft_meta_keys key, std::uint32_t slot) {
   return *this;
 }
 
-NftRule& NftRule::payload(nft_payload_bases base, std::uint32_t offset, std::uint32_t length, std::uint32_t slot) {
+NftRule& NftRule::payload(nft_payload_bases base, std::uint32_t offset, std::uint32_t length,
+                          std::uint32_t slot) {
   open("payload");
   number(NFTA_PAYLOAD_DREG, NFT_REG32_00 + slot);
   number(NFTA_PAYLOAD_BASE, base);

@@ -33,7 +33,7 @@ struct NftElement {
   std::vector<std::byte> key = {};
   std::vector<std::byte> key_end = {};  // of a range, in a set of intervals
   std::vector<std::byte> data = {};     // of a map
-  std::uint64_t timeout_ms = 0;    // 0: stays
+  std::uint64_t timeout_ms = 0;         // 0: stays
 };
 
 // Everything in it happens at once or not at all.
@@ -83,7 +83,8 @@ class NftTransaction {
 // registers of four bytes ("slots").
 class NftRule {
  public:
-  NftRule(NftTransaction& transaction, std::uint8_t family, const std::string& table, const std::string& chain);
+  NftRule(NftTransaction& transaction, std::uint8_t family, const std::string& table,
+          const std::string& chain);
   ~NftRule();
   NftRule(const NftRule&) = delete;
   NftRule& operator=(const NftRule&) = delete;

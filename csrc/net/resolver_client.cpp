@@ -32,7 +32,8 @@ Result<Fd> connect_to(const std::string& path) {
   if (!opened) return failed(Operation::kConnectResolver, path);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return failed_with(ENAMETOOLONG, Operation::kConnectResolver, path);
+  if (path.size() >= sizeof address.sun_path)
+    return failed_with(ENAMETOOLONG, Operation::kConnectResolver, path);
   std::memcpy(address.sun_path, path.data(), path.size());
   // A resolver that hangs must not hang the start of a container.
   timeval patience{.tv_sec = 2, .tv_usec = 0};
@@ -44,7 +45,8 @@ Result<Fd> connect_to(const std::string& path) {
 }
 
 // One request, one answer: "ok" and maybe more, or an error's words.
-Result<std::string> converse(const std::string& path, std::string_view request, const std::vector<int>& descriptors) {
+Result<std::string> converse(const std::string& path, std::string_view request,
+                             const std::vector<int>& descriptors) {
   FASTDOCK_TRY(auto socket, connect_to(path));
   iovec part{const_cast<char*>(request.data()), request.size()};
   msghdr message{};
@@ -66,7 +68,8 @@ Result<std::string> converse(const std::string& path, std::string_view request, 
   if (size < 0) return failed(Operation::kConnectResolver, path);
   if (size == 0) return failed_with(ECONNRESET, Operation::kConnectResolver, path);
   answer.resize(static_cast<std::size_t>(size));
-  if (!answer.starts_with("ok")) return failed_with(EINVAL, Operation::kConnectResolver, path + " (" + answer + ")");
+  if (!answer.starts_with("ok"))
+    return failed_with(EINVAL, Operation::kConnectResolver, path + " (" + answer + ")");
   return answer.substr(std::min<std::size_t>(3, answer.size()));
 }
 
@@ -79,8 +82,8 @@ Result<ResolverSockets> open_resolver_sockets() {
   return sockets;
 }
 
-Result<void> register_container(const std::string& resolver, std::string_view record, const ResolverSockets& sockets,
-                                int process) {
+Result<void> register_container(const std::string& resolver, std::string_view record,
+                                const ResolverSockets& sockets, int process) {
   std::vector<int> descriptors;
   if (sockets.udp) descriptors = {sockets.udp.get(), sockets.tcp.get()};
   if (process >= 0) descriptors.push_back(process);

@@ -43,6 +43,9 @@ bool overlay_takes_descriptors();
 // Lets go of the layers' mounts that are kept for the next container.
 void release_kept_layers();
 
+// The mode that upper/ must have: overlayfs shows the root directory with the attributes of the topmost one.
+mode_t root_mode(const Mount& mount);
+
 // A tmpfs can hold an overlay's upper directory, in a user namespace too.
 bool memory_holds_upper();
 

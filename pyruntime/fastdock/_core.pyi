@@ -408,6 +408,8 @@ class Session:
 
     @staticmethod
     def current(state: str, run: str, cgroup_parent: str) -> Session: ...
+    def new_id(self) -> str:
+        """For ``Container.start``."""
     @staticmethod
     def remove_abandoned(state: str, run: str, cgroup_parent: str) -> int:
         """Removes what dead sessions left; returns how many there were."""
@@ -424,8 +426,13 @@ class Container:
         own_ids: bool = True,
         in_memory: bool = True,
         outlive_thread: bool = True,
+        id: str = "",
+        network: net.AttachPlan | None = None,
     ) -> Container:
-        """``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner."""
+        """``network`` is attached while the process waits to execute; ``id`` is ``Session.new_id()``'s.
+
+        ``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner.
+        """
     @property
     def id(self) -> str: ...
     @property

@@ -57,7 +57,19 @@ class RunOptions(TypedDict, total=False):
     cpuset_mems: str
     pids: int
     blkio_weight: int
-    network: str
+    network: str | Sequence[str]
+    ip: str
+    ip6: str
+    mac_address: str
+    network_alias: Sequence[str]
+    publish: Sequence[str]
+    publish_all: bool
+    expose: Sequence[str]
+    dns: Sequence[str]
+    dns_search: Sequence[str]
+    dns_option: Sequence[str]
+    add_host: Sequence[str]
+    egress: str | Sequence[str]
     volumes: Sequence[str] | Mapping[str, str]
     mounts: Sequence[str | Mapping[str, Any]]
     tmpfs: Sequence[str] | Mapping[str, str]
@@ -140,7 +152,19 @@ class Options(NamedTuple):
     cpuset_mems: str = ""
     pids: int | None = None
     blkio_weight: int | None = None
-    network: str = "none"
+    network: str = "none"  # or host, container:ID, or the names of networks with commas between them
+    ip: str = ""
+    ip6: str = ""
+    mac_address: str = ""
+    network_alias: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    publish_all: bool = False
+    expose: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_option: tuple[str, ...] = ()
+    add_host: tuple[str, ...] = ()
+    egress: str = "allow"
     mounts: tuple[MountOption, ...] = ()
     read_only: bool = False
     shm_size: int = 64 << 20
@@ -230,6 +254,15 @@ _CONVERTERS: dict[str, Any] = {
     "sysctls": _pairs,
     "labels": _pairs,
     "name": lambda value: check_name(value) if value else "",
+    "network": lambda value: value if isinstance(value, str) else ",".join(_texts(value, "network")),
+    "network_alias": lambda value: _texts(value, "network_alias"),
+    "publish": lambda value: _texts(value, "publish"),
+    "expose": lambda value: _texts(value, "expose"),
+    "dns": lambda value: _texts(value, "dns"),
+    "dns_search": lambda value: _texts(value, "dns_search"),
+    "dns_option": lambda value: _texts(value, "dns_option"),
+    "add_host": lambda value: _texts(value, "add_host"),
+    "egress": lambda value: value if isinstance(value, str) else ",".join(_texts(value, "egress")),
     "hostname": lambda value: check_hostname(value) if value else "",
     "cwd": lambda value: absolute(str(value), "working directory") if value else "",
 }

@@ -59,6 +59,8 @@ class Base(NamedTuple):
     cwd: str = ""
     stop_signal: str = ""
     volumes: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    """Ports, as ``80/tcp``."""
     i386: bool = False
 
 
@@ -72,6 +74,9 @@ class Planned(NamedTuple):
     """The image's command, when the user gives none; without the entrypoint."""
     entrypoint: tuple[str, ...]
     in_memory: bool
+    options: Options
+    exposed: tuple[str, ...]
+    """The image's ports, for ``publish_all``."""
 
 
 def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
@@ -105,6 +110,8 @@ def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
         command,
         entrypoint,
         in_memory and _core.memory_holds_upper(),
+        options,
+        base.exposed,
     )
 
 

@@ -20,7 +20,14 @@ PREFIX = b"\x09\x00"  # the targets' first two bytes choose how the rest is cut
 def python_tar(form: int, **headers: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form, pax_headers={"comment": "global"}) as tar:
-        for kind in (tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        for kind in (
+            tarfile.DIRTYPE,
+            tarfile.REGTYPE,
+            tarfile.SYMTYPE,
+            tarfile.LNKTYPE,
+            tarfile.CHRTYPE,
+            tarfile.FIFOTYPE,
+        ):
             info = tarfile.TarInfo(f"d/{kind.decode()}")
             info.type, info.linkname, info.devmajor, info.devminor = kind, "d/0", 1, 3
             info.pax_headers = dict(headers)
@@ -43,7 +50,18 @@ def sparse_tar(*options: str) -> bytes:
                 file.seek(part << 16)
                 file.write(b"part")
             file.truncate(1 << 20)
-        command = ["tar", "--sparse", *options, "--mtime=@0", "--owner=0", "--group=0", "-C", directory, "-c", "sparse"]
+        command = [
+            "tar",
+            "--sparse",
+            *options,
+            "--mtime=@0",
+            "--owner=0",
+            "--group=0",
+            "-C",
+            directory,
+            "-c",
+            "sparse",
+        ]
         return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
 
 
@@ -55,14 +73,20 @@ def main() -> None:
         "pax": python_tar(tarfile.PAX_FORMAT, uid="70000", mtime="-1.5", **{"SCHILY.xattr.user.a": "b"}),
         "xattr": python_tar(tarfile.PAX_FORMAT, **{"LIBARCHIVE.xattr.user.%41": "AAEC", "path": "other"}),
         "sparse-old": sparse_tar("--format=oldgnu"),
-        **{f"sparse-{v}": sparse_tar("--format=posix", f"--sparse-version={v}") for v in ("0.0", "0.1", "1.0")},
+        **{
+            f"sparse-{v}": sparse_tar("--format=posix", f"--sparse-version={v}")
+            for v in ("0.0", "0.1", "1.0")
+        },
     }
     for target in ("layer_tar_fuzz", "layer_decompress_fuzz"):
         (root / target).mkdir(parents=True, exist_ok=True)
     for name, data in tars.items():
         (root / "layer_tar_fuzz" / name).write_bytes(PREFIX + data.rstrip(b"\0") + bytes(600))
     data = tars["pax"]
-    zstd = [subprocess.run(["zstd", "-c"], input=part, stdout=subprocess.PIPE, check=True).stdout for part in (data[:4000], data[4000:])]
+    zstd = [
+        subprocess.run(["zstd", "-c"], input=part, stdout=subprocess.PIPE, check=True).stdout
+        for part in (data[:4000], data[4000:])
+    ]
     streams = {
         "plain": data[:1024],
         "gzip": gzip.compress(data, mtime=0),

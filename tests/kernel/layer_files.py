@@ -54,9 +54,7 @@ def describe(root: str | Path, *, root_too: bool = False) -> dict[str, File]:
         if kind != stat.S_IFDIR and status.st_nlink > 1:
             inodes.setdefault((status.st_dev, status.st_ino), set()).add(name)
         mode = 0o777 if kind == stat.S_IFLNK else stat.S_IMODE(status.st_mode)
-        found[name] = File(
-            kind | mode, (status.st_uid, status.st_gid), status.st_mtime_ns, content, own
-        )
+        found[name] = File(kind | mode, (status.st_uid, status.st_gid), status.st_mtime_ns, content, own)
         if kind == stat.S_IFDIR:
             for child in sorted(os.listdir(path)):
                 look(f"{path}/{child}", f"{name}/{child}" if name else child)
@@ -72,7 +70,9 @@ def describe(root: str | Path, *, root_too: bool = False) -> dict[str, File]:
 
 
 def is_opaque(path: str | Path) -> bool:
-    return all(attributes(os.fspath(path)).get(f"{kind}.overlay.opaque") == b"y" for kind in ("trusted", "user"))
+    return all(
+        attributes(os.fspath(path)).get(f"{kind}.overlay.opaque") == b"y" for kind in ("trusted", "user")
+    )
 
 
 def is_whiteout(path: str | Path) -> bool:
@@ -99,7 +99,9 @@ def pack(write: object, *arguments: object, **options: object) -> bytes:
         os.close(fd)
 
 
-def entry(name: str, kind: bytes = tarfile.REGTYPE, data: bytes | None = None, **fields: object) -> tuple[tarfile.TarInfo, bytes | None]:
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, data: bytes | None = None, **fields: object
+) -> tuple[tarfile.TarInfo, bytes | None]:
     info = tarfile.TarInfo(name)
     info.type = kind
     info.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
@@ -111,7 +113,9 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, data: bytes | None = None, *
     return info, data
 
 
-def make_tar(*entries: tuple[tarfile.TarInfo, bytes | None], form: int = tarfile.PAX_FORMAT, **options: object) -> bytes:
+def make_tar(
+    *entries: tuple[tarfile.TarInfo, bytes | None], form: int = tarfile.PAX_FORMAT, **options: object
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form, **options) as tar:  # type: ignore[call-overload]
         for info, data in entries:

@@ -9,7 +9,22 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-NAMES = st.sampled_from([b"a", b"b", b"c", b"d", b"long" * 40, b"\xff\xfe", "ü ".encode(), b"-x", b"new\nline", b".w", b"wh.x", b"%41"])
+NAMES = st.sampled_from(
+    [
+        b"a",
+        b"b",
+        b"c",
+        b"d",
+        b"long" * 40,
+        b"\xff\xfe",
+        "ü ".encode(),
+        b"-x",
+        b"new\nline",
+        b".w",
+        b"wh.x",
+        b"%41",
+    ]
+)
 TIMES = st.one_of(st.integers(0, 4 * 10**18), st.integers(-(10**15), 10**15))
 IDS = st.sampled_from([0, 1, 1000, 65534, 65536, 3_000_000, 2**31, 2**32 - 2])
 ATTRIBUTES = st.dictionaries(
@@ -17,7 +32,12 @@ ATTRIBUTES = st.dictionaries(
 )
 CONTENTS = st.one_of(
     st.binary(max_size=700),
-    st.builds(lambda byte, count, tail: bytes([byte]) * count + tail, st.integers(0, 255), st.integers(0, 9000), st.binary(max_size=9)),
+    st.builds(
+        lambda byte, count, tail: bytes([byte]) * count + tail,
+        st.integers(0, 255),
+        st.integers(0, 9000),
+        st.binary(max_size=9),
+    ),
     # Enough zeros, in enough places, to be written as holes.
     st.builds(
         lambda parts: b"".join(bytes(zeros << 16) + data for zeros, data in parts),

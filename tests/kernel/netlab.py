@@ -121,9 +121,7 @@ class Guest(Namespace):
             raise
 
     def address(self, version: int = 4, endpoint: int = 0) -> str:
-        return next(
-            a for a in self.plan.endpoints[endpoint].plain_addresses if (":" in a) == (version == 6)
-        )
+        return next(a for a in self.plan.endpoints[endpoint].plain_addresses if (":" in a) == (version == 6))
 
     def end(self) -> None:
         """The process ends; nobody tells the networks."""
@@ -153,22 +151,37 @@ class Lab:
         self._return = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         _check(_libc.setns(self.host.fd, CLONE_NEWNET), "setns")
         with self.oracle(self.host) as oracle:
-            oracle.link("add", ifname="eth0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": self.outside.fd})
-        for side, v4, v6 in ((self.host, self.HOST4, self.HOST6), (self.outside, self.OUTSIDE4, self.OUTSIDE6)):
-            side.run("sh", "-ec", f"ip addr add {v4}/24 dev eth0; ip addr add {v6}/64 dev eth0 nodad;"
-                     " ip link set eth0 up")
-        self.host.run("sh", "-ec", f"ip route add default via {self.OUTSIDE4};"
-                      f" ip -6 route add default via {self.OUTSIDE6}")
+            oracle.link(
+                "add", ifname="eth0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": self.outside.fd}
+            )
+        for side, v4, v6 in (
+            (self.host, self.HOST4, self.HOST6),
+            (self.outside, self.OUTSIDE4, self.OUTSIDE6),
+        ):
+            side.run(
+                "sh",
+                "-ec",
+                f"ip addr add {v4}/24 dev eth0; ip addr add {v6}/64 dev eth0 nodad; ip link set eth0 up",
+            )
+        self.host.run(
+            "sh",
+            "-ec",
+            f"ip route add default via {self.OUTSIDE4}; ip -6 route add default via {self.OUTSIDE6}",
+        )
         self.directory = directory
         self.networks = Networks(Database(str(directory / "fastdock.db")), str(directory / "run"))
 
     def guest(self, network: str = "bridge", name: str = "", **options: object) -> Guest:
-        attachment = Attachment(network, **{  # type: ignore[arg-type]
-            key: options.pop(key) for key in ("ip", "ip6", "mac", "aliases") if key in options
-        })
+        attachment = Attachment(
+            network,
+            **{  # type: ignore[arg-type]
+                key: options.pop(key) for key in ("ip", "ip6", "mac", "aliases") if key in options
+            },
+        )
         attachments = (attachment, *(Attachment(n) for n in options.pop("more", ())))  # type: ignore[attr-defined]
         made = Guest(
-            self.networks, NetworkOptions(attachments=attachments, **options),  # type: ignore[arg-type]
+            self.networks,
+            NetworkOptions(attachments=attachments, **options),  # type: ignore[arg-type]
             name or f"guest{next(_numbers)}",
         )
         self.guests.append(made)
@@ -246,7 +259,9 @@ def ask(where: Namespace, kind: int, address: str, port: int, timeout: float = 2
 def pings(where: Namespace, address: str) -> bool:
     """Whether an echo request to ``address`` is answered (ICMP or ICMPv6, by a raw socket)."""
     six = ":" in address
-    family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
+    family, protocol = (
+        (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
+    )
     with where.socket(family, socket.SOCK_RAW, protocol) as raw:
         raw.settimeout(1.0)
         request = bytes([128 if six else 8, 0, 0, 0, 0x12, 0x34, 0, 1])

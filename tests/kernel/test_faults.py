@@ -17,13 +17,13 @@ from pathlib import Path
 
 import leaks
 import pytest
-from support import missing
 
 import fastdock
 from fastdock import _core
 from fastdock.engine import base_of
 from fastdock.options import options_from
 from fastdock.planning import plan_of
+from support import missing
 
 pytestmark = [pytest.mark.kernel, pytest.mark.here, pytest.mark.timeout(900)]
 

@@ -54,11 +54,16 @@ def tree(tmp_path: Path) -> Path:
 
 
 def run(*command: object, data: bytes | None = None, cwd: Path | None = None) -> bytes:
-    return subprocess.run([str(word) for word in command], input=data, cwd=cwd, stdout=subprocess.PIPE, check=True).stdout
+    return subprocess.run(
+        [str(word) for word in command], input=data, cwd=cwd, stdout=subprocess.PIPE, check=True
+    ).stdout
 
 
 def whole_seconds(files: dict[str, object]) -> dict[str, object]:
-    return {name: (file.mode, file.owner, file.mtime // 10**9, file.content, file.names) for name, file in files.items()}  # type: ignore[attr-defined]
+    return {
+        name: (file.mode, file.owner, file.mtime // 10**9, file.content, file.names)
+        for name, file in files.items()
+    }  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("form", ["posix", "gnu", "oldgnu"])
@@ -140,7 +145,9 @@ def test_sparse_files(tmp_path: Path, version: str) -> None:
 
 
 def test_large_numbers_in_base_256(tmp_path: Path) -> None:
-    data = make_tar(entry("f", data=b"x", uid=3_000_000_000, gid=2**31 + 5, mtime=-77), form=tarfile.GNU_FORMAT)
+    data = make_tar(
+        entry("f", data=b"x", uid=3_000_000_000, gid=2**31 + 5, mtime=-77), form=tarfile.GNU_FORMAT
+    )
     apply(data, tmp_path / "out")
     status = (tmp_path / "out/f").stat()
     assert (status.st_uid, status.st_gid, status.st_mtime) == (3_000_000_000, 2**31 + 5, -77)
@@ -197,7 +204,11 @@ def test_directories_listed_after_their_children(tmp_path: Path) -> None:
     )
     result = apply(data, tmp_path / "out")
     found = describe(tmp_path / "out")
-    assert (found["d/e"].mode & 0o7777, found["d/e"].mtime, found["d/e"].owner) == (0o500, 111 * 10**9, (5, 0))
+    assert (found["d/e"].mode & 0o7777, found["d/e"].mtime, found["d/e"].owner) == (
+        0o500,
+        111 * 10**9,
+        (5, 0),
+    )
     assert (found["d"].mode & 0o7777, found["d"].mtime, found["d"].owner) == (0o2555, 222_500_000_000, (0, 6))
     assert found["d/e/file"].owner == (0, 0)
     assert result.repairs == b"d\0"  # nothing but the root is left to lower layers
@@ -317,7 +328,15 @@ def test_members_frames_and_pieces(tmp_path: Path, piece: int) -> None:
 def test_gzip_with_every_optional_header_field(tmp_path: Path) -> None:
     tar = make_tar(entry("f", data=b"x"))
     plain = gzip.compress(tar, mtime=0)
-    header = plain[:3] + bytes([4 | 8 | 16]) + plain[4:10] + struct.pack("<H", 3) + b"abc" + b"name\0" + b"comment\0"
+    header = (
+        plain[:3]
+        + bytes([4 | 8 | 16])
+        + plain[4:10]
+        + struct.pack("<H", 3)
+        + b"abc"
+        + b"name\0"
+        + b"comment\0"
+    )
     assert apply(header + plain[10:], tmp_path / "out").entries == 1
 
 

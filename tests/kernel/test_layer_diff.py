@@ -89,7 +89,11 @@ STEPS = st.lists(
 def change(root: str, steps: list[tuple[str, int, int, bytes, Node]]) -> None:
     """Does to a mounted overlay what a container might."""
     for what, first, second, name, tree in steps:
-        found = [f"{directory}/{entry}" for directory, dirs, files in os.walk(root) for entry in sorted(dirs + files)]
+        found = [
+            f"{directory}/{entry}"
+            for directory, dirs, files in os.walk(root)
+            for entry in sorted(dirs + files)
+        ]
         directories = [root] + [path for path in found if os.path.isdir(path) and not os.path.islink(path)]
         path = found[first % len(found)] if found else root
         target = f"{directories[second % len(directories)]}/{os.fsdecode(name)}"
@@ -121,7 +125,9 @@ def change(root: str, steps: list[tuple[str, int, int, bytes, Node]]) -> None:
 
 @property_test
 @given(TREES, STEPS)
-def test_what_a_container_did_to_an_overlay_comes_back(lower: Node, steps: list[tuple[str, int, int, bytes, Node]]) -> None:
+def test_what_a_container_did_to_an_overlay_comes_back(
+    lower: Node, steps: list[tuple[str, int, int, bytes, Node]]
+) -> None:
     with scratch() as here:
         build(f"{here}/lower", lower)
         for name in ("upper", "work", "empty"):
@@ -139,7 +145,11 @@ def test_what_a_container_did_to_an_overlay_comes_back(lower: Node, steps: list[
         listed = _core.changes(here / "upper", [here / "lower"])
         deleted = {path.lstrip("/") for kind, path in listed if kind == "D"}
         gone = before.keys() - after.keys()
-        assert deleted == {path for path in gone if not any(parent in gone or not is_dir(after, parent) for parent in parents(path))}
+        assert deleted == {
+            path
+            for path in gone
+            if not any(parent in gone or not is_dir(after, parent) for parent in parents(path))
+        }
         assert {path.lstrip("/") for kind, path in listed if kind == "A"} == after.keys() - before.keys()
         for kind, path in listed:
             if kind == "C":
@@ -172,7 +182,14 @@ def test_the_form_of_whiteouts_and_opaque_directories(tmp_path: Path) -> None:
     os.setxattr(upper / "user", "user.overlay.opaque", b"y")
     os.mknod(upper / "gone", 0o020000, 0)
     data = pack(_core.write_diff, upper)
-    assert names_in(data) == [".wh.gone", "opaque", "opaque/.wh..wh..opq", "opaque/new", "user", "user/.wh..wh..opq"]
+    assert names_in(data) == [
+        ".wh.gone",
+        "opaque",
+        "opaque/.wh..wh..opq",
+        "opaque/new",
+        "user",
+        "user/.wh..wh..opq",
+    ]
     apply(data, tmp_path / "out")
     assert is_whiteout(tmp_path / "out/gone")
     assert is_opaque(tmp_path / "out/user")
@@ -180,7 +197,14 @@ def test_the_form_of_whiteouts_and_opaque_directories(tmp_path: Path) -> None:
 
 def acl(uid: int, gid: int) -> bytes:
     """user::rw-,user:UID:r--,group::---,group:GID:-w-,mask::rw-,other::--- (linux/posix_acl_xattr.h)."""
-    entries = [(1, 6, 2**32 - 1), (2, 4, uid), (4, 0, 2**32 - 1), (8, 2, gid), (16, 6, 2**32 - 1), (32, 0, 2**32 - 1)]
+    entries = [
+        (1, 6, 2**32 - 1),
+        (2, 4, uid),
+        (4, 0, 2**32 - 1),
+        (8, 2, gid),
+        (16, 6, 2**32 - 1),
+        (32, 0, 2**32 - 1),
+    ]
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *item) for item in entries)
 
 
@@ -197,7 +221,9 @@ def test_owners_are_those_of_the_container(tmp_path: Path) -> None:
     found = describe(tmp_path / "out", root_too=True)
     assert found["f"].owner == (1000, 33)
     assert found[""].owner == (0, 0)
-    assert found["f"].attributes["security.capability"] == bytes.fromhex("0000000200040000000000000000000000000000")
+    assert found["f"].attributes["security.capability"] == bytes.fromhex(
+        "0000000200040000000000000000000000000000"
+    )
     assert found["f"].attributes["system.posix_acl_access"] == acl(7, 8)
 
 
@@ -293,7 +319,11 @@ def test_other_programs_read_it(tmp_path: Path, reader: str) -> None:
         subprocess.run(["bsdtar", "-x", "-p", "--xattrs", "-f", "-", "-C", out], input=data, check=True)
     found, expected = describe(out), describe(tree)
     for name, file in expected.items():
-        assert (found[name].content, found[name].owner, found[name].names) == (file.content, file.owner, file.names)
+        assert (found[name].content, found[name].owner, found[name].names) == (
+            file.content,
+            file.owner,
+            file.names,
+        )
         if reader != "python":
             assert found[name] == file
 
@@ -332,7 +362,9 @@ def stacked(here: Path, *layers: bytes) -> dict[str, object]:
     before = {path: describe(path, root_too=True) for path, _ in unpacked}
     (here / "repair").mkdir()
     count = _core.repair_layers(unpacked, here / "repair")
-    assert {path: describe(path, root_too=True) for path, _ in unpacked} == before, "shared layers stay as they are"
+    assert {path: describe(path, root_too=True) for path, _ in unpacked} == before, (
+        "shared layers stay as they are"
+    )
     stack = [path for path, _ in reversed(unpacked)]
     if count:
         stack.insert(0, here / "repair")
@@ -389,9 +421,18 @@ def test_the_link_means_the_file_of_its_time(tmp_path: Path) -> None:
     shown = stacked(
         tmp_path,
         BASE,
-        make_tar(entry("copy", tarfile.LNKTYPE, linkname="home/file"), entry("gone", tarfile.LNKTYPE, linkname="home/file"),
-                 entry("replaced", tarfile.LNKTYPE, linkname="home/file"), entry("under/it", tarfile.LNKTYPE, linkname="home/file")),
-        make_tar(entry("home/.wh.file"), entry(".wh.gone"), entry("replaced", data=b"later"), entry("under", data=b"a file")),
+        make_tar(
+            entry("copy", tarfile.LNKTYPE, linkname="home/file"),
+            entry("gone", tarfile.LNKTYPE, linkname="home/file"),
+            entry("replaced", tarfile.LNKTYPE, linkname="home/file"),
+            entry("under/it", tarfile.LNKTYPE, linkname="home/file"),
+        ),
+        make_tar(
+            entry("home/.wh.file"),
+            entry(".wh.gone"),
+            entry("replaced", data=b"later"),
+            entry("under", data=b"a file"),
+        ),
     )
     assert shown["copy"].content == b"base"
     assert shown["replaced"].content == b"later"
@@ -430,7 +471,13 @@ def test_one_directory_serves_images_with_other_layers_below(tmp_path: Path) -> 
     repairs = apply(upper, path).repairs
     for number in range(2):
         lower = tmp_path / f"lower{number}"
-        below = apply(make_tar(entry("d", tarfile.DIRTYPE, mode=0o700 + number, uid=number), entry("d/file", data=b"%d" % number)), lower)
+        below = apply(
+            make_tar(
+                entry("d", tarfile.DIRTYPE, mode=0o700 + number, uid=number),
+                entry("d/file", data=b"%d" % number),
+            ),
+            lower,
+        )
         fix = tmp_path / f"fix{number}"
         fix.mkdir()
         assert _core.repair_layers([(lower, below.repairs), (path, repairs)], fix) == 2
@@ -451,7 +498,11 @@ def test_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
 
 def test_repair_is_the_same_however_the_layers_were_unpacked(tmp_path: Path) -> None:
     """Each layer is a function of its own bytes: order and company do not matter."""
-    layers = [BASE, make_tar(entry("tmp/a", data=b"1")), make_tar(entry("home/b", tarfile.LNKTYPE, linkname="home/file"))]
+    layers = [
+        BASE,
+        make_tar(entry("tmp/a", data=b"1")),
+        make_tar(entry("home/b", tarfile.LNKTYPE, linkname="home/file")),
+    ]
     results = []
     for order in ((0, 1, 2), (2, 1, 0)):
         here = tmp_path / "".join(map(str, order))
@@ -463,4 +514,7 @@ def test_repair_is_the_same_however_the_layers_were_unpacked(tmp_path: Path) -> 
     assert results[0][0] == results[1][0]
     first, second = ({name: file for name, file in result[1].items() if "/" in name} for result in results)
     assert first.keys() == second.keys()
-    assert all(first[name].content == second[name].content and first[name].mode == second[name].mode for name in first)
+    assert all(
+        first[name].content == second[name].content and first[name].mode == second[name].mode
+        for name in first
+    )

@@ -36,7 +36,16 @@ def outside(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a/../../x", "/../x", "./../x", "a/b/../../../x", "..", "../outside/passwd", "x/../../outside/dir/new"],
+    [
+        "../x",
+        "a/../../x",
+        "/../x",
+        "./../x",
+        "a/b/../../../x",
+        "..",
+        "../outside/passwd",
+        "x/../../outside/dir/new",
+    ],
 )
 def test_names_that_lead_out(tmp_path: Path, outside: Path, name: str) -> None:
     for kind in (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE):
@@ -63,7 +72,12 @@ def test_names_that_only_look_so(tmp_path: Path, outside: Path) -> None:
 @pytest.mark.parametrize("target", ["../outside/dir", "/", "."])
 def test_no_entry_goes_through_a_link(tmp_path: Path, outside: Path, target: str) -> None:
     for number, (name, kind) in enumerate(
-        [("l/x", tarfile.REGTYPE), ("l/x", tarfile.DIRTYPE), ("l/sub/x", tarfile.REGTYPE), ("l/.wh.passwd", tarfile.REGTYPE)]
+        [
+            ("l/x", tarfile.REGTYPE),
+            ("l/x", tarfile.DIRTYPE),
+            ("l/sub/x", tarfile.REGTYPE),
+            ("l/.wh.passwd", tarfile.REGTYPE),
+        ]
     ):
         data = make_tar(entry("l", tarfile.SYMTYPE, linkname=target), entry(name, kind))
         with pytest.raises(ImageError, match="no link is followed"):
@@ -94,7 +108,9 @@ def test_writing_over_a_link_replaces_the_link(tmp_path: Path, outside: Path) ->
     assert not (out / "dir").is_symlink()
 
 
-@pytest.mark.parametrize("target", ["../outside/passwd", "/../outside/passwd", "a/../../outside/passwd", ".."])
+@pytest.mark.parametrize(
+    "target", ["../outside/passwd", "/../outside/passwd", "a/../../outside/passwd", ".."]
+)
 def test_hard_links_that_lead_out(tmp_path: Path, outside: Path, target: str) -> None:
     with pytest.raises(ImageError, match="outside of the directory"):
         apply(make_tar(entry("l", tarfile.LNKTYPE, linkname=target)), tmp_path / "out")
@@ -146,7 +162,9 @@ def test_the_root_is_a_directory(tmp_path: Path) -> None:
 
 
 def header(name: bytes, size: bytes, kind: bytes, **_: object) -> bytes:
-    block = bytearray(name.ljust(100, b"\0") + b"0000644\0" * 3 + size.ljust(12, b"\0") + b"00000000000\0" + b" " * 8 + kind)
+    block = bytearray(
+        name.ljust(100, b"\0") + b"0000644\0" * 3 + size.ljust(12, b"\0") + b"00000000000\0" + b" " * 8 + kind
+    )
     block += bytes(257 - len(block)) + b"ustar\00000"
     block += bytes(512 - len(block))
     block[148:156] = b"%06o\0 " % sum(block)
@@ -156,7 +174,9 @@ def header(name: bytes, size: bytes, kind: bytes, **_: object) -> bytes:
 def test_bombs_stop(tmp_path: Path) -> None:
     huge = header(b"f", b"77777777777", b"0")
     stream = zlib.compressobj(9, zlib.DEFLATED, 31)
-    bomb = stream.compress(huge) + b"".join(stream.compress(bytes(1 << 20)) for _ in range(200)) + stream.flush()
+    bomb = (
+        stream.compress(huge) + b"".join(stream.compress(bytes(1 << 20)) for _ in range(200)) + stream.flush()
+    )
     assert len(bomb) < 300_000
     with pytest.raises(ImageError, match="max_size"):
         apply(bomb, tmp_path / "gzip", max_size=100 << 20)
@@ -165,12 +185,22 @@ def test_bombs_stop(tmp_path: Path) -> None:
 
 
 def test_sparse_bombs_stop(tmp_path: Path) -> None:
-    headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "f", "GNU.sparse.realsize": str(1 << 60)}
+    headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "f",
+        "GNU.sparse.realsize": str(1 << 60),
+    }
     data = make_tar(entry("x", data=b"0\n".ljust(512, b"\0"), pax_headers=headers))
     with pytest.raises(ImageError, match="max_size"):
         apply(data, tmp_path / "one")
     headers["GNU.sparse.realsize"] = str(60 << 20)
-    many = make_tar(*(entry(f"x{i}", data=b"0\n".ljust(512, b"\0"), pax_headers=headers | {"GNU.sparse.name": f"f{i}"}) for i in range(3)))
+    many = make_tar(
+        *(
+            entry(f"x{i}", data=b"0\n".ljust(512, b"\0"), pax_headers=headers | {"GNU.sparse.name": f"f{i}"})
+            for i in range(3)
+        )
+    )
     with pytest.raises(ImageError, match="max_size"):
         apply(many, tmp_path / "many", max_size=100 << 20)
 
@@ -213,7 +243,9 @@ def test_a_deep_tree_can_be_removed_again(tmp_path: Path) -> None:
     assert (tmp_path / "out/d").read_bytes() == b"a file now"
 
 
-@pytest.mark.parametrize("value", ["-1", "4294967295", "4294967296", "1e3", "0x10", " 1", "18446744073709551616"])
+@pytest.mark.parametrize(
+    "value", ["-1", "4294967295", "4294967296", "1e3", "0x10", " 1", "18446744073709551616"]
+)
 def test_owners_that_are_no_ids(tmp_path: Path, value: str) -> None:
     for key in ("uid", "gid"):
         with pytest.raises(ImageError):
@@ -226,7 +258,9 @@ def test_owners_that_are_no_ids(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize("compress", ["gzip", "zstd", "cat"])
 def test_truncated_anywhere(tmp_path: Path, compress: str) -> None:
     tar = make_tar(entry("a" * 150, data=b"x" * 1500, mtime=1.5), entry("b", data=os.urandom(700)))
-    data = subprocess.run([compress, "-c"] if compress != "cat" else ["cat"], input=tar, stdout=subprocess.PIPE, check=True).stdout
+    data = subprocess.run(
+        [compress, "-c"] if compress != "cat" else ["cat"], input=tar, stdout=subprocess.PIPE, check=True
+    ).stdout
     for size in range(1, len(data), 97):
         # A tar may lack its end: Docker takes that too, so a cut between two entries cannot be told.
         if compress == "cat" and size % 512 == 0:
@@ -269,11 +303,17 @@ def test_garbage_is_refused(tmp_path: Path) -> None:
 
 def test_bad_sparse_maps(tmp_path: Path) -> None:
     base = {"GNU.sparse.name": "f", "GNU.sparse.realsize": "1000", "GNU.sparse.size": "1000"}
-    for number, text in enumerate(["0,2000", "500,4,0,4", "0,4,2,4", "0", "a,b", "0,3", "999,2,0,2", "18446744073709551615,8"]):
-        data = make_tar(entry("x", data=b"12345678"[: 8 if number else 2000], pax_headers=base | {"GNU.sparse.map": text}))
+    for number, text in enumerate(
+        ["0,2000", "500,4,0,4", "0,4,2,4", "0", "a,b", "0,3", "999,2,0,2", "18446744073709551615,8"]
+    ):
+        data = make_tar(
+            entry("x", data=b"12345678"[: 8 if number else 2000], pax_headers=base | {"GNU.sparse.map": text})
+        )
         with pytest.raises(ImageError):
             apply(data, tmp_path / str(number))
-    for number, text in enumerate([b"", b"1\n", b"1\n0\n9999999999\n", b"99999999999999999999\n", b"x\n", b"1" * 600, b"-1\n"]):
+    for number, text in enumerate(
+        [b"", b"1\n", b"1\n0\n9999999999\n", b"99999999999999999999\n", b"x\n", b"1" * 600, b"-1\n"]
+    ):
         body = text.ljust(-(-max(len(text), 1) // 512) * 512, b"\0")
         info = base | {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
         with pytest.raises(ImageError):
@@ -281,7 +321,9 @@ def test_bad_sparse_maps(tmp_path: Path) -> None:
 
 
 def test_of_two_errors_the_earlier_one_wins(tmp_path: Path) -> None:
-    tar = make_tar(entry("ok", data=os.urandom(2 << 20)), entry("../x"), entry("more", data=os.urandom(4 << 20)))
+    tar = make_tar(
+        entry("ok", data=os.urandom(2 << 20)), entry("../x"), entry("more", data=os.urandom(4 << 20))
+    )
     data = gzip.compress(tar)[:-1000]  # the end is missing, but "../x" comes before that
     for number in range(20):
         with pytest.raises(ImageError, match="outside of the directory"):

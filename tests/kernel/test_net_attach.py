@@ -41,7 +41,9 @@ def test_ipv6_has_no_tentative_addresses_and_believes_no_router(lab: Lab) -> Non
     guest = lab.guest("six")
     assert guest.sysctl("ipv6/conf/eth0/accept_ra") == "0"
     with lab.oracle(guest) as oracle:
-        (address,) = [a for a in oracle.get_addr(family=socket.AF_INET6) if a.get_attr("IFA_ADDRESS") == "fd00:1::2"]
+        (address,) = [
+            a for a in oracle.get_addr(family=socket.AF_INET6) if a.get_attr("IFA_ADDRESS") == "fd00:1::2"
+        ]
         assert not address["flags"] & 0x40, "IFA_F_TENTATIVE"
     bridge = lab.networks.get("six").device
     assert lab.host.sysctl(f"ipv6/conf/{bridge}/accept_ra") == "0"
@@ -129,8 +131,9 @@ def test_fixed_addresses(lab: Lab) -> None:
 
 
 def test_macvlan_is_a_machine_of_its_own_on_the_hosts_network(lab: Lab) -> None:
-    lab.networks.create("lan", driver="macvlan", subnets=["192.0.2.0/24"], gateways=["192.0.2.1"],
-                        options={"parent": "eth0"})
+    lab.networks.create(
+        "lan", driver="macvlan", subnets=["192.0.2.0/24"], gateways=["192.0.2.1"], options={"parent": "eth0"}
+    )
     guest = lab.guest("lan", ip="192.0.2.50")
     with lab.oracle(guest) as oracle:
         (eth0,) = oracle.get_links(ifname="eth0")
@@ -142,7 +145,9 @@ def test_two_roots_share_a_machine(lab: Lab) -> None:
     from fastdock.network import Networks
     from fastdock.store.database import Database
 
-    other = Networks(Database(str(lab.directory / "other.db")), str(lab.directory / "other"), root="/srv/other")
+    other = Networks(
+        Database(str(lab.directory / "other.db")), str(lab.directory / "other"), root="/srv/other"
+    )
     first = lab.guest()
     options = NetworkOptions(attachments=[Attachment("bridge")])
     plan = other.plan("e" * 64, options)

@@ -14,7 +14,6 @@ ETH_IP, ETH_ARP, ETH_IPV6, ETH_VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
 BROADCAST = b"\xff" * 6
 
 
-
 class Wire:
     """Raw frames of a namespace's device."""
 
@@ -57,8 +56,14 @@ def udp(port: int, data: bytes) -> bytes:
 
 
 def arp(operation: int, sender_mac: bytes, sender: str, target: str) -> bytes:
-    return (bytes([0, 1, 8, 0, 6, 4]) + operation.to_bytes(2) + sender_mac + socket.inet_aton(sender)
-            + bytes(6) + socket.inet_aton(target))
+    return (
+        bytes([0, 1, 8, 0, 6, 4])
+        + operation.to_bytes(2)
+        + sender_mac
+        + socket.inet_aton(sender)
+        + bytes(6)
+        + socket.inet_aton(target)
+    )
 
 
 def icmp6(source: str, destination: str, message: bytes) -> bytes:
@@ -87,9 +92,19 @@ def test_the_tools_work(three: tuple[Guest, Guest, Guest]) -> None:
     """Honest frames arrive, so that the tests below mean something."""
     attacker, victim, _ = three
     with Wire(attacker) as out, Wire(victim) as wire:
-        out.send(own_mac(victim), own_mac(attacker), ETH_IP, ipv4(attacker.address(), victim.address(), udp(9, b"honest-4")))
+        out.send(
+            own_mac(victim),
+            own_mac(attacker),
+            ETH_IP,
+            ipv4(attacker.address(), victim.address(), udp(9, b"honest-4")),
+        )
         assert wire.sees(b"honest-4", seconds=2)
-        out.send(BROADCAST, own_mac(attacker), ETH_ARP, arp(1, own_mac(attacker), attacker.address(), victim.address()))
+        out.send(
+            BROADCAST,
+            own_mac(attacker),
+            ETH_ARP,
+            arp(1, own_mac(attacker), attacker.address(), victim.address()),
+        )
         assert wire.sees(arp(1, own_mac(attacker), attacker.address(), victim.address())[:18], seconds=2)
         advert = bytes([136, 0, 0, 0, 0x20, 0, 0, 0]) + socket.inet_pton(socket.AF_INET6, attacker.address(6))
         packet = icmp6(attacker.address(6), victim.address(6), advert)
@@ -101,7 +116,12 @@ def test_another_source_address(three: tuple[Guest, Guest, Guest]) -> None:
     attacker, victim, friend = three
     with Wire(attacker) as out, Wire(victim) as wire:
         for source in (friend.address(), "10.5.0.1", "8.8.8.8", "0.0.0.0", "127.0.0.1"):
-            out.send(own_mac(victim), own_mac(attacker), ETH_IP, ipv4(source, victim.address(), udp(9, b"spoofed!")))
+            out.send(
+                own_mac(victim),
+                own_mac(attacker),
+                ETH_IP,
+                ipv4(source, victim.address(), udp(9, b"spoofed!")),
+            )
         assert not wire.sees(b"spoofed!")
 
 
@@ -110,7 +130,12 @@ def test_another_ethernet_address(three: tuple[Guest, Guest, Guest]) -> None:
     attacker, victim, friend = three
     with Wire(attacker) as out, Wire(victim) as wire:
         for source in (own_mac(friend), b"\x02\x11\x22\x33\x44\x55"):
-            out.send(own_mac(victim), source, ETH_IP, ipv4(attacker.address(), victim.address(), udp(9, b"spoofed!")))
+            out.send(
+                own_mac(victim),
+                source,
+                ETH_IP,
+                ipv4(attacker.address(), victim.address(), udp(9, b"spoofed!")),
+            )
             report = bytes([143, 0, 0, 0, 0, 0, 0, 0]) + b"spoofed!"
             out.send(b"\x33\x33\0\0\0\x16", source, ETH_IPV6, icmp6("::", "ff02::16", report))
         assert not wire.sees(b"spoofed!")
@@ -123,7 +148,8 @@ def test_arp_for_another(three: tuple[Guest, Guest, Guest], lab: Lab) -> None:
     before = victim.run("ip", "neigh", "show", friend.address()).split("lladdr")[1].split()[0]
     lies = [
         (own_mac(attacker), arp(operation, own_mac(attacker), claimed, victim.address()))
-        for operation in (1, 2) for claimed in (friend.address(), "10.5.0.1")
+        for operation in (1, 2)
+        for claimed in (friend.address(), "10.5.0.1")
     ]
     # The right addresses in the packet, but from another Ethernet address; and the other way round.
     lies.append((own_mac(friend), arp(2, own_mac(attacker), attacker.address(), victim.address())))
@@ -160,7 +186,12 @@ def test_the_host_believes_no_router_advertisement(three: tuple[Guest, Guest, Gu
     lab.nft("flush", "chain", "bridge", "fastdock", "from_container")
     lab.nft("flush", "chain", "bridge", "fastdock", "prerouting")
     attacker = three[0]
-    prefix = bytes([3, 4, 64, 0xC0]) + (3600).to_bytes(4) * 2 + bytes(4) + socket.inet_pton(socket.AF_INET6, "fd66::")
+    prefix = (
+        bytes([3, 4, 64, 0xC0])
+        + (3600).to_bytes(4) * 2
+        + bytes(4)
+        + socket.inet_pton(socket.AF_INET6, "fd66::")
+    )
     source = "fe80::42:aff:fe05:2"
     advert = icmp6(source, "ff02::1", bytes([134, 0, 0, 0, 64, 0, 7, 8]) + bytes(8) + prefix)
     with Wire(attacker) as out, Wire(lab.host, lab.networks.get("both").device) as wire:
@@ -194,7 +225,9 @@ def test_unpublished_ports_are_not_reached_by_routing(lab: Lab) -> None:
     lab.outside.run("ip", "route", "add", "172.17.0.0/16", "via", lab.HOST4)
     with server(guest, AF_INET, SOCK_STREAM, 80), server(guest, AF_INET, SOCK_DGRAM, 5000):
         assert ask(lab.outside, SOCK_STREAM, lab.HOST4, 8080) == lab.OUTSIDE4
-        assert ask(lab.outside, SOCK_STREAM, guest.address(), 80, timeout=0.3) is None, "not even the published one"
+        assert ask(lab.outside, SOCK_STREAM, guest.address(), 80, timeout=0.3) is None, (
+            "not even the published one"
+        )
         assert ask(lab.outside, SOCK_DGRAM, guest.address(), 5000, timeout=0.3) is None
     assert not pings(lab.outside, guest.address())
 
@@ -209,8 +242,7 @@ def test_localhost_ports_are_not_reached_by_neighbours(lab: Lab) -> None:
         secret.bind(("127.0.0.1", 5353))
         secret.settimeout(0.3)
         for sender, source in ((lab.outside, lab.OUTSIDE4), (attacker, attacker.address())):
-            device_mac = _mac_of(lab, lab.host if sender is lab.outside else lab.host,
-                                 "eth0" if sender is lab.outside else bridge)
+            device_mac = _mac_of(lab, lab.host, "eth0" if sender is lab.outside else bridge)
             with Wire(sender) as out:
                 own = own_mac(attacker) if sender is attacker else _mac_of(lab, sender, "eth0")
                 out.send(device_mac, own, ETH_IP, ipv4(source, "127.0.0.1", udp(5353, b"attack!!")))
@@ -223,8 +255,12 @@ def test_localhost_ports_are_not_reached_by_neighbours(lab: Lab) -> None:
         for sender in (lab.outside, attacker):
             sender.run("ip", "route", "add", "127.0.0.0/9", "via", _gateway(lab, sender), check=False)
         with Wire(lab.outside) as out:
-            out.send(_mac_of(lab, lab.host, "eth0"), _mac_of(lab, lab.outside, "eth0"), ETH_IP,
-                     ipv4(lab.OUTSIDE4, "127.0.0.1", udp(8080, b"attack!!")))
+            out.send(
+                _mac_of(lab, lab.host, "eth0"),
+                _mac_of(lab, lab.outside, "eth0"),
+                ETH_IP,
+                ipv4(lab.OUTSIDE4, "127.0.0.1", udp(8080, b"attack!!")),
+            )
         assert not wire.sees(b"attack!!")
 
 
@@ -244,5 +280,7 @@ def test_a_flood_of_other_sources_fills_no_table(lab: Lab) -> None:
     before = lab.host.run("bridge", "fdb", "show", "br", "fastdock0").count("\n")
     with Wire(guest) as out:
         for number in range(500):
-            out.send(BROADCAST, b"\x02\x99\x00\x00" + number.to_bytes(2), ETH_IP, ipv4("1.2.3.4", "5.6.7.8", b""))
+            out.send(
+                BROADCAST, b"\x02\x99\x00\x00" + number.to_bytes(2), ETH_IP, ipv4("1.2.3.4", "5.6.7.8", b"")
+            )
     assert lab.host.run("bridge", "fdb", "show", "br", "fastdock0").count("\n") <= before + 2

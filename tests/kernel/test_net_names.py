@@ -28,7 +28,12 @@ RESOLVER = "127.0.0.11"
 
 
 def lookup(
-    guest: Namespace, name: str, kind: str = "A", tcp: bool = False, wire: bytes | None = None, timeout: float = 5
+    guest: Namespace,
+    name: str,
+    kind: str = "A",
+    tcp: bool = False,
+    wire: bytes | None = None,
+    timeout: float = 5,
 ) -> dns.message.Message:
     query = dns.message.make_query(name, kind)
     data = wire if wire is not None else query.to_wire()
@@ -57,7 +62,9 @@ def addresses(answer: dns.message.Message) -> list[str]:
 
 
 @contextlib.contextmanager
-def upstream(where: Namespace, answers: dict[str, list[str]], address: str = Lab.OUTSIDE4) -> Iterator[list[str]]:
+def upstream(
+    where: Namespace, answers: dict[str, list[str]], address: str = Lab.OUTSIDE4
+) -> Iterator[list[str]]:
     """A name server; the names that it was asked for.  "big." has 100 addresses and needs TCP."""
     asked: list[str] = []
 
@@ -173,7 +180,9 @@ def test_a_container_that_ended_has_no_name(named: Lab) -> None:
 
 def test_questions_go_on_to_the_upstream_server(named: Lab) -> None:
     client = named.guest("app", dns=["192.0.2.99", named.OUTSIDE4])  # the first does not answer
-    with upstream(named.outside, {"example.org.": ["203.0.113.7"], "big.": [f"10.1.1.{i}" for i in range(100)]}):
+    with upstream(
+        named.outside, {"example.org.": ["203.0.113.7"], "big.": [f"10.1.1.{i}" for i in range(100)]}
+    ):
         assert addresses(lookup(client, "example.org", timeout=10)) == ["203.0.113.7"]
         client = named.guest("app", dns=[named.OUTSIDE4])
         assert lookup(client, "nowhere.example").rcode() == dns.rcode.NXDOMAIN
@@ -255,9 +264,14 @@ def test_egress_deny(lab: Lab) -> None:
     guest, friend = lab.guest(egress="deny", dns=[lab.OUTSIDE4]), lab.guest(publish=["8080:80"])
     lab.networks.create("other")
     other = lab.guest("other", publish=["8081:80"])
-    with (server(lab.outside, AF_INET, SOCK_STREAM, 80), server(lab.host, AF_INET, SOCK_STREAM, 80),
-          server(friend, AF_INET, SOCK_STREAM, 80), server(other, AF_INET, SOCK_STREAM, 80),
-          server(guest, AF_INET, SOCK_STREAM, 80), upstream(lab.outside, {"a.example.": ["203.0.113.1"]}) as asked):
+    with (
+        server(lab.outside, AF_INET, SOCK_STREAM, 80),
+        server(lab.host, AF_INET, SOCK_STREAM, 80),
+        server(friend, AF_INET, SOCK_STREAM, 80),
+        server(other, AF_INET, SOCK_STREAM, 80),
+        server(guest, AF_INET, SOCK_STREAM, 80),
+        upstream(lab.outside, {"a.example.": ["203.0.113.1"]}) as asked,
+    ):
         assert ask(guest, SOCK_STREAM, lab.OUTSIDE4, 80) is None
         assert ask(guest, SOCK_STREAM, lab.HOST4, 80) is None
         assert ask(guest, SOCK_STREAM, "172.17.0.1", 80) is None
@@ -272,9 +286,10 @@ def test_egress_deny(lab: Lab) -> None:
 def test_egress_is_refused_not_dropped(lab: Lab) -> None:
     """A program gets an error at once, and does not wait for a time-out."""
     guest = lab.guest(egress="deny")
-    with guest.socket(AF_INET, SOCK_STREAM) as asking, pytest.raises(OSError, match="No route|refused|unreachable"):
+    with guest.socket(AF_INET, SOCK_STREAM) as asking:
         asking.settimeout(30)
-        asking.connect((lab.OUTSIDE4, 80))
+        with pytest.raises(OSError, match=r"No route|refused|unreachable"):
+            asking.connect((lab.OUTSIDE4, 80))
 
 
 def test_egress_to_prefixes(lab: Lab) -> None:
@@ -291,8 +306,12 @@ def test_egress_to_domains(lab: Lab) -> None:
     for address in ("198.51.100.5", "198.51.100.6"):
         lab.outside.run("ip", "addr", "add", f"{address}/32", "dev", "lo")
     guest = lab.guest(egress="example.org", dns=[lab.OUTSIDE4])
-    names = {"api.example.org.": ["198.51.100.5"], "evil.example.": ["198.51.100.6"],
-             "rebind.example.org.": ["127.0.0.1", "169.254.169.254"], "notexample.org.": ["198.51.100.6"]}
+    names = {
+        "api.example.org.": ["198.51.100.5"],
+        "evil.example.": ["198.51.100.6"],
+        "rebind.example.org.": ["127.0.0.1", "169.254.169.254"],
+        "notexample.org.": ["198.51.100.6"],
+    }
     with server(lab.outside, AF_INET, SOCK_STREAM, 80), upstream(lab.outside, names) as asked:
         assert ask(guest, SOCK_STREAM, "198.51.100.5", 80) is None, "not looked up yet"
         assert addresses(lookup(guest, "api.example.org")) == ["198.51.100.5"]
@@ -311,20 +330,45 @@ def test_egress_to_domains(lab: Lab) -> None:
 
 def test_egress_cannot_be_left_by_asking_another_server(lab: Lab) -> None:
     guest = lab.guest(egress="example.org", dns=[lab.OUTSIDE4])
-    with upstream(lab.outside, {"x.example.": ["203.0.113.1"]}) as asked, guest.socket(AF_INET, SOCK_DGRAM) as asking:
+    with (
+        upstream(lab.outside, {"x.example.": ["203.0.113.1"]}) as asked,
+        guest.socket(AF_INET, SOCK_DGRAM) as asking,
+    ):
         asking.settimeout(0.3)
         asking.connect((lab.OUTSIDE4, 53))
+        asking.send(dns.message.make_query("x.example", "A").to_wire())
         with pytest.raises(OSError):  # noqa: PT011 - refused or timed out, both are right
-            asking.send(dns.message.make_query("x.example", "A").to_wire())
             asking.recv(500)
         assert asked == []
 
 
 def test_guests_are_told_to_ask_the_resolver(named: Lab) -> None:
-    guest: Guest = named.guest("app", hostname="box", domainname="lan", dns_search=["corp.example"],
-                               add_host=["door:host-gateway", "one:10.0.0.1"])
+    guest: Guest = named.guest(
+        "app",
+        hostname="box",
+        domainname="lan",
+        dns_search=["corp.example"],
+        add_host=["door:host-gateway", "one:10.0.0.1"],
+    )
     assert guest.plan.resolv_conf == "nameserver 127.0.0.11\nsearch corp.example\noptions ndots:0\n"
     lines = guest.plan.hosts.splitlines()
     assert f"{guest.address()}\tbox.lan box" in lines
     assert "172.17.0.1\tdoor" in lines or "172.18.0.1\tdoor" in lines
     assert "10.0.0.1\tone" in lines
+
+
+def test_a_running_container_joins_and_leaves_a_network(lab: Lab) -> None:
+    """network connect and disconnect, with names."""
+    lab.networks.create("app")
+    web, client = lab.guest("app", name="web"), lab.guest(name="client", publish=["8080:80"])
+    endpoint = lab.networks.connect("app", "client", aliases=["late"])
+    assert (endpoint.name, endpoint.gateways) == ("eth1", ())
+    assert addresses(lookup(client, "web")) == [web.address()]
+    assert addresses(lookup(web, "late")) == endpoint.plain_addresses
+    with server(web, AF_INET, SOCK_STREAM, 80):
+        assert ask(client, SOCK_STREAM, web.address(), 80) == endpoint.plain_addresses[0]
+    lab.networks.disconnect("app", client.id[:12])
+    assert "eth1" not in client.run("ip", "link")
+    assert lookup(web, "late").rcode() != dns.rcode.NOERROR
+    lab.networks.disconnect("bridge", "client")
+    assert lab.guest(publish=["8080:80"]).address() == client.address(), "port and address are free"

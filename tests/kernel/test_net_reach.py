@@ -37,8 +37,12 @@ def test_the_matrix_of_one_network(lab: Lab, kind: int, version: int, bridged: s
     # The outside knows the way to the containers: it is only the firewall that keeps it out.
     subnet = next(s.subnet for s in lab.networks.get("both").subnets if s.version == version)
     lab.outside.run("ip", "route", "add", subnet, "via", host)
-    with (server(one, family, kind, 80), server(two, family, kind, 80), server(lab.host, family, kind, 81, host),
-          server(lab.outside, family, kind, 82)):
+    with (
+        server(one, family, kind, 80),
+        server(two, family, kind, 80),
+        server(lab.host, family, kind, 81, host),
+        server(lab.outside, family, kind, 82),
+    ):
         first, second = one.address(version), two.address(version)
         assert ask(one, kind, second, 80) == first
         assert ask(lab.host, kind, second, 80) == gateway
@@ -66,7 +70,8 @@ def test_a_published_port_is_reached_from_everywhere(lab: Lab, kind: int, versio
     with server(guest, family, kind, 80):
         assert ask(lab.outside, kind, host, 8080) == outside, "the source address is kept"
         assert ask(lab.host, kind, host, 8080) is not None
-        assert ask(neighbour, kind, host, 8080) == (neighbour.address(version) if bridged == "1" else gateway), "hairpin"
+        hairpin = neighbour.address(version) if bridged == "1" else gateway
+        assert ask(neighbour, kind, host, 8080) == hairpin
         if bridged == "0":
             assert ask(guest, kind, host, 8080) == gateway, "to itself"
         assert ask(stranger, kind, host, 8080) == stranger.address(version)
@@ -129,8 +134,11 @@ def test_an_internal_network_reaches_nothing_outside(lab: Lab) -> None:
     assert pings(one, two.address())
     # Even if it makes itself a route.
     one.run("ip", "route", "add", "default", "via", gateway)
-    with (server(lab.outside, AF_INET, SOCK_STREAM, 82), server(lab.host, AF_INET, SOCK_STREAM, 83),
-          server(published, AF_INET, SOCK_STREAM, 80)):
+    with (
+        server(lab.outside, AF_INET, SOCK_STREAM, 82),
+        server(lab.host, AF_INET, SOCK_STREAM, 83),
+        server(published, AF_INET, SOCK_STREAM, 80),
+    ):
         assert ask(one, SOCK_STREAM, lab.OUTSIDE4, 82, timeout=0.3) is None
         assert ask(one, SOCK_STREAM, lab.HOST4, 83, timeout=0.3) is None
         assert ask(one, SOCK_STREAM, gateway, 83, timeout=0.3) is None
@@ -166,7 +174,10 @@ def test_a_taken_port_says_who_has_it(lab: Lab) -> None:
         lab.guest(publish=["8080:80"])
     with pytest.raises(Conflict, match="in use by the container holder"):
         lab.guest(publish=["127.0.0.1:8080:80"])
-    with socket.create_server(("127.0.0.1", 9090)), pytest.raises(Conflict, match="python.*process") as caught:
+    with (
+        socket.create_server(("127.0.0.1", 9090)),
+        pytest.raises(Conflict, match=r"python.*process") as caught,
+    ):
         lab.guest(publish=["9090:80"])
     assert caught.value.errno == errno.EADDRINUSE
     assert lab.guest(publish=["8080:80/udp"]).plan.ports[0].host_port == 8080, "another protocol's is free"
@@ -206,8 +217,13 @@ def test_sctp_ports_are_translated(lab: Lab) -> None:
 
 def _sctp_init(source: int, destination: int) -> bytes:
     """An INIT chunk (RFC 9260, 3.3.2) with its CRC32c."""
-    chunk = bytes([1, 0]) + (20).to_bytes(2) + bytes([0, 0, 0, 1]) + (65536).to_bytes(4) + bytes([0, 1, 0, 1]) + bytes(
-        [0, 0, 0, 1]
+    chunk = (
+        bytes([1, 0])
+        + (20).to_bytes(2)
+        + bytes([0, 0, 0, 1])
+        + (65536).to_bytes(4)
+        + bytes([0, 1, 0, 1])
+        + bytes([0, 0, 0, 1])
     )
     packet = source.to_bytes(2) + destination.to_bytes(2) + bytes(8) + chunk
     crc = 0xFFFFFFFF
@@ -228,7 +244,9 @@ def test_beside_a_firewall_that_drops_what_is_forwarded(lab: Lab) -> None:
     one, two = lab.guest("ours", publish=["8080:80"]), lab.guest("ours")
     assert lab.host.run("iptables", "-S", "FORWARD") == before
     with server(one, AF_INET, SOCK_STREAM, 80), server(lab.outside, AF_INET, SOCK_STREAM, 82):
-        assert ask(two, SOCK_STREAM, one.address(), 80) is not None, "also where bridged packets pass iptables"
+        assert ask(two, SOCK_STREAM, one.address(), 80) is not None, (
+            "also where bridged packets pass iptables"
+        )
         assert ask(lab.outside, SOCK_STREAM, lab.HOST4, 8080) == lab.OUTSIDE4
         assert ask(one, SOCK_STREAM, lab.OUTSIDE4, 82) == lab.HOST4
     for guest in (one, two):

@@ -112,11 +112,15 @@ def test_what_cannot_be_a_network(lab: Lab) -> None:
     create = lab.networks.create
     create("app", subnets=["10.7.0.0/24"])
     for kind, options in (
-        (Conflict, {"name": "app"}), (Conflict, {"name": "host"}), (Conflict, {"name": "x", "subnets": ["10.7.0.0/16"]}),
-        (SpecError, {"name": "a b"}), (SpecError, {"name": "x", "subnets": ["10.0.0.0/31"]}),
+        (Conflict, {"name": "app"}),
+        (Conflict, {"name": "host"}),
+        (Conflict, {"name": "x", "subnets": ["10.7.0.0/16"]}),
+        (SpecError, {"name": "a b"}),
+        (SpecError, {"name": "x", "subnets": ["10.0.0.0/31"]}),
         (SpecError, {"name": "x", "subnets": ["10.0.0.0"], "gateways": ["10.0.0.1"]}),
         (SpecError, {"name": "x", "subnets": ["10.8.0.0/24"], "gateways": ["10.9.0.1"]}),
-        (SpecError, {"name": "x", "driver": "overlay"}), (SpecError, {"name": "x", "driver": "macvlan"}),
+        (SpecError, {"name": "x", "driver": "overlay"}),
+        (SpecError, {"name": "x", "driver": "macvlan"}),
         (SpecError, {"name": "x", "options": {"com.docker.network.bridge.name": "far-too-long-a-name"}}),
         (SpecError, {"name": "x", "options": {"com.docker.network.bridge.enable_icc": "maybe"}}),
     ):

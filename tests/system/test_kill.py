@@ -194,7 +194,9 @@ def churn(root, seed):
     images = Images(Store(root))
     while True:
         name = f"x{chance.randrange(3)}:1"
-        made = make.image(images, name, {f"f{number}": make.noise(2000, number) for number in range(chance.randrange(20))})
+        made = make.image(
+            images, name, {f"f{number}": make.noise(2000, number) for number in range(chance.randrange(20))}
+        )
         with tempfile.TemporaryDirectory() as upper:
             os.chmod(upper, 0o755)
             with open(os.path.join(upper, "more"), "wb") as file:

@@ -66,7 +66,8 @@ def test_render(template, expected):
 @pytest.mark.parametrize(
     "template",
     ["{{", "{{.A", "{{if .A}}", "{{end}}", "{{else}}", "{{range}}{{end}}", "{{unknown .A}}", "{{.A)}}", "{{(.A}}",
-     "{{|}}", "{{if .A}}{{else}}{{else}}{{end}}", "{{define \"x\"}}{{end}}", "{{\"unclosed}}", "{{.A | 3 |}}", "{{$x}", "{{}}"],
+     "{{|}}", "{{if .A}}{{else}}{{else}}{{end}}", "{{define \"x\"}}{{end}}",
+     "{{\"unclosed}}", "{{.A | 3 |}}", "{{$x}", "{{}}"],
 )  # fmt: skip
 def test_malformed(template):
     """An error, before anything is printed."""

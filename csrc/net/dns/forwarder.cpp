@@ -14,7 +14,7 @@
 namespace fastdock::net::dns {
 
 struct Forwarder::Exchange {
-  Message query;  // with our id
+  Message query;                     // with our id
   std::array<std::uint8_t, 2> id{};  // the asker's
   std::vector<IpAddress> upstreams;
   std::size_t next = 0;
@@ -37,7 +37,10 @@ Fd connect_to(const IpAddress& server, bool tcp) {
   socklen_t size = 0;
   if (server.family == AF_INET6) {
     auto* target = reinterpret_cast<sockaddr_in6*>(&address);
-    *target = {.sin6_family = AF_INET6, .sin6_port = htons(kPort), .sin6_flowinfo = 0, .sin6_addr = {},
+    *target = {.sin6_family = AF_INET6,
+               .sin6_port = htons(kPort),
+               .sin6_flowinfo = 0,
+               .sin6_addr = {},
                .sin6_scope_id = 0};
     std::memcpy(&target->sin6_addr, server.octets.data(), 16);
     size = sizeof *target;
@@ -79,7 +82,8 @@ void Forwarder::next_server(const std::shared_ptr<Exchange>& exchange) {
       std::size_t size = exchange->query.size();
       exchange->outgoing = {static_cast<std::uint8_t>(size >> 8), static_cast<std::uint8_t>(size)};
       exchange->outgoing.insert(exchange->outgoing.end(), exchange->query.begin(), exchange->query.end());
-    } else if (::send(exchange->socket.get(), exchange->query.data(), exchange->query.size(), MSG_NOSIGNAL) < 0) {
+    } else if (::send(exchange->socket.get(), exchange->query.data(), exchange->query.size(), MSG_NOSIGNAL) <
+               0) {
       continue;
     }
     auto watched = loop_.watch(exchange->socket.get(), exchange->tcp ? EPOLLOUT : EPOLLIN,
@@ -92,7 +96,8 @@ void Forwarder::next_server(const std::shared_ptr<Exchange>& exchange) {
 }
 
 bool Forwarder::send_by_tcp(Exchange& exchange) {
-  ssize_t sent = ::send(exchange.socket.get(), exchange.outgoing.data(), exchange.outgoing.size(), MSG_NOSIGNAL);
+  ssize_t sent =
+      ::send(exchange.socket.get(), exchange.outgoing.data(), exchange.outgoing.size(), MSG_NOSIGNAL);
   if (sent < 0) return errno == EAGAIN;
   exchange.outgoing.erase(exchange.outgoing.begin(), exchange.outgoing.begin() + sent);
   return true;

@@ -12,16 +12,17 @@
 
 namespace fastdock::net::dns {
 
-// Each question has its own socket, hence its own random port, and a random id: what comes back must match both
-// and repeat the question (RFC 5452).
+// Each question has its own socket, hence its own random port, and a random id: what comes back must match
+// both and repeat the question (RFC 5452).
 class Forwarder {
  public:
   explicit Forwarder(Loop& loop) : loop_(loop) {}
   ~Forwarder();
 
   using Done = std::function<void(std::optional<Message> response)>;
-  // Asks the servers in turn, two seconds each; `done` is called exactly once, with the asker's id restored, or with
-  // nullopt when none answered.  By TCP if the asker came by TCP: that is how it gets what was too long for UDP.
+  // Asks the servers in turn, two seconds each; `done` is called exactly once, with the asker's id restored,
+  // or with nullopt when none answered.  By TCP if the asker came by TCP: that is how it gets what was too
+  // long for UDP.
   void ask(Message query, std::vector<IpAddress> upstreams, bool tcp, Done done);
   [[nodiscard]] std::size_t pending() const { return exchanges_.size(); }
 

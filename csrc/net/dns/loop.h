@@ -20,8 +20,8 @@ class Loop {
   using Timer = std::uint64_t;
 
   Result<void> open();
-  // Calls back whenever the descriptor is ready, until it is forgotten.  The caller owns the descriptor and forgets
-  // it before closing it.
+  // Calls back whenever the descriptor is ready, until it is forgotten.  The caller owns the descriptor and
+  // forgets it before closing it.
   Result<void> watch(int descriptor, std::uint32_t events, Callback callback);
   void forget(int descriptor);
 

@@ -1,5 +1,5 @@
-// fastdock-dns: one per engine root.  Started by the engine when a container first needs it, ends by itself when
-// none is left.
+// fastdock-dns: one per engine root.  Started by the engine when a container first needs it, ends by itself
+// when none is left.
 //
 //   fastdock-dns SOCKET TABLE [IDLE_SECONDS]
 //
@@ -49,7 +49,8 @@ Result<Fd> listen_on(const std::string& path) {
   return opened;
 }
 
-// The process reads bytes from containers: it keeps the one capability that opening the firewall for a name needs.
+// The process reads bytes from containers: it keeps the one capability that opening the firewall for a name
+// needs.
 Result<void> drop_privileges() {
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   if (::geteuid() == 0) {
@@ -60,7 +61,8 @@ Result<void> drop_privileges() {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     __user_cap_data_struct data[2]{};
     data[0].effective = data[0].permitted = 1U << CAP_NET_ADMIN;
-    if (::syscall(SYS_capset, &header, data) != 0) return failed(Operation::kSetCapabilities, "CAP_NET_ADMIN");
+    if (::syscall(SYS_capset, &header, data) != 0)
+      return failed(Operation::kSetCapabilities, "CAP_NET_ADMIN");
   }
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   return {};
@@ -73,7 +75,8 @@ void use_all_descriptors() {  // two sockets and a pidfd per container
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// The parent exits, so that the engine that started it goes on; the child belongs to nobody's terminal or session.
+// The parent exits, so that the engine that started it goes on; the child belongs to nobody's terminal or
+// session.
 Result<void> go_to_background() {
   pid_t child = ::fork();
   if (child < 0) return failed(Operation::kCloneProcess, "fastdock-dns");
@@ -87,7 +90,8 @@ Result<void> go_to_background() {
 }
 
 Result<void> serve(const std::string& path, const std::string& table, std::chrono::seconds idle) {
-  if (path.size() >= sizeof(sockaddr_un::sun_path)) return failed_with(ENAMETOOLONG, Operation::kOpenResolver, path);
+  if (path.size() >= sizeof(sockaddr_un::sun_path))
+    return failed_with(ENAMETOOLONG, Operation::kOpenResolver, path);
   FASTDOCK_TRY(auto lock, open_file(path + ".lock", O_RDWR | O_CREAT, 0600));
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return {};

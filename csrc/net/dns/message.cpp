@@ -7,7 +7,8 @@
 namespace fastdock::net::dns {
 namespace {
 
-constexpr std::uint8_t kResponse = 0x80, kRecursionDesired = 0x01, kRecursionAvailable = 0x80, kTruncated = 0x02;
+constexpr std::uint8_t kResponse = 0x80, kRecursionDesired = 0x01, kRecursionAvailable = 0x80,
+                       kTruncated = 0x02;
 constexpr std::size_t kLongestName = 255;  // octets on the wire, RFC 1035 2.3.4
 
 std::uint16_t number16(View message, std::size_t at) {
@@ -86,7 +87,8 @@ Message start_response(View query, Code code) {
   Message made;
   made.reserve(kPlainUdpSize);
   made.assign(query.begin(), query.begin() + kHeaderSize);
-  made[2] = static_cast<std::uint8_t>(kResponse | (query[2] & (0x78 | kRecursionDesired)));  // keep the opcode
+  made[2] =
+      static_cast<std::uint8_t>(kResponse | (query[2] & (0x78 | kRecursionDesired)));  // keep the opcode
   made[3] = static_cast<std::uint8_t>(kRecursionAvailable | static_cast<std::uint8_t>(code));
   std::fill(made.begin() + 4, made.end(), std::uint8_t{0});
   return made;
@@ -162,7 +164,8 @@ Message make_response(View query, const Question& question, Code code, const std
                       std::uint32_t ttl, std::size_t limit) {
   Message made = start_response(query, code);
   made[5] = 1;
-  made.insert(made.end(), query.begin() + kHeaderSize, query.begin() + static_cast<std::ptrdiff_t>(question.end));
+  made.insert(made.end(), query.begin() + kHeaderSize,
+              query.begin() + static_cast<std::ptrdiff_t>(question.end));
   std::size_t options = question.edns ? 11 : 0;
   std::size_t count = 0;
   for (const auto& answer : answers) {
@@ -206,7 +209,8 @@ std::optional<IpAddress> address_of_pointer(std::string_view name) {
     name.remove_prefix(std::min(part.size() + 1, name.size()));
     std::uint8_t value = 0;
     auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value, is6 ? 16 : 10);
-    if (error != std::errc{} || end != part.data() + part.size() || (is6 && part.size() != 1)) return std::nullopt;
+    if (error != std::errc{} || end != part.data() + part.size() || (is6 && part.size() != 1))
+      return std::nullopt;
     if (is6) {
       made.octets[i / 2] |= static_cast<std::uint8_t>(i % 2 == 0 ? value << 4 : value);
     } else {

@@ -1,5 +1,5 @@
-// DNS messages (RFC 1035): as much as a small resolver needs to read and write.  Every byte read here comes from a
-// container or from a server that it made us ask.
+// DNS messages (RFC 1035): as much as a small resolver needs to read and write.  Every byte read here comes
+// from a container or from a server that it made us ask.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +18,25 @@ using Message = std::vector<std::uint8_t>;
 using View = std::span<const std::uint8_t>;
 
 inline constexpr std::size_t kHeaderSize = 12;
-inline constexpr std::size_t kPlainUdpSize = 512;   // RFC 1035, 4.2.1
+inline constexpr std::size_t kPlainUdpSize = 512;  // RFC 1035, 4.2.1
 inline constexpr std::size_t kLargestUdpSize = 4096;
 inline constexpr std::uint16_t kA = 1, kPtr = 12, kAaaa = 28, kOpt = 41, kAny = 255;
 inline constexpr std::uint16_t kInternet = 1;
 
-enum class Code : std::uint8_t { kNoError = 0, kFormat = 1, kServerFailure = 2, kNoSuchName = 3, kNotImplemented = 4 };
+enum class Code : std::uint8_t {
+  kNoError = 0,
+  kFormat = 1,
+  kServerFailure = 2,
+  kNoSuchName = 3,
+  kNotImplemented = 4
+};
 
 struct Question {
   std::string name;  // lower case, without the final dot; bytes that host names do not have as \DDD
   std::uint16_t type = 0;
   std::uint16_t klass = 0;
-  std::size_t end = 0;                        // of the question in the message
-  std::size_t udp_size = kPlainUdpSize;       // what the asker can take (EDNS, RFC 6891)
+  std::size_t end = 0;                   // of the question in the message
+  std::size_t udp_size = kPlainUdpSize;  // what the asker can take (EDNS, RFC 6891)
   bool edns = false;
 };
 

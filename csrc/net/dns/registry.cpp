@@ -15,7 +15,9 @@ std::string lowered(std::string_view text) {
 }
 
 Result<void> apply(Container& container, std::string_view key, std::string_view value) {
-  auto bad = [&] { return failed_with(EINVAL, Operation::kParse, "the resolver record at '" + std::string(key) + "'"); };
+  auto bad = [&] {
+    return failed_with(EINVAL, Operation::kParse, "the resolver record at '" + std::string(key) + "'");
+  };
   bool of_network = key == "address" || key == "name";
   if (value.empty() || (of_network && container.networks.empty())) return bad();
   if (key == "container") {
@@ -104,7 +106,8 @@ Registry::Found Registry::by_name(const Container& asker, std::string_view name,
       result.known = true;
       const auto& member = first->second;
       for (const auto& address : member.container->networks[member.network].addresses) {
-        if (address.family == family && std::ranges::find(result.addresses, address) == result.addresses.end())
+        if (address.family == family &&
+            std::ranges::find(result.addresses, address) == result.addresses.end())
           result.addresses.push_back(address);
       }
     }
@@ -128,7 +131,8 @@ std::string Registry::by_address(const Container& asker, const IpAddress& addres
 
 bool within(std::string_view name, std::string_view domain) {
   if (name == domain) return true;
-  return name.size() > domain.size() && name.ends_with(domain) && name[name.size() - domain.size() - 1] == '.';
+  return name.size() > domain.size() && name.ends_with(domain) &&
+         name[name.size() - domain.size() - 1] == '.';
 }
 
 }  // namespace fastdock::net::dns

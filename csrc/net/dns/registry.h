@@ -20,9 +20,10 @@ enum class Forwarding : std::uint8_t {
 };
 
 struct Membership {
-  std::string network;              // its id
+  std::string network;  // its id
   std::vector<IpAddress> addresses;
-  std::vector<std::string> names;   // what others on this network may call the container; the first is its name
+  std::vector<std::string>
+      names;  // what others on this network may call the container; the first is its name
 };
 
 struct Container {

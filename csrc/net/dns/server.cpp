@@ -20,7 +20,8 @@ constexpr int kQuestionsPerTurn = 16;
 constexpr std::size_t kLargestTcp = 65535;
 
 bool may_be_opened(const IpAddress& address) {
-  // A name under somebody else's control must not open the host itself, the cloud's metadata service or a group.
+  // A name under somebody else's control must not open the host itself, the cloud's metadata service or a
+  // group.
   const auto& octets = address.octets;
   if (address.family == AF_INET)
     return octets[0] != 0 && octets[0] != 127 && octets[0] < 224 && !(octets[0] == 169 && octets[1] == 254);
@@ -172,11 +173,12 @@ void Server::receive_udp(const std::string& id) {
     ssize_t length = ::recvfrom(ports->udp.get(), buffer.data(), buffer.size(), MSG_DONTWAIT,
                                 reinterpret_cast<sockaddr*>(&from), &size);
     if (length < 0) return;
-    answer(id, View(buffer.data(), static_cast<std::size_t>(length)), false, [ports, from](const Message& response) {
-      if (ports->udp)
-        ::sendto(ports->udp.get(), response.data(), response.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                 reinterpret_cast<const sockaddr*>(&from), sizeof from);
-    });
+    answer(id, View(buffer.data(), static_cast<std::size_t>(length)), false,
+           [ports, from](const Message& response) {
+             if (ports->udp)
+               ::sendto(ports->udp.get(), response.data(), response.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                        reinterpret_cast<const sockaddr*>(&from), sizeof from);
+           });
   }
 }
 
@@ -186,7 +188,8 @@ void Server::accept_tcp(const std::string& id) {
   auto connection = std::make_shared<Connection>();
   connection->id = id;
   connection->ports = found->second;
-  connection->socket.reset(::accept4(found->second->tcp.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  connection->socket.reset(
+      ::accept4(found->second->tcp.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!connection->socket || found->second->connections >= kMostConnections) return;
   auto watched = loop_.watch(connection->socket.get(), EPOLLIN,
                              [this, connection](std::uint32_t) { receive_tcp(connection); });
@@ -218,7 +221,8 @@ void Server::receive_tcp(const std::shared_ptr<Connection>& connection) {
     incoming.erase(incoming.begin(), incoming.begin() + 2 + static_cast<std::ptrdiff_t>(size));
     answer(connection->id, query, true, [connection](const Message& response) {
       if (!connection->socket) return;
-      Message framed{static_cast<std::uint8_t>(response.size() >> 8), static_cast<std::uint8_t>(response.size())};
+      Message framed{static_cast<std::uint8_t>(response.size() >> 8),
+                     static_cast<std::uint8_t>(response.size())};
       framed.insert(framed.end(), response.begin(), response.end());
       // A reader that does not read loses its answer: nothing is kept for it.
       ::send(connection->socket.get(), framed.data(), framed.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -235,16 +239,17 @@ void Server::answer(const std::string& id, View query, bool tcp, const Reply& re
   const Question& question = **read;
   std::size_t limit = tcp ? kLargestTcp : question.udp_size;
   if (question.klass == kInternet && answer_from_registry(*asker, query, question, limit, reply)) return;
-  bool allowed = asker->forwarding == Forwarding::kAll ||
-                 (asker->forwarding == Forwarding::kNames &&
-                  std::ranges::any_of(asker->allowed, [&](const auto& d) { return within(question.name, d); }));
+  bool allowed =
+      asker->forwarding == Forwarding::kAll ||
+      (asker->forwarding == Forwarding::kNames &&
+       std::ranges::any_of(asker->allowed, [&](const auto& d) { return within(question.name, d); }));
   if (!allowed || asker->upstreams.empty())
     return reply(make_response(query, question, Code::kNoSuchName, {}, kTtl, limit));
   forward(*asker, query, question, tcp, reply);
 }
 
-bool Server::answer_from_registry(const Container& asker, View query, const Question& question, std::size_t limit,
-                                  const Reply& reply) {
+bool Server::answer_from_registry(const Container& asker, View query, const Question& question,
+                                  std::size_t limit, const Reply& reply) {
   std::vector<Answer> answers;
   if (question.type == kPtr) {
     auto address = address_of_pointer(question.name);
@@ -268,24 +273,26 @@ bool Server::answer_from_registry(const Container& asker, View query, const Ques
   return true;
 }
 
-void Server::forward(const Container& asker, View query, const Question& question, bool tcp, const Reply& reply) {
+void Server::forward(const Container& asker, View query, const Question& question, bool tcp,
+                     const Reply& reply) {
   auto ports = ports_[asker.id];
   if (ports->forwarded >= kMostForwarded || forwarder_.pending() >= kMostForwardedOfAll)
     return reply(make_response(query, question, Code::kServerFailure, {}, kTtl, kPlainUdpSize));
   ++ports->forwarded;
   Message kept(query.begin(), query.end());
-  forwarder_.ask(kept, asker.upstreams, tcp,
-                 [this, id = asker.id, ports, kept, question, reply](std::optional<Message> response) {
-                   --ports->forwarded;
-                   if (!response)
-                     return reply(make_response(kept, question, Code::kServerFailure, {}, kTtl, kPlainUdpSize));
-                   if (const Container* still = registry_.find(id)) open_firewall(*still, *response);
-                   reply(*response);
-                 });
+  forwarder_.ask(
+      kept, asker.upstreams, tcp,
+      [this, id = asker.id, ports, kept, question, reply](std::optional<Message> response) {
+        --ports->forwarded;
+        if (!response)
+          return reply(make_response(kept, question, Code::kServerFailure, {}, kTtl, kPlainUdpSize));
+        if (const Container* still = registry_.find(id)) open_firewall(*still, *response);
+        reply(*response);
+      });
 }
 
-// The addresses behind an allowed name may be reached for as long as the answer is good, and a while longer: programs
-// connect late.  Before the answer is given, so that the first packet passes.
+// The addresses behind an allowed name may be reached for as long as the answer is good, and a while longer:
+// programs connect late.  Before the answer is given, so that the first packet passes.
 void Server::open_firewall(const Container& asker, View response) {
   if (asker.forwarding != Forwarding::kNames) return;
   for (const auto& found : addresses_in(response)) {

@@ -18,8 +18,8 @@ namespace fastdock::net::dns {
 
 class Server {
  public:
-  // `control` listens (SOCK_SEQPACKET); requests from users other than root and `owner` are refused.  Ends when it has
-  // had no container for `idle`.
+  // `control` listens (SOCK_SEQPACKET); requests from users other than root and `owner` are refused.  Ends
+  // when it has had no container for `idle`.
   Server(Scope scope, Fd control, uid_t owner, std::chrono::seconds idle);
   Result<void> run();
 

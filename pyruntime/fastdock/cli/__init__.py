@@ -53,6 +53,7 @@ COMMANDS = {
     "login": ("registry:login", "Log in to a registry"),
     "logout": ("registry:logout", "Log out from a registry"),
     "manifest": ("registry:manifest", "Inspect manifests"),
+    "network": ("networks:network", "Manage networks"),
     "system": ("system:system", "Manage fastdock"),
     "info": ("info:info_command", "What this kernel and machine offer, and what is missing"),
     "version": ("info:version_command", "Show the version"),

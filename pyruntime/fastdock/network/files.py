@@ -108,9 +108,15 @@ def parse_add_host(entry: str, gateways: Sequence[str]) -> list[tuple[str, str]]
 def check_hostname(name: str) -> str:
     """The name, if it can be a host name (RFC 1123; at most the kernel's 64 bytes).  Raises SpecError."""
     labels = name.split(".")
-    good = name.isascii() and len(name) <= 64 and all(
-        0 < len(label) <= 63 and label.strip("-") == label and label.replace("-", "").replace("_", "").isalnum()
-        for label in labels
+    good = (
+        name.isascii()
+        and len(name) <= 64
+        and all(
+            0 < len(label) <= 63
+            and label.strip("-") == label
+            and label.replace("-", "").replace("_", "").isalnum()
+            for label in labels
+        )
     )
     if not good:
         raise SpecError(f"{name!r} cannot be a host name")

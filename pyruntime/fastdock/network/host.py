@@ -54,7 +54,19 @@ def forget_in_other_firewalls(bridge: str) -> None:
         chain = _chain_to_open(program)
         for direction in ("-i", "-o"):
             if chain:
-                _run(program, "-D", chain, direction, bridge, "-j", "ACCEPT", "-m", "comment", "--comment", "fastdock")
+                _run(
+                    program,
+                    "-D",
+                    chain,
+                    direction,
+                    bridge,
+                    "-j",
+                    "ACCEPT",
+                    "-m",
+                    "comment",
+                    "--comment",
+                    "fastdock",
+                )
 
 
 def _chain_to_open(program: str) -> str:
@@ -62,7 +74,9 @@ def _chain_to_open(program: str) -> str:
     path = shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin")
     if path is None:
         return ""
-    listed = subprocess.run([path, "-w", "-S"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    listed = subprocess.run(
+        [path, "-w", "-S"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     lines = listed.stdout.splitlines()
     if listed.returncode != 0 or "-P FORWARD DROP" not in lines:
         return ""
@@ -72,7 +86,10 @@ def _chain_to_open(program: str) -> str:
 def _run(program: str, *arguments: str) -> bool:
     path = shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin") or program
     done = subprocess.run(
-        [path, "-w", *arguments], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        [path, "-w", *arguments],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     return done.returncode == 0

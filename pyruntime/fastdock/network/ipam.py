@@ -49,7 +49,7 @@ def pick_subnet(version: int, used: Iterable[str]) -> str:
     if version == 6:
         return f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}:1::/64"
     for candidate in _pool():
-        if not any(candidate.overlaps(network) for network in taken):  # type: ignore[arg-type]
+        if not any(candidate.overlaps(network) for network in taken):
             return str(candidate)
     raise FastdockError(
         "no subnet is free: all of 172.17.0.0/12 and 192.168.0.0/16 is in use",
@@ -75,7 +75,9 @@ def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
     return Subnet(network.version, str(network), str(door), str(given))
 
 
-def allocate(db: sqlite3.Connection, network_id: str, subnet: Subnet, container_id: str, wanted: str = "") -> str:
+def allocate(
+    db: sqlite3.Connection, network_id: str, subnet: Subnet, container_id: str, wanted: str = ""
+) -> str:
     """Takes ``wanted``, or the lowest free address of the range.  Raises Conflict, SpecError, FastdockError."""
     if wanted:
         return _allocate_fixed(db, network_id, subnet, container_id, wanted)
@@ -90,7 +92,8 @@ def allocate(db: sqlite3.Connection, network_id: str, subnet: Subnet, container_
     value = max(value, first)
     for (taken,) in db.execute(
         "SELECT address FROM network_addresses WHERE network_id = ? AND address >= ? AND length(address) = ?"
-        " ORDER BY address", (network_id, value.to_bytes(size), size)
+        " ORDER BY address",
+        (network_id, value.to_bytes(size), size),
     ):
         if value == gateway:
             value += 1
@@ -147,7 +150,8 @@ def _take(db: sqlite3.Connection, network_id: str, packed: bytes, container_id: 
     except sqlite3.IntegrityError:
         row = db.execute(
             "SELECT c.name FROM network_addresses a LEFT JOIN network_containers c USING (container_id)"
-            " WHERE a.network_id = ? AND a.address = ?", (network_id, packed)
+            " WHERE a.network_id = ? AND a.address = ?",
+            (network_id, packed),
         ).fetchone()
         raise Conflict(
             f"the address {ipaddress.ip_address(packed)} is in use by the container {row[0] if row else '?'}",

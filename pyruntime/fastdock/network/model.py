@@ -43,7 +43,9 @@ class Network:
     @property
     def masquerade(self) -> bool:
         """Whether its containers leave with the host's address."""
-        return _flag(self.options, "com.docker.network.bridge.enable_ip_masquerade", True) and not self.internal
+        return (
+            _flag(self.options, "com.docker.network.bridge.enable_ip_masquerade", True) and not self.internal
+        )
 
     @property
     def mtu(self) -> int:
@@ -178,7 +180,9 @@ def parse_egress(text: str) -> Egress | None:
                 raise SpecError(f"bad --egress {item!r}: it is not a network address") from None
         else:
             name = item.removeprefix("*.").rstrip(".")
-            if not name or not all(part.replace("-", "").replace("_", "").isalnum() for part in name.split(".")):
+            if not name or not all(
+                part.replace("-", "").replace("_", "").isalnum() for part in name.split(".")
+            ):
                 raise SpecError(f"bad --egress {item!r}: it is 'allow', 'deny', or prefixes and domain names")
             domains.append(name)
     return Egress(tuple(prefixes), tuple(domains))

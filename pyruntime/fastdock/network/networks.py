@@ -25,23 +25,28 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fastdock._core import net
-from fastdock._errors import Conflict, KernelError, NotFound, SpecError
+from fastdock._errors import (
+    Conflict,
+    ContainerNotFound,
+    ContainerNotRunning,
+    KernelError,
+    NotFound,
+    SpecError,
+)
 
-from . import files, host, ipam, planning, resolver, rules
+from . import details, files, host, ipam, planning, resolver, rules
 from .ipam import Subnet
-from .model import DEFAULT, PREDEFINED, Attachment, Document, Network, NetworkOptions, NetworkPlan
+from .model import DEFAULT, PREDEFINED, Attachment, Document, Endpoint, Network, NetworkOptions, NetworkPlan
 
 if TYPE_CHECKING:
     from fastdock.store.database import Database
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_DEVICE = re.compile(r"[^\s/:%]{1,15}")
 
 
 class Networks:
@@ -100,54 +105,91 @@ class Networks:
         """
         if name in PREDEFINED:
             raise Conflict(f"the network {name} is predefined", operation="create network")
-        return self._create(name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {})
+        return self._create(
+            name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {}
+        )
 
     def _create(
-        self, name: str, driver: str, subnets: Sequence[str], gateways: Sequence[str], ip_ranges: Sequence[str],
-        internal: bool, ipv6: bool, options: Mapping[str, str], labels: Mapping[str, str],
+        self,
+        name: str,
+        driver: str,
+        subnets: Sequence[str],
+        gateways: Sequence[str],
+        ip_ranges: Sequence[str],
+        internal: bool,
+        ipv6: bool,
+        options: Mapping[str, str],
+        labels: Mapping[str, str],
     ) -> Network:
         if not _NAME.fullmatch(name):
             raise SpecError(f"bad network name {name!r}: letters, digits, '_', '.', '-'")
         network_id = secrets.token_hex(32)
-        device = _device_of(driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge)
+        device = details.device_of(
+            driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge
+        )
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
                 raise Conflict(f"the network {name} exists already", operation="create network")
             made = Network(
-                network_id, name, driver, device, internal, self._subnets(db, subnets, gateways, ip_ranges, ipv6),
-                dict(options), dict(labels), time.time(),
+                network_id,
+                name,
+                driver,
+                device,
+                internal,
+                self._subnets(db, subnets, gateways, ip_ranges, ipv6),
+                dict(options),
+                dict(labels),
+                time.time(),
             )
             _ = made.icc, made.masquerade, made.mtu  # all options are read once: bad ones are refused here
             db.execute(
                 "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (made.id, name, driver, device, internal, json.dumps(made.options), json.dumps(made.labels),
-                 made.created),
+                (
+                    made.id,
+                    name,
+                    driver,
+                    device,
+                    internal,
+                    json.dumps(made.options),
+                    json.dumps(made.labels),
+                    made.created,
+                ),
             )
             for subnet in made.subnets:
                 db.execute(
                     "INSERT INTO network_subnets VALUES (?, ?, ?, ?, ?, ?)",
-                    (made.id, subnet.version, subnet.subnet, subnet.gateway, subnet.ip_range,
-                     bytes(4 if subnet.version == 4 else 16)),
+                    (
+                        made.id,
+                        subnet.version,
+                        subnet.subnet,
+                        subnet.gateway,
+                        subnet.ip_range,
+                        bytes(4 if subnet.version == 4 else 16),
+                    ),
                 )
             self._set_up(made)  # inside the transaction: if it fails, nothing is recorded
         return made
 
     def _subnets(
-        self, db: sqlite3.Connection, subnets: Sequence[str], gateways: Sequence[str], ip_ranges: Sequence[str],
+        self,
+        db: sqlite3.Connection,
+        subnets: Sequence[str],
+        gateways: Sequence[str],
+        ip_ranges: Sequence[str],
         ipv6: bool,
     ) -> tuple[Subnet, ...]:
         used = [text for (text,) in db.execute("SELECT subnet FROM network_subnets")]
         made: dict[int, Subnet] = {}
         for text in subnets:
-            door = next((g for g in gateways if _contains(text, g)), "")
-            given = next((r for r in ip_ranges if _contains(text, r.partition("/")[0])), "")
+            door = next((g for g in gateways if details.contains(text, g)), "")
+            given = next((r for r in ip_ranges if details.contains(text, r.partition("/")[0])), "")
             subnet = ipam.make_subnet(text, door, given)
             if subnet.version in made:
                 raise SpecError("a network has one subnet of each IP version")
-            _refuse_overlap(subnet, used)
+            details.refuse_overlap(subnet, used)
             made[subnet.version] = subnet
         for text in (*gateways, *(r.partition("/")[0] for r in ip_ranges)):
-            if not any(_contains(subnet.subnet, text) for subnet in made.values()):
+            if not any(details.contains(subnet.subnet, text) for subnet in made.values()):
                 raise SpecError(f"{text} is in none of the network's subnets")
         used += net.used_prefixes()
         if 4 not in made:
@@ -204,15 +246,18 @@ class Networks:
     def list(self) -> Sequence[Network]:
         """All networks, the predefined ones too."""
         self.ensure_default()
-        pseudo = [Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
-                  for name, driver in (("host", "host"), ("none", "null"))]
+        pseudo = [
+            Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
+            for name, driver in (("host", "host"), ("none", "null"))
+        ]
         return sorted([*self._stored(), *pseudo], key=lambda network: network.name)
 
     def endpoints(self, network: Network) -> Mapping[str, tuple[str, Document]]:
         """Who is on the network: container id -> (name, document)."""
         rows = self._database.execute(
             "SELECT c.container_id, c.name, c.document FROM network_endpoints e JOIN network_containers c"
-            " USING (container_id) WHERE e.network_id = ?", (network.id,)
+            " USING (container_id) WHERE e.network_id = ?",
+            (network.id,),
         )
         return {row[0]: (row[1], msgspec.json.decode(row[2], type=Document)) for row in rows}
 
@@ -254,9 +299,9 @@ class Networks:
         """
         hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
         first = options.attachments[0].network if options.attachments else "none"
-        host_conf = files.parse_resolv_conf(_host_file("/etc/resolv.conf"))
+        host_conf = files.parse_resolv_conf(details.host_file("/etc/resolv.conf"))
         if first in ("host", "none") or first.startswith("container:"):
-            return _plan_without_bridge(first, len(options.attachments), hostname, options, host_conf)
+            return details.plan_without_bridge(first, len(options.attachments), hostname, options, host_conf)
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
@@ -268,7 +313,7 @@ class Networks:
                 db, chosen, options, container_id, name, self._scope.port_prefix, host_conf
             )
             hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
-            _insert_container(db, container_id, name, document)
+            details.insert_container(db, container_id, name, document)
         if document.uses_resolver:
             try:
                 self._ensure_resolver()
@@ -289,7 +334,8 @@ class Networks:
         """From now on the container's addresses live as long as the process ``pid``, not as long as this one."""
         if plan.core is not None:
             self._database.execute(
-                "UPDATE network_containers SET owner = ? WHERE container_id = ?", (_identity(pid), plan.container_id)
+                "UPDATE network_containers SET owner = ? WHERE container_id = ?",
+                (details.identity(pid), plan.container_id),
             )
 
     def detach(self, container_id: str, *, running: bool = False) -> None:
@@ -311,12 +357,55 @@ class Networks:
             db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
             db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
+    def process_of(self, reference: str) -> int | None:
+        """The init process of a running container that has networks, by id, beginning of an id, or name."""
+        try:
+            return self._running(reference)[1]
+        except (NotFound, ContainerNotRunning):
+            return None
+
+    def _running(self, reference: str) -> tuple[str, int, Document]:
+        """Id, init process and document.  Raises ContainerNotFound, ContainerNotRunning, SpecError."""
+        rows = self._database.execute(
+            "SELECT container_id, owner, document FROM network_containers"
+            " WHERE name = ?1 OR substr(container_id, 1, length(?1)) = ?1",
+            (reference,),
+        ).fetchall()
+        if not reference or not rows:
+            raise ContainerNotFound(
+                f"no such container on a network: {reference}", operation="find container"
+            )
+        if len(rows) > 1:
+            raise SpecError(f"several containers are called {reference}")
+        container_id, owner, text = rows[0]
+        if owner.startswith(details.STARTING) or not details.is_alive(owner):
+            raise ContainerNotRunning(f"the container {reference} is not running")
+        return container_id, int(owner.partition(" ")[0]), msgspec.json.decode(text, type=Document)
+
+    def connect(
+        self, reference: str, container: str, *, ip: str = "", ip6: str = "", aliases: Sequence[str] = ()
+    ) -> Endpoint:
+        """Joins a running container to one more network.
+
+        Raises NotFound, ContainerNotRunning, Conflict (it is on it already; the address is taken), SpecError.
+        """
+        from . import joining
+
+        attachment = Attachment(reference, ip, ip6, aliases=tuple(aliases))
+        return joining.connect(self, self.get(reference), attachment, *self._running(container))
+
+    def disconnect(self, reference: str, container: str) -> None:
+        """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""
+        from . import joining
+
+        joining.disconnect(self, self.get(reference), *self._running(container))
+
     # --- what was lost ---
 
     def collect(self) -> int:
         """Takes off their networks the containers whose owner is dead; how many."""
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
-        dead = [container_id for container_id, owner in rows if not _is_alive(owner)]
+        dead = [container_id for container_id, owner in rows if not details.is_alive(owner)]
         for container_id in dead:
             self.detach(container_id)
         return len(dead)
@@ -359,15 +448,19 @@ class Networks:
             return
         resolver.start(self.resolver_socket, self._scope.table)
         known = set(net.list_registered(self.resolver_socket).split())
-        rows = self._database.execute("SELECT container_id, document, owner FROM network_containers WHERE resolver")
+        rows = self._database.execute(
+            "SELECT container_id, document, owner FROM network_containers WHERE resolver"
+        )
         for container_id, text, owner in rows.fetchall():
-            pid = int(owner.partition(" ")[0])
-            if container_id in known or pid == os.getpid() or not _is_alive(owner):
+            if container_id in known or owner.startswith(details.STARTING) or not details.is_alive(owner):
                 continue  # one that is being started registers itself
+            pid = int(owner.partition(" ")[0])
             document = msgspec.json.decode(text, type=Document)
             record = resolver.record(container_id, document)
             try:
-                net.reconnect_resolver(rules.attach_plan(self._scope, document, self.resolver_socket, record), pid)
+                net.reconnect_resolver(
+                    rules.attach_plan(self._scope, document, self.resolver_socket, record), pid
+                )
             except KernelError as error:
                 if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has just ended
                     raise
@@ -386,12 +479,20 @@ class Networks:
     def _stored(self, where: str = "1", parameters: Sequence[object] = ()) -> Sequence[Network]:
         found = self._database.execute(
             "SELECT id, name, driver, device, internal, options, labels, created FROM networks"
-            f" WHERE {where} ORDER BY name", parameters
+            f" WHERE {where} ORDER BY name",
+            parameters,
         ).fetchall()
         return [
             Network(
-                *row[:4], internal=bool(row[4]), subnets=self._subnets_of(row[0]), options=json.loads(row[5]),
-                labels=json.loads(row[6]), created=row[7],
+                id=row[0],
+                name=row[1],
+                driver=row[2],
+                device=row[3],
+                internal=bool(row[4]),
+                subnets=self._subnets_of(row[0]),
+                options=json.loads(row[5]),
+                labels=json.loads(row[6]),
+                created=row[7],
             )
             for row in found
         ]
@@ -404,99 +505,7 @@ class Networks:
         return tuple(Subnet(*row) for row in rows)
 
     def _documents(self) -> Mapping[str, Document]:
-        rows = self._database.execute("SELECT container_id, document FROM network_containers WHERE document != ''")
-        return {row[0]: msgspec.json.decode(row[1], type=Document) for row in rows}
-
-
-def _device_of(driver: str, options: Mapping[str, str], default: str) -> str:
-    if driver == "bridge":
-        device = options.get("com.docker.network.bridge.name", default)
-    elif driver == "macvlan":
-        device = options.get("parent", "")
-        if not device:
-            raise SpecError("a macvlan network needs the host's device: --opt parent=eth0")
-        if options.get("macvlan_mode", "") not in ("", "private", "vepa", "bridge", "passthru"):
-            raise SpecError(f"bad macvlan_mode {options['macvlan_mode']!r}: private, vepa, bridge or passthru")
-    else:
-        raise SpecError(f"no such network driver: {driver}; there are bridge and macvlan")
-    if not _DEVICE.fullmatch(device) or device in (".", ".."):
-        raise SpecError(f"{device!r} cannot be a device's name: at most 15 characters, no '/', ':' or spaces")
-    return device
-
-
-def _contains(subnet: str, address: str) -> bool:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
-    except ValueError as error:
-        raise SpecError(f"bad network addresses: {error}") from None
-
-
-def _refuse_overlap(subnet: Subnet, used: Iterable[str]) -> None:
-    import ipaddress
-
-    mine = ipaddress.ip_network(subnet.subnet)
-    for text in used:
-        other = ipaddress.ip_network(text)
-        if other.version == mine.version and other.overlaps(mine):  # type: ignore[arg-type]
-            raise Conflict(f"the subnet {mine} overlaps the network {other}", operation="create network")
-
-
-def _insert_container(db: sqlite3.Connection, container_id: str, name: str, document: Document) -> None:
-    try:
-        db.execute(
-            "INSERT INTO network_containers VALUES (?, ?, ?, ?, ?)",
-            (container_id, name or container_id[:12], msgspec.json.encode(document).decode(),
-             _identity(os.getpid()), document.uses_resolver),
+        rows = self._database.execute(
+            "SELECT container_id, document FROM network_containers WHERE document != ''"
         )
-    except sqlite3.IntegrityError:
-        raise Conflict(f"the container {container_id[:12]} is on its networks already") from None
-    db.executemany(
-        "INSERT INTO network_endpoints VALUES (?, ?)",
-        [(endpoint.network_id, container_id) for endpoint in document.endpoints],
-    )
-
-
-def _plan_without_bridge(
-    mode: str, count: int, hostname: str, options: NetworkOptions, host_conf: files.ResolvConf
-) -> NetworkPlan:
-    if count > 1:
-        raise SpecError(f"the network {mode} cannot be combined with others")
-    if options.egress != "allow":
-        raise SpecError("--egress needs a bridge network")
-    if mode.startswith("container:"):
-        if options.publish or options.publish_all:
-            raise SpecError("ports are published by the container whose network is shared")
-        return NetworkPlan(mode.partition(":")[2], hostname)
-    conf = files.ResolvConf(
-        tuple(options.dns) or host_conf.nameservers, tuple(options.dns_search) or host_conf.search,
-        tuple(options.dns_options) or host_conf.options,
-    )
-    extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, ())]
-    if mode == "host":
-        own = options.hostname or os.uname().nodename
-        lines = "".join(f"{address}\t{name}\n" for name, address in extra)
-        return NetworkPlan("host", own, _host_file("/etc/hosts") + lines, files.resolv_conf(conf))
-    return NetworkPlan("new", hostname, files.hosts(hostname, (), extra), files.resolv_conf(conf))
-
-
-def _host_file(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def _identity(pid: int) -> str:
-    """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return f"{pid} 0"
-    return f"{pid} {fields[19]}"
-
-
-def _is_alive(owner: str) -> bool:
-    pid, _, _ = owner.partition(" ")
-    return owner == _identity(int(pid)) and not owner.endswith(" 0")
+        return {row[0]: msgspec.json.decode(row[1], type=Document) for row in rows}

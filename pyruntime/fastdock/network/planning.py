@@ -41,7 +41,9 @@ def make_endpoint(
     names: tuple[str, ...] = ()
     if network.name != DEFAULT and network.driver == "bridge":
         called = [name for name in (container_name, *attachment.aliases) if name]
-        names = tuple(dict.fromkeys([*called, container_id[:12], *(f"{name}.{network.name}" for name in called)]))
+        names = tuple(
+            dict.fromkeys([*called, container_id[:12], *(f"{name}.{network.name}" for name in called)])
+        )
     bridge = network.driver == "bridge"
     return Endpoint(
         network_id=network.id,
@@ -157,7 +159,8 @@ def _take_port(
         if row is not None:
             return Conflict(
                 f"port {port}/{protocol} is in use by the container {row[0] or container_id}",
-                operation="publish the port", hint="choose another host port, or none to get a free one",
+                operation="publish the port",
+                hint="choose another host port, or none to get a free one",
             )
         try:
             ports.probe(family, protocol, host, port)
@@ -167,7 +170,8 @@ def _take_port(
             return Conflict(
                 f"cannot publish port {where}/{protocol}: "
                 + (f"it is in use by {who}" if who else (error.strerror or str(error))),
-                errno=error.errno or 0, operation="publish the port",
+                errno=error.errno or 0,
+                operation="publish the port",
                 hint="stop that, or choose another host port",
             )
     db.executemany(
@@ -178,7 +182,10 @@ def _take_port(
 
 
 def texts(
-    document: Document, options: NetworkOptions, hostname: str, host_conf: files.ResolvConf,
+    document: Document,
+    options: NetworkOptions,
+    hostname: str,
+    host_conf: files.ResolvConf,
     host_gateways: Sequence[str],
 ) -> tuple[str, str]:
     """The text of /etc/hosts and of /etc/resolv.conf."""
@@ -190,6 +197,8 @@ def texts(
         options=tuple(options.dns_options) or host_conf.options,
     )
     if document.uses_resolver:
-        with_dots = conf.options if any(o.startswith("ndots:") for o in conf.options) else (*conf.options, "ndots:0")
+        with_dots = (
+            conf.options if any(o.startswith("ndots:") for o in conf.options) else (*conf.options, "ndots:0")
+        )
         conf = files.ResolvConf((files.RESOLVER,), conf.search, with_dots)
     return files.hosts(hostname, own, extra, options.domainname), files.resolv_conf(conf)

@@ -58,7 +58,10 @@ def parse_port(text: str) -> list[PortSpec]:
         return [PortSpec(inner[0], protocol, host, outer)]
     if len(inner) != len(outer):
         raise SpecError(f"bad port {text!r}: the ranges have different lengths")
-    return [PortSpec(port, protocol, host, range(there, there + 1)) for port, there in zip(inner, outer, strict=True)]
+    return [
+        PortSpec(port, protocol, host, range(there, there + 1))
+        for port, there in zip(inner, outer, strict=True)
+    ]
 
 
 def _split(ports: str, text: str) -> tuple[str, str, str]:
@@ -157,6 +160,8 @@ def holder(family: int, protocol: str, port: int) -> str:
 
 def _holds(process: Path, inodes: set[str]) -> bool:
     try:
-        return any(os.readlink(f"/proc/{process.name}/fd/{fd}") in inodes for fd in os.listdir(process / "fd"))
+        return any(
+            os.readlink(f"/proc/{process.name}/fd/{fd}") in inodes for fd in os.listdir(process / "fd")
+        )
     except OSError:
         return False

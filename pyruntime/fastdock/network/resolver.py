@@ -53,4 +53,6 @@ def start(path: str, table: str) -> None:
         [str(PROGRAM), path, table], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise FastdockError(f"the resolver did not start: {done.stderr.strip()}", operation="start the resolver")
+        raise FastdockError(
+            f"the resolver did not start: {done.stderr.strip()}", operation="start the resolver"
+        )

@@ -32,7 +32,9 @@ def add_container(rules: net.FirewallRules, document: Document) -> None:
             for source in sources:
                 rules.add_egress(source, list(document.egress.prefixes))
     for port in document.ports:
-        rules.add_port(PROTOCOLS[port.protocol], port.host, port.host_port, port.container, port.container_port)
+        rules.add_port(
+            PROTOCOLS[port.protocol], port.host, port.host_port, port.container, port.container_port
+        )
 
 
 def all_rules(networks: Iterable[Network], documents: Iterable[Document]) -> net.FirewallRules:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor, Future, wait
 from typing import Any
 
@@ -21,7 +21,7 @@ from fastdock.registry.client import Interrupted, RegistryClient
 from fastdock.registry.progress import Progress, ProgressCallback, short
 from fastdock.store import Store
 from fastdock.store.blobs import CHUNK, check_digest
-from fastdock.store.layers import Unpacking, check_result
+from fastdock.store.layers import Blob, Unpacking, check_result
 from fastdock.store.locks import FileLock
 from fastdock.store.manifest import Descriptor
 
@@ -65,6 +65,7 @@ class LayerDownload:
     ) -> None:
         self.store, self.client, self.descriptor, self.diff_id = store, client, descriptor, diff_id
         self._path, self._scope = f"{repository}/blobs/{descriptor.digest}", f"repository:{repository}:pull"
+        self._blob = Blob(descriptor.digest, descriptor.size, descriptor.media_type)
         self._threads = threads
         self._progress = progress
 
@@ -78,7 +79,7 @@ class LayerDownload:
             if self.store.blobs.has(self.descriptor.digest):
                 self._tell("Extracting")
                 await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self.store.layers.unpack_blob, self.descriptor.digest, self.diff_id
+                    self._threads, self.store.layers.unpack_blob, self.descriptor.digest, self.diff_id, self._blob
                 )
             else:
                 async with locked(self.store.layers.lock(self.diff_id), waiting):
@@ -86,7 +87,6 @@ class LayerDownload:
                         self._tell("Already exists")
                         return
                     await self._fetch()
-        self._remember()
         self._tell("Pull complete")
 
     async def _fetch(self) -> None:
@@ -110,7 +110,7 @@ class LayerDownload:
                 self._tell("Verifying", self.descriptor.size)
                 await sink.run(sink.finish, self.diff_id)
                 self.store.blobs.publish(path, self.descriptor.digest)
-                await sink.run(sink.publish)
+                await sink.run(sink.publish, self._blob)
             except ImageError:  # these bytes are of no use to anybody
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
@@ -125,12 +125,13 @@ class LayerDownload:
             start = offset
             problem: Exception | None = None
             try:
-                async for batch in self._batches(offset):
-                    offset += sum(map(len, batch))
-                    if offset > self.descriptor.size:
-                        raise ImageError(f"the registry sends more of {self.descriptor.digest} than its size")
-                    await sink.put(batch)
-                    self._tell("Downloading", offset)
+                async with contextlib.aclosing(self._batches(offset)) as batches:
+                    async for batch in batches:
+                        offset += sum(map(len, batch))
+                        if offset > self.descriptor.size:
+                            raise ImageError(f"the registry sends more of {self.descriptor.digest} than its size")
+                        await sink.put(batch)
+                        self._tell("Downloading", offset)
             except (aiohttp.ClientError, TimeoutError) as error:
                 problem = error
             if offset < self.descriptor.size:
@@ -141,7 +142,7 @@ class LayerDownload:
                     )
                 await self.client.sleep(self.client.retry.seconds(failures))
 
-    async def _batches(self, offset: int) -> AsyncIterator[list[bytes]]:
+    async def _batches(self, offset: int) -> AsyncGenerator[list[bytes], None]:
         """The blob's bytes from ``offset`` on, about BATCH at a time; ends early if the connection does."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         async with self.client.request(
@@ -165,10 +166,6 @@ class LayerDownload:
                 raise
             if size:
                 yield batch
-
-    def _remember(self) -> None:
-        descriptor = self.descriptor
-        self.store.record_blob(descriptor.digest, self.diff_id, descriptor.size, descriptor.media_type)
 
     def _tell(self, status: str, current: int = 0) -> None:
         self._progress(Progress(short(self.descriptor.digest), status, current, self.descriptor.size))
@@ -222,8 +219,8 @@ class _Sink:
         check_result(self._result, self._descriptor.digest, diff_id)
         os.fsync(self._file.fileno())
 
-    def publish(self) -> None:
-        self._unpacking.publish_result(self._result)
+    def publish(self, blob: Blob) -> None:
+        self._unpacking.publish_result(self._result, blob)
 
     def _write(self, batch: list[bytes]) -> None:
         for chunk in batch:

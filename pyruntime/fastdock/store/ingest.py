@@ -11,7 +11,7 @@ from typing import Any
 
 from fastdock._errors import ImageError
 from fastdock.store.blobs import CHUNK
-from fastdock.store.layers import Unpacking, check_result
+from fastdock.store.layers import Blob, Unpacking, check_result
 from fastdock.store.manifest import OCI_LAYER, Descriptor
 from fastdock.store.store import Store
 
@@ -39,14 +39,13 @@ def add_layer(store: Store, chunks: Iterable[bytes], *, diff_id: str | None = No
             check_result(result, None, diff_id)
             os.fsync(file.fileno())
             store.blobs.publish(path, result.digest)
+            media_type = OCI_LAYER + compression_suffix(start)
             with store.layers.lock(result.diff_id):
-                unpacking.publish_result(result)
+                unpacking.publish_result(result, Blob(result.digest, result.compressed_size, media_type))
     except BaseException:
         if os.path.exists(path):
             os.unlink(path)
         raise
-    media_type = OCI_LAYER + compression_suffix(start)
-    store.record_blob(result.digest, result.diff_id, result.compressed_size, media_type)
     return Descriptor(media_type, result.digest, result.compressed_size), result.diff_id
 
 

@@ -22,7 +22,7 @@ from fastdock.store.database import Database
 from fastdock.store.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 TOP = "top-"  # begins the key of a directory that completes the layers below it
@@ -34,6 +34,14 @@ class Layer(NamedTuple):
     size: int  # bytes of the tar
     entries: int
     repairs: bytes  # what only the layers below can complete; empty for nearly all layers
+
+
+class Blob(NamedTuple):
+    """What a layer came as."""
+
+    digest: str
+    size: int
+    media_type: str
 
 
 class LayerStore:
@@ -73,16 +81,23 @@ class LayerStore:
         os.chmod(path, 0o755)  # it becomes the root directory of containers
         return path
 
-    def publish(self, staged: str, layer: Layer) -> Layer:
-        """Makes the unpacked and verified directory ``staged`` the layer.  Its lock must be held."""
+    def publish(self, staged: str, layer: Layer, blob: Blob | None = None) -> Layer:
+        """Makes the unpacked and verified directory ``staged`` the layer.  Its lock must be held.
+
+        That the blob unpacks to it is recorded in the same transaction: a layer that is here without a blob
+        could be neither pushed nor repaired.
+        """
         if existing := self.find(layer.key):
             remove_tree(staged)
+            with self._database.transaction() as connection:
+                _record_blob(connection, blob, layer.diff_id)
             return existing
         path = self.path(layer.key)
         if os.path.lexists(path):  # no row: left by a killed process, or not known to be on the disk
             os.rename(path, os.path.join(self.staging, f"old-{layer.key}-{os.getpid()}"))
         os.rename(staged, path)
         with self._database.transaction() as connection:
+            _record_blob(connection, blob, layer.diff_id)
             connection.execute(
                 "INSERT INTO layers (key, diff_id, size, entries, repairs, boot) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET boot = excluded.boot",
@@ -97,21 +112,17 @@ class LayerStore:
             )
         return layer
 
-    def unpack_blob(self, digest: str, diff_id: str, progress: Callable[[int], None] | None = None) -> Layer:
-        """Unpacks a blob that is here.  ImageError where it does not unpack to ``diff_id``."""
+    def unpack_blob(self, digest: str, diff_id: str, blob: Blob | None = None) -> Layer:
+        """Unpacks a blob that is here, and records it as ``blob``.  ImageError if it does not unpack to ``diff_id``."""
         with self.lock(diff_id):
             if layer := self.find_diff(diff_id):
                 return layer
-            with open(self._blobs.path(digest), "rb") as file:
-                unpacking = Unpacking(self)
-                with unpacking:
-                    done = 0
-                    while chunk := file.read(CHUNK):
-                        unpacking.write(chunk)
-                        done += len(chunk)
-                        if progress:
-                            progress(done)
-                    return unpacking.publish(digest=digest, diff_id=diff_id)
+            with open(self._blobs.path(digest), "rb") as file, Unpacking(self) as unpacking:
+                while chunk := file.read(CHUNK):
+                    unpacking.write(chunk)
+                result = unpacking.finish()
+                check_result(result, digest, diff_id)
+                return unpacking.publish_result(result, blob)
 
     def chain(self, diff_ids: Sequence[str]) -> list[str]:
         """The keys of the directories to stack for an image's layers, lowest first.
@@ -178,7 +189,7 @@ class LayerStore:
 class Unpacking:
     """One layer on its way into the store: written in pieces, verified, published; or discarded.
 
-    A context manager: leaving it without :meth:`publish` leaves nothing behind.
+    A context manager: leaving it without :meth:`publish_result` leaves nothing behind.
     """
 
     def __init__(self, layers: LayerStore) -> None:
@@ -198,21 +209,16 @@ class Unpacking:
         self._open = False
         return self._writer.finish()
 
-    def publish(self, *, digest: str | None = None, diff_id: str | None = None) -> Layer:
-        """Finishes, compares with what was promised, and makes the layer visible.  Hold the layer's lock."""
-        result = self.finish()
-        check_result(result, digest, diff_id)
-        return self.publish_result(result)
-
     def keep(self) -> str:
         """Leaves the unpacked directory, after finish(), to the caller."""
         staged, self._staged = self._staged, ""
         return staged
 
-    def publish_result(self, result: Any) -> Layer:
+    def publish_result(self, result: Any, blob: Blob | None = None) -> Layer:
+        """Makes the finished and verified layer visible.  Hold the layer's lock."""
         key = check_digest(result.diff_id)
         layer = Layer(key, result.diff_id, result.size, result.entries, bytes(result.repairs))
-        layer = self._layers.publish(self._staged, layer)
+        layer = self._layers.publish(self._staged, layer, blob)
         self._staged = ""
         return layer
 
@@ -225,6 +231,13 @@ class Unpacking:
             self._writer.abort()
         if self._staged:
             remove_tree(self._staged)
+
+
+def _record_blob(connection: sqlite3.Connection, blob: Blob | None, diff_id: str) -> None:
+    if blob is not None:
+        connection.execute(
+            "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?, ?)", (blob.digest, diff_id, blob.size, blob.media_type)
+        )
 
 
 def check_result(result: Any, digest: str | None, diff_id: str | None) -> None:

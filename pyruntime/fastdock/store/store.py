@@ -179,6 +179,11 @@ class Store:
                 return str(digest)
         raise ImageNotFound(f"no blob of layer {diff_id} is here", hint="pull the image again")
 
+    def _is_blob_of(self, digest: str, diff_id: str) -> bool:
+        """Whether the blob is here and was seen to unpack to ``diff_id``."""
+        known = "SELECT digest FROM layer_blobs WHERE digest = ? AND diff_id = ?"
+        return self.blobs.has(digest) and self._one(known, digest, diff_id) is not None
+
     # -- changing ------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -231,7 +236,7 @@ class Store:
         blobs = {self.blobs.write(config), self.blobs.write(manifest), *extra_blobs}
         for layer, diff_id in zip(parsed.layers, checked.rootfs.diff_ids, strict=True):
             blobs.add(layer.digest)
-            if not self.blobs.has(layer.digest):  # then another blob of the same tar is what keeps the image whole
+            if not self._is_blob_of(layer.digest, diff_id):  # another blob of the same tar keeps the image whole
                 with suppress(ImageNotFound):
                     blobs.add(self.blob_of_layer(diff_id))
         now = time.time()
