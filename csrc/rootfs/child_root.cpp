@@ -3,6 +3,8 @@
 #include <linux/mount.h>
 #include <sys/sysmacros.h>
 
+#include "rootfs/copy_tree.h"
+
 namespace fastdock::rootfs {
 namespace {
 
@@ -246,12 +248,14 @@ bool make_overlays(const ChildRoot& plan, Overlays& overlays, Failure& failure) 
 
 bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
   int overlay = 0;
-  for (const ChildMount& mount : plan.mounts) {
+  for (ChildMount& mount : plan.mounts) {
     bool ready = mount.kind == ChildMountKind::kOverlay;
     int made = ready ? overlays.made[overlay++] : make_mount(mount, plan, failure);
     if (made < 0) return false;
+    mount.tree = made;
     Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
+    if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;
     if (!check(move_to(made, target.get()), failure, Operation::kAttachMount, mount.destination)) return false;
     if (proc < 0 && child::equal(mount.type, "proc")) proc = made;  // stays open: our own door to procfs
   }
@@ -342,7 +346,9 @@ int open_or_create(int root, const char* path, bool directory, Failure& failure)
   return -1;
 }
 
-int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
+namespace {
+
+int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
   // mount_namespaces(7): nothing of what follows may propagate to the host.
   long answer = raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.old_root_propagation, nullptr);
   if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
@@ -359,6 +365,29 @@ int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
   for (const ChildLink& link : plan.links)
     if (!add_link(link, root, failure)) return -1;
   return root;
+}
+
+}  // namespace
+
+int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
+  // mknod(2): devices have exactly the mode that the plan says.
+  long mask = raw_syscall(SYS_umask, 0);
+  int root = build_root_unmasked(plan, proc, failure);
+  raw_syscall(SYS_umask, mask);
+  return root;
+}
+
+bool finish_root(const ChildRoot& plan, int root, Failure& failure) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  for (const ChildMount& mount : plan.mounts) {
+    if (!mount.late_read_only) continue;
+    long answer = raw_syscall(SYS_mount_setattr, mount.tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+    if (!check(answer, failure, Operation::kMakeReadOnly, mount.destination)) return false;
+  }
+  if (!plan.root.late_read_only) return true;
+  long answer = raw_syscall(SYS_mount_setattr, root, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+  return check(answer, failure, Operation::kMakeReadOnly, "/");
 }
 
 bool protect_paths(const ChildRoot& plan, int root, Failure& failure) {

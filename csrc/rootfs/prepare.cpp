@@ -26,7 +26,9 @@ Result<Fd> clone_tree(const std::string& path, bool recursive, Operation operati
   auto fd = static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), flags));
   if (fd < 0) {
     if (errno == EPERM) hint = Hint::kNeedsRoot;
-    return failed(operation, path, errno == ENOENT || errno == EPERM || errno == ENOTDIR ? hint : Hint::kNone);
+    if (errno == ENOSPC) hint = Hint::kNamespaceLimit;  // a detached tree has a mount namespace of its own
+    bool telling = errno == ENOENT || errno == EPERM || errno == ENOTDIR || errno == ENOSPC;
+    return failed(operation, path, telling ? hint : Hint::kNone);
   }
   return Fd(fd);
 }
@@ -161,12 +163,16 @@ bool memory_holds_upper() {
   return answer;
 }
 
-Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps) {
+Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps, bool is_root) {
   ChildMount child;
   child.type = mount.type.c_str();
   child.source = mount.source.empty() ? mount.type.c_str() : mount.source.c_str();
   child.destination = mount.destination.c_str();
   child.attributes = mount.attributes_set;
+  child.copy_up = mount.copy_up;
+  // Mount points and devices are made in these first.
+  child.late_read_only = (is_root || mount.type == "tmpfs") && (child.attributes & MOUNT_ATTR_RDONLY) != 0;
+  if (child.late_read_only) child.attributes &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
   if (mount.type == "bind") {
     FASTDOCK_CHECK(add_bind(mount, maps, child));
   } else {
@@ -197,8 +203,8 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
   if (set_attributes(tree.get(), 0, 0, propagation, spread) != 0 ||
       ((mount.recursive_set | mount.recursive_clear) != 0 &&
        set_attributes(tree.get(), mount.recursive_set, mount.recursive_clear, 0, AT_RECURSIVE) != 0) ||
-      ((mount.attributes_set | mount.attributes_clear) != 0 &&
-       set_attributes(tree.get(), mount.attributes_set, mount.attributes_clear, 0, 0) != 0))
+      ((child.attributes | mount.attributes_clear) != 0 &&
+       set_attributes(tree.get(), child.attributes, mount.attributes_clear, 0, 0) != 0))
     return failed(Operation::kSetMountAttributes, mount.source);
   child.tree = keep(std::move(tree));
   return {};

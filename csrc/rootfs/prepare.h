@@ -19,7 +19,7 @@ namespace fastdock::rootfs {
 class PreparedRoot {
  public:
   // `maps`: the container's id maps, empty without a user namespace.
-  Result<ChildMount> add(const Mount& mount, const IdMaps& maps);
+  Result<ChildMount> add(const Mount& mount, const IdMaps& maps, bool is_root = false);
 
   // Ids could not be mapped there (the file system does not support it): the mount shows the host's ids.
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return unmapped_; }
