@@ -62,6 +62,41 @@ void visit(Archive& archive, cgroup::Limits& l) {
             l.blkio_write_iops, l.hugetlb, l.rdma, l.network_class, l.network_priorities, l.devices, l.unified);
 }
 template <class Archive>
+void visit(Archive& archive, net::IpAddress& value) {
+  visit_all(archive, value.family, value.octets);
+}
+template <class Archive>
+void visit(Archive& archive, net::Prefix& value) {
+  visit_all(archive, value.address, value.length);
+}
+template <class Archive>
+void visit(Archive& archive, net::Endpoint& e) {
+  visit_all(archive, e.driver, e.device, e.host_name, e.name, e.mac, e.mtu, e.isolated, e.macvlan_mode, e.addresses,
+            e.gateways);
+}
+template <class Archive>
+void visit(Archive& archive, net::BridgeRules& rules) {
+  visit_all(archive, rules.name, rules.internal, rules.masquerade, rules.icc);
+}
+template <class Archive>
+void visit(Archive& archive, net::SenderRules& rules) {
+  visit_all(archive, rules.port, rules.mac, rules.addresses);
+}
+template <class Archive>
+void visit(Archive& archive, net::PortRules& rules) {
+  visit_all(archive, rules.protocol, rules.host, rules.host_port, rules.container, rules.container_port);
+}
+template <class Archive>
+void visit(Archive& archive, net::EgressRules& rules) {
+  visit_all(archive, rules.source, rules.allowed);
+}
+template <class Archive>
+void visit(Archive& archive, net::AttachPlan& plan) {
+  visit_all(archive, plan.scope.table, plan.scope.port_prefix, plan.endpoints, plan.firewall.bridges,
+            plan.firewall.senders, plan.firewall.ports, plan.firewall.egress, plan.resolver_socket,
+            plan.resolver_record);
+}
+template <class Archive>
 void visit(Archive& archive, Restart& value) {
   visit_all(archive, value.policy, value.maximum);
 }
@@ -77,7 +112,7 @@ void visit(Archive& archive, HealthCheck& value) {
 template <class Archive>
 void visit(Archive& archive, Request& r) {
   visit_all(archive, r.places.state, r.places.run, r.places.cgroup_parent, r.id, r.attributes, r.plan, r.limits,
-            r.restart, r.log, r.health, r.stop_signal, r.stop_timeout, r.open_stdin, r.stdin_once, r.remove, r.ids);
+            r.restart, r.log, r.health, r.network, r.stop_signal, r.stop_timeout, r.open_stdin, r.stdin_once, r.remove, r.ids);
 }
 template <class Archive>
 void visit(Archive& archive, Update& update) {

@@ -14,6 +14,7 @@
 #include "cgroup/limits.h"
 #include "launch/plan.h"
 #include "launch/session.h"
+#include "net/attach.h"
 
 namespace fastdock::monitor {
 
@@ -53,6 +54,7 @@ struct Request {
   Restart restart;
   LogOptions log;
   std::optional<HealthCheck> health;
+  std::optional<net::AttachPlan> network;  // attached at each start, detached at each end
   int stop_signal = 15;
   std::int64_t stop_timeout = 10'000;  // milliseconds until SIGKILL; -1: never
   bool open_stdin = false;             // a pipe instead of /dev/null

@@ -76,12 +76,15 @@ Result<void> Monitor::run() {
     plan.parent_death_signal = SIGKILL;
     if (!plan.oom_score_adjustment) plan.oom_score_adjustment = 0;  // not the monitor's own
     FASTDOCK_CHECK(make_streams(plan));
-    auto process = launch::launch(plan);
+    launch::Observer observer;
+    if (request_.network) observer.created = [this](pid_t pid) { return net::attach_process(*request_.network, pid); };
+    auto process = launch::launch(plan, observer);
     for (int fd : plan.stdio) ::close(fd);
     return process;
   }();
   if (!launched) {
     output_.reset(), errors_.reset(), input_.reset();
+    if (request_.network) (void)net::detach(*request_.network);
     (void)group_->remove();
     return std::unexpected(std::move(launched.error()));
   }
@@ -178,6 +181,8 @@ void Monitor::program_ended() {
   event("die", {{"exitCode", std::to_string(state_.exit_code)}, {"execDuration", seconds_since(started_)}});
   if (state_.stopped_by_user && !again) event("stop");
   reap_others();
+  // The devices have gone with the network namespace.
+  if (request_.network) (void)net::release(*request_.network);
   (void)group_->remove();
   group_.reset();
   if (!again) return finish();

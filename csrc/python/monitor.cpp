@@ -56,6 +56,8 @@ void register_request(py::module_& module) {
       .def_readwrite("stdin_once", &Request::stdin_once)
       .def_readwrite("remove", &Request::remove)
       .def_readwrite("ids", &Request::ids)
+      .def("set_network", [](Request& request, const net::AttachPlan& plan) { request.network = plan; },
+           "Attached at each start, detached at each end.")
       .def("set_restart", [](Request& request, const std::string& name,
                              std::uint32_t maximum) { request.restart = restart_of(name, maximum); })
       .def("set_log",

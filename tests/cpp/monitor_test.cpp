@@ -152,6 +152,9 @@ Request full_request() {
   request.restart = {RestartPolicy::kOnFailure, 3};
   request.health = HealthCheck{};
   request.health->probe.argv = {"probe"};
+  request.network.emplace();
+  request.network->endpoints.resize(2);
+  request.network->firewall.ports.resize(1);
   request.ids = 9;
   return request;
 }
