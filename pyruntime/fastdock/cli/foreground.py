@@ -122,7 +122,7 @@ class Foreground:
         before = None
         if self._interactive and os.isatty(0):
             before = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
             signal.signal(signal.SIGWINCH, self._resize)
             self._resize()
         try:
@@ -249,7 +249,7 @@ class ForegroundExec:
 
         if self._interactive and os.isatty(0):
             before = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
         signal.signal(signal.SIGWINCH, resize)
         detached = False
         try:

@@ -26,7 +26,7 @@ class RunCommand(click.Command):
         try:
             return super().make_context(*args, **kwargs)
         except click.UsageError as error:
-            raise WrongUsage(error.message, error.ctx) from error
+            raise WrongUsage(error.format_message(), error.ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

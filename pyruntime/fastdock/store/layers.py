@@ -139,7 +139,8 @@ class LayerStore:
                 raise ImageError(f"layer {diff_id} is not here", hint="pull the image again")
             layers.append(layer)
         keys = [layer.key for layer in layers]
-        if any(layer.repairs for layer in layers[1:]):
+        # Nothing is below the first: what it implies it has, and a file that it only links to is nowhere.
+        if any(layer.repairs for layer in layers[1:]) or (layers and _has_links(layers[0].repairs)):
             keys += self._top(layers, chain_id(diff_ids))
         return keys
 
@@ -296,3 +297,8 @@ def sync_filesystem(path: str) -> None:
             raise OSError(number, os.strerror(number), path)
     finally:
         os.close(fd)
+
+
+def _has_links(repairs: bytes) -> bool:
+    """Whether hard links are among the needs: they come after the directories (csrc/layer/unpack.cpp, repairs())."""
+    return next((word for word in repairs.split(b"\0") if not word.startswith(b"d")), b"").startswith(b"l")
