@@ -24,14 +24,14 @@ RULES = {
     "web": FACE,
     "pytest_plugin": FACE,
     # References, platforms and the callback's values are vocabulary: they know no server and import nothing heavy.
-    "store": {"_errors", "_core", "registry.reference", "registry.platform", "registry.progress"},
-    "registry": {"_errors", "_core", "store"},
+    "store": {"_errors", "_light", "_core", "registry.reference", "registry.platform", "registry.progress"},
+    "registry": {"_errors", "_light", "_core", "store"},
     "_errors": {"_process_errors"},
     "_process_errors": {"_errors"},
     "sizes": {"_errors"},
-    "mount_options": {"_errors", "sizes"},
-    "options": {"_errors", "sizes", "mount_options"},
-    "planning": {"_errors", "_core", "options", "mount_options"},
+    "mount_options": {"_errors", "_light", "sizes"},
+    "options": {"_errors", "_light", "sizes", "mount_options"},
+    "planning": {"_errors", "_light", "_core", "options", "mount_options"},
 }
 FACES = {"cli", "api", "web", "pytest_plugin"}
 # (importer, imported): why it is right all the same.
@@ -179,7 +179,11 @@ def test_help_loads_click_alone() -> None:
     program = "from fastdock.cli import main\ntry:\n main(['--help'])\nexcept SystemExit:\n pass"
     loaded = loaded_by(program)
     assert outsiders(loaded) == {"click"}
-    assert {name for name in loaded if name.startswith("fastdock")} == {"fastdock", "fastdock.cli"}
+    assert {name for name in loaded if name.startswith("fastdock")} == {
+        "fastdock",
+        "fastdock.cli",
+        "fastdock.cli.group",
+    }
     assert not loaded & HEAVY
 
 
