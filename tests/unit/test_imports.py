@@ -191,7 +191,11 @@ def test_help_loads_click_alone() -> None:
     program = "from fastdock.cli import main\ntry:\n main(['--help'])\nexcept SystemExit:\n pass"
     loaded = loaded_by(program)
     assert outsiders(loaded) == {"click"}
-    assert {name for name in loaded if name.startswith("fastdock")} == {"fastdock", "fastdock.cli"}
+    assert {name for name in loaded if name.startswith("fastdock")} == {
+        "fastdock",
+        "fastdock.cli",
+        "fastdock.cli.group",
+    }
     assert not loaded & HEAVY
 
 
