@@ -32,10 +32,10 @@ enum class LogDriver : std::uint8_t { kJsonFile, kLocal, kNone };
 
 struct LogOptions {
   LogDriver driver = LogDriver::kJsonFile;
-  std::string path;                        // the newest file; older ones are path.1, path.2 …
-  std::uint64_t maximum_size = 10 << 20;   // bytes of a file, about; 0: no rotation
+  std::string path;                       // the newest file; older ones are path.1, path.2 …
+  std::uint64_t maximum_size = 10 << 20;  // bytes of a file, about; 0: no rotation
   std::uint32_t maximum_files = 3;
-  bool compress = false;                   // rotated files, with gzip
+  bool compress = false;  // rotated files, with gzip
 };
 
 // Docker's HEALTHCHECK.  Times are milliseconds.

@@ -479,7 +479,9 @@ class MonitorRequest:
     def set_network(self, plan: net.AttachPlan) -> None:
         """Attached at each start, detached at each end."""
     def set_restart(self, name: str, maximum: int) -> None: ...
-    def set_log(self, driver: str, path: str, maximum_size: int, maximum_files: int, compress: bool) -> None: ...
+    def set_log(
+        self, driver: str, path: str, maximum_size: int, maximum_files: int, compress: bool
+    ) -> None: ...
     def set_health(
         self,
         probe: LaunchPlan,
@@ -500,7 +502,13 @@ class Exec:
 
     @staticmethod
     def start(
-        state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, target: int, own_group: bool = False
+        state: str,
+        run: str,
+        cgroup_parent: str,
+        id: str,
+        plan: LaunchPlan,
+        target: int,
+        own_group: bool = False,
     ) -> Exec: ...
     @property
     def pid(self) -> int: ...
@@ -527,7 +535,9 @@ def repair(state: str, run: str, cgroup_parent: str) -> list[str]:
 
 def remove_cgroup(state: str, run: str, cgroup_parent: str, id: str) -> None: ...
 def write_state(directory: str, json: str, sync: bool) -> None: ...
-def append_event(directory: str, type: str, action: str, id: str, attributes: Sequence[tuple[str, str]]) -> None: ...
+def append_event(
+    directory: str, type: str, action: str, id: str, attributes: Sequence[tuple[str, str]]
+) -> None: ...
 def watch_files(paths: list[str]) -> int:
     """A descriptor (inotify) that becomes readable when one of the files or directories changes."""
 

@@ -22,7 +22,9 @@ def test_examples(page: str, session_root: Path, monkeypatch: pytest.MonkeyPatch
         pytest.skip("needs root")
     monkeypatch.setenv("FASTDOCK_ROOT", str(session_root))
     failed, tried = doctest.testfile(
-        str(ROOT / page), module_relative=False, optionflags=doctest.IGNORE_EXCEPTION_DETAIL | doctest.ELLIPSIS
+        str(ROOT / page),
+        module_relative=False,
+        optionflags=doctest.IGNORE_EXCEPTION_DETAIL | doctest.ELLIPSIS,
     )
     assert tried > 0
     assert failed == 0
@@ -38,7 +40,9 @@ def test_links_lead_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_are_named_are_there(page: str) -> None:
-    for name in re.findall(r"`((?:csrc|pyruntime|tests|tools|bench|docs)/[\w./]*)`", (ROOT / page).read_text()):
+    for name in re.findall(
+        r"`((?:csrc|pyruntime|tests|tools|bench|docs)/[\w./]*)`", (ROOT / page).read_text()
+    ):
         assert (ROOT / name).exists(), name
 
 
