@@ -15,7 +15,12 @@ import pytest
 from support import missing
 
 BUILD = Path(os.environ.get("FASTDOCK_BUILD", Path(__file__).parents[2] / "build/release"))
-OBJECTS = ("launch/child.cpp.o", "rootfs/child_root.cpp.o", "launch/users.cpp.o")
+OBJECTS = (
+    "launch/child.cpp.o",
+    "launch/users.cpp.o",
+    "rootfs/child_root.cpp.o",
+    "rootfs/copy_tree.cpp.o",
+)
 # What the compiler itself puts in: copies and comparisons of memory, the stack protector, position independence.
 OF_THE_COMPILER = {
     "memcpy",
