@@ -81,6 +81,7 @@ class Engine:
             self._networks.collect()
         return self._networks
 
+    @property
     def containers(self) -> Containers:
         """The containers that outlive their caller: create, get, list …"""
         if self._containers is None:
