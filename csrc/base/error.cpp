@@ -169,7 +169,8 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "the address is in use; choose another",
     "the process has already ended",
     "memory_swap is memory and swap together: it cannot be less than memory; set both at once",
-    "this cgroup holds processes itself, so cgroup v2 allows no limits below it; start fastdock from a cgroup of "
+    "this cgroup holds processes itself, so cgroup v2 allows no limits below it; start fastdock from a "
+    "cgroup of "
     "its own (systemd-run --scope -p Delegate=yes)",
     "this machine's cgroup version has no such limit",
     "the archive names a file outside of the directory that it is unpacked into: refused",
@@ -178,7 +179,8 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "no layer has the file that this hard link names",
     "the directory must be empty",
     "the file changed while it was being read; stop or pause what writes to it",
-    "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that changed",
+    "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that "
+    "changed",
     "a bridge takes 1,023 containers: put the others on another network",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-
 #include <string>
 
 #include "base/path.h"
@@ -16,7 +15,8 @@ namespace fastdock::launch {
 namespace {
 
 Result<void> write_clock_offsets(const LaunchPlan& plan) {
-  // time_namespaces(7): the offsets are written before the first process enters, from the one that unshared it.
+  // time_namespaces(7): the offsets are written before the first process enters, from the one that unshared
+  // it.
   std::string text;
   for (const ClockOffset& offset : plan.clock_offsets)
     text += std::to_string(offset.clock) + ' ' + std::to_string(offset.seconds) + ' ' +
@@ -76,7 +76,9 @@ Result<Child> clone_in_user_namespace(Flattened& flat, std::uint64_t flags, int 
   ssize_t count = ::read(ours.get(), &answer, sizeof answer);
   if ((flags & CLONE_PARENT) == 0) intermediate.reap();
   if (count != sizeof answer) return failed_with(EPIPE, Operation::kCloneProcess);
-  if (answer < 0) return failed_with(-answer, Operation::kCreateNamespace, "in the user namespace", Hint::kNamespaceForbidden);
+  if (answer < 0)
+    return failed_with(-answer, Operation::kCreateNamespace, "in the user namespace",
+                       Hint::kNamespaceForbidden);
   Child child;
   child.pid = answer;
   child.pidfd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, answer, 0)));
@@ -90,7 +92,8 @@ Result<Child> clone_container(const LaunchPlan& plan, Flattened& flat, std::uint
   flags |= flat.clone_flags();
   if ((flags & CLONE_NEWTIME) != 0) {
     FASTDOCK_CHECK(before.remember("time", CLONE_NEWTIME));
-    if (::unshare(CLONE_NEWTIME) != 0) return failed(Operation::kCreateNamespace, "time", Hint::kNamespaceForbidden);
+    if (::unshare(CLONE_NEWTIME) != 0)
+      return failed(Operation::kCreateNamespace, "time", Hint::kNamespaceForbidden);
     FASTDOCK_CHECK(write_clock_offsets(plan));
     flags &= ~static_cast<std::uint64_t>(CLONE_NEWTIME);
   }

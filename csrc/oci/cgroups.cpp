@@ -24,7 +24,8 @@ Mount bind_of(const std::string& source, const std::string& destination, const M
 }
 
 bool has_own_view(const launch::LaunchPlan& plan) {
-  return plan.namespaces[static_cast<std::size_t>(launch::Namespace::kCgroup)].mode != launch::NamespaceMode::kHost;
+  return plan.namespaces[static_cast<std::size_t>(launch::Namespace::kCgroup)].mode !=
+         launch::NamespaceMode::kHost;
 }
 
 // The whole of the host's, read-only: for a container that has no cgroup of its own (CVE-2023-25809).
@@ -74,17 +75,21 @@ Result<std::string> cgroup_path(const Config& config, const std::string& id) {
     std::string part = path.substr(at, end - at);
     at = end + 1;
     if (part.empty() || part == ".") continue;
-    if (part == "..") return failed_with(EINVAL, Operation::kParse, "config.json: linux.cgroupsPath must not contain ..");
+    if (part == "..")
+      return failed_with(EINVAL, Operation::kParse, "config.json: linux.cgroupsPath must not contain ..");
     if (!clean.empty()) clean += '/';
     clean += part;
   }
-  if (clean.empty()) return failed_with(EINVAL, Operation::kParse, "config.json: linux.cgroupsPath names no cgroup");
+  if (clean.empty())
+    return failed_with(EINVAL, Operation::kParse, "config.json: linux.cgroupsPath names no cgroup");
   return path.starts_with('/') ? "/" + clean : clean;
 }
 
 Result<void> add_cgroup_mounts(const cgroup::Cgroup& group, launch::LaunchPlan& plan) {
+  auto is_cgroup = [](const Mount& mount) { return mount.type == "cgroup"; };
+  if (std::ranges::none_of(plan.mounts, is_cgroup)) return {};
   std::vector<Mount> mounts;
-  mounts.reserve(plan.mounts.size());
+  mounts.reserve(plan.mounts.size() + 16);
   auto directories = group.directories();
   for (Mount& mount : plan.mounts) {
     if (mount.type != "cgroup") {
@@ -97,8 +102,8 @@ Result<void> add_cgroup_mounts(const cgroup::Cgroup& group, launch::LaunchPlan& 
     } else if (hierarchies->version() == cgroup::Version::kV1) {
       add_v1(group, mount, mounts, plan.links);
     } else if (has_own_view(plan)) {
-      // A bind of the container's own directory is what a cgroup namespace would show, without the 6 ms that a
-      // new mount of cgroup2 can take (PERFORMANCE.md).
+      // A bind of the container's own directory is what a cgroup namespace would show, without the 6 ms that
+      // a new mount of cgroup2 can take (PERFORMANCE.md).
       mounts.push_back(bind_of(directories.front().second, mount.destination, mount));
     } else {
       mounts.push_back(bind_of(hierarchies->unified()->mount_point, mount.destination, mount));

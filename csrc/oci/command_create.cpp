@@ -76,7 +76,7 @@ Result<int> command_run(const Context& context, Words words) {
   Foreground foreground;
   FASTDOCK_TRY(Created created, create_container(context, request));
   auto code = foreground.wait(created.process);
-  if (!arguments.has("keep")) FASTDOCK_CHECK(remove_container(context, created.container));
+  if (!arguments.has("keep")) FASTDOCK_CHECK(remove_container(context, created.container, created.hooks));
   return code;
 }
 
@@ -96,7 +96,8 @@ Result<int> command_start(const Context& context, Words words) {
     FASTDOCK_CHECK(run_sealed(context.argv));
   if (!config.hooks.start_container.empty()) {
     FASTDOCK_TRY(auto place, place_in_container(container, config));
-    FASTDOCK_CHECK(run_hooks(config.hooks.start_container, state_json(container.state, Status::kCreated, true), place));
+    FASTDOCK_CHECK(
+        run_hooks(config.hooks.start_container, state_json(container.state, Status::kCreated, true), place));
   }
   // ENXIO: the process has just ended.  Removed before the word: who sees no FIFO sees it running.
   FASTDOCK_TRY(Fd fifo, open_file(container.fifo(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW));

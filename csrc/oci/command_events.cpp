@@ -123,7 +123,11 @@ std::optional<int> parse_interval(const std::string& text) {
   char* end = nullptr;
   double number = std::strtod(text.c_str(), &end);
   std::string_view unit = end;
-  double factor = unit.empty() || unit == "s" ? 1e3 : unit == "ms" ? 1 : unit == "m" ? 6e4 : unit == "h" ? 3.6e6 : 0;
+  double factor = unit.empty() || unit == "s" ? 1e3
+                  : unit == "ms"              ? 1
+                  : unit == "m"               ? 6e4
+                  : unit == "h"               ? 3.6e6
+                                              : 0;
   double milliseconds = number * factor;
   if (end == text.c_str() || !(milliseconds >= 1) || milliseconds > 1e9) return std::nullopt;
   return static_cast<int>(milliseconds);
@@ -146,8 +150,8 @@ Result<int> follow(const Container& container, const cgroup::Cgroup& group, int 
       if (::read(memory.get(), events.data(), events.size()) < 0) continue;
       auto usage = group.usage();
       if (!usage) return 0;
-      // v1 tells of each time that memory ran out, just before it kills (as runc, one event each); v2 of every
-      // change of memory.events, of which kills are one.
+      // v1 tells of each time that memory ran out, just before it kills (as runc, one event each); v2 of
+      // every change of memory.events, of which kills are one.
       if (told_at_once) {
         FASTDOCK_CHECK(print(event_line(id, "oom", nullptr)));
         continue;
@@ -170,7 +174,8 @@ Result<int> command_events(const Context& context, Words words) {
   FASTDOCK_TRY(Arguments arguments, parse_flags(kFlags, words, FlagsEnd::kNever, "events"));
   FASTDOCK_CHECK(expect_arguments(arguments, 1, "events [--stats] [--interval 5s] <container-id>"));
   auto interval = parse_interval(arguments.text("interval", "5s"));
-  if (!interval) return failed_with(EINVAL, Operation::kUseContainer, "duration interval must be greater than 0");
+  if (!interval)
+    return failed_with(EINVAL, Operation::kUseContainer, "duration interval must be greater than 0");
   FASTDOCK_TRY(Container container, Container::open(context.root, arguments.positional.front()));
   if (container.status() == Status::kStopped)
     return failed_with(ESRCH, Operation::kUseContainer, "container not running");

@@ -62,7 +62,8 @@ Result<void> apply_user(const std::string& text, launch::User& user) {
 Result<void> apply_groups(const std::vector<std::string>& texts, launch::User& user) {
   for (const std::string& text : texts) {
     std::uint32_t gid = 0;
-    if (launch::parse_id(text, gid) != launch::IdSyntax::kNumber) return refused("--additional-gids must be numbers");
+    if (launch::parse_id(text, gid) != launch::IdSyntax::kNumber)
+      return refused("--additional-gids must be numbers");
     user.groups.push_back(gid);
   }
   return {};
@@ -83,10 +84,12 @@ Result<void> apply_capabilities(const std::vector<std::string>& names, launch::C
 }
 
 // The process that the container was made with, changed as the flags say.
-Result<bool> process_from_flags(const Arguments& arguments, Words rest, const Config& config, LaunchPlan& plan) {
+Result<bool> process_from_flags(const Arguments& arguments, Words rest, const Config& config,
+                                LaunchPlan& plan) {
   const LaunchPlan& own = config.plan;
   for (const char* word : rest) plan.argv.emplace_back(word);
-  if (plan.argv.empty()) return refused("usage: fastdock-oci exec [flags] <container-id> <command> [arguments]");
+  if (plan.argv.empty())
+    return refused("usage: fastdock-oci exec [flags] <container-id> <command> [arguments]");
   plan.environment = own.environment;
   for (std::string& variable : arguments.values("env")) plan.environment.push_back(std::move(variable));
   plan.working_directory = arguments.text("cwd", own.working_directory);
@@ -121,13 +124,17 @@ Result<bool> process_from_file(const std::string& path, LaunchPlan& plan, const 
 class Execution {
  public:
   Execution(const Context& context, const Arguments& arguments, Container container, Config config)
-      : context_(context), arguments_(arguments), container_(std::move(container)), config_(std::move(config)) {}
+      : context_(context),
+        arguments_(arguments),
+        container_(std::move(container)),
+        config_(std::move(config)) {}
 
   Result<int> run(Words rest) {
     const bool detach = arguments_.has("detach");
     FASTDOCK_CHECK(make_plan(rest));
     const std::string socket = arguments_.text("console-socket");
-    if (terminal_ && detach && socket.empty()) return refused("--tty together with --detach needs --console-socket");
+    if (terminal_ && detach && socket.empty())
+      return refused("--tty together with --detach needs --console-socket");
     if (!terminal_ && !socket.empty()) return refused("--console-socket is given, but there is no terminal");
     std::optional<Foreground> foreground;
     if (!detach) foreground.emplace();
@@ -164,7 +171,8 @@ class Execution {
     if (auto below = arguments_.value("cgroup")) {
       if (below->find("..") != std::string::npos || below->find(':') != std::string::npos)
         return refused("--cgroup must be a path below the container's cgroup");
-      if (std::string rest = below->substr(std::min(below->find_first_not_of('/'), below->size())); !rest.empty())
+      if (std::string rest = below->substr(std::min(below->find_first_not_of('/'), below->size()));
+          !rest.empty())
         path += "/" + rest;
     }
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
@@ -193,7 +201,8 @@ class Execution {
       FASTDOCK_CHECK(send_console(socket, process.terminal.get()));
       process.terminal.reset();
     }
-    if (auto file = arguments_.value("pid-file")) return write_whole(*file, std::to_string(process.pid), 0644);
+    if (auto file = arguments_.value("pid-file"))
+      return write_whole(*file, std::to_string(process.pid), 0644);
     return {};
   }
 

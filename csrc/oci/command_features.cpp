@@ -52,14 +52,15 @@ class Printer {
 void put_seccomp(Printer& out) {
   out.begin("seccomp");
   out.put("enabled", true);
-  out.list("actions", {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                       "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"});
+  out.list("actions",
+           {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
+            "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"});
   out.list("operators", {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
                          "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"});
   out.list("archs", {"SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"});
-  const std::initializer_list<const char*> flags = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-                                                    "SECCOMP_FILTER_FLAG_TSYNC",
-                                                    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
+  const std::initializer_list<const char*> flags = {
+      "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
+      "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
   out.list("knownFlags", flags);
   out.list("supportedFlags", flags);
   out.end();
@@ -109,7 +110,8 @@ Result<int> command_features(const Context&, Words words) {
   Printer out;
   out.put("ociVersionMin", "1.0.0");
   out.put("ociVersionMax", kSpecificationVersion);
-  out.list("hooks", {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"});
+  out.list("hooks",
+           {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"});
   out.list("mountOptions", mount_options());
   put_linux(out);
   out.begin("annotations");

@@ -9,10 +9,10 @@
 #include "base/path.h"
 #include "cgroup/cgroup.h"
 #include "launch/launch.h"
+#include "oci/context.h"
 #include "oci/hooks.h"
 #include "oci/seal.h"
 #include "oci/state.h"
-#include "oci/context.h"
 
 namespace fastdock::oci {
 namespace {
@@ -70,7 +70,8 @@ Result<std::string> output_of_ps(Words arguments) {
   FASTDOCK_TRY(std::string text, read_all(ours.get(), "ps"));
   FASTDOCK_TRY(auto ended, launch::wait(process, -1));
   if (ended->code != 0)
-    return failed_with(EINVAL, Operation::kUseContainer, "ps ended with status " + std::to_string(ended->code));
+    return failed_with(EINVAL, Operation::kUseContainer,
+                       "ps ended with status " + std::to_string(ended->code));
   return text;
 }
 
@@ -79,7 +80,8 @@ Result<std::string> output_of_ps(Words arguments) {
 Result<int> command_ps(const Context& context, Words words) {
   constexpr auto kFlags = std::to_array<Flag>({{"format", 'f', true, "table or json"}});
   FASTDOCK_TRY(Arguments arguments, parse_flags(kFlags, words, FlagsEnd::kFirstPositional, "ps"));
-  if (words.empty()) FASTDOCK_CHECK(expect_arguments(arguments, 1, "ps [--format table|json] <container-id> [ps flags]"));
+  if (words.empty())
+    FASTDOCK_CHECK(expect_arguments(arguments, 1, "ps [--format table|json] <container-id> [ps flags]"));
   std::string format = arguments.text("format", "table");
   if (format != "table" && format != "json")
     return failed_with(EINVAL, Operation::kUseContainer, "--format must be table or json");

@@ -200,8 +200,9 @@ std::string rootless_config() {
   replace(text, "\t\t\t\t\"type\": \"network\"\n\t\t\t},\n\t\t\t{\n", "");
   replace(text, "\"namespaces\": [\n", "\"namespaces\": [\n\t\t\t{\n\t\t\t\t\"type\": \"user\"\n\t\t\t},\n");
   auto mapping = [](const char* name, unsigned id) {
-    return std::string("\t\t\"") + name + "\": [\n\t\t\t{\n\t\t\t\t\"containerID\": 0,\n\t\t\t\t\"hostID\": " +
-           std::to_string(id) + ",\n\t\t\t\t\"size\": 1\n\t\t\t}\n\t\t],\n";
+    return std::string("\t\t\"") + name +
+           "\": [\n\t\t\t{\n\t\t\t\t\"containerID\": 0,\n\t\t\t\t\"hostID\": " + std::to_string(id) +
+           ",\n\t\t\t\t\"size\": 1\n\t\t\t}\n\t\t],\n";
   };
   replace(text, "\t\"linux\": {\n",
           "\t\"linux\": {\n" + mapping("uidMappings", ::geteuid()) + mapping("gidMappings", ::getegid()));
@@ -222,7 +223,8 @@ Result<int> command_spec(const Context&, Words words) {
   std::string path = arguments.text("bundle", ".") + "/config.json";
   if (::access(path.c_str(), F_OK) == 0)
     return failed_with(EEXIST, Operation::kUseContainer, "File " + path + " exists. Remove it first");
-  FASTDOCK_CHECK(write_whole(path, arguments.has("rootless") ? rootless_config() : std::string(kConfig), 0666));
+  FASTDOCK_CHECK(
+      write_whole(path, arguments.has("rootless") ? rootless_config() : std::string(kConfig), 0666));
   return 0;
 }
 

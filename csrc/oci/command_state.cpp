@@ -106,8 +106,8 @@ Result<int> command_state(const Context& context, Words words) {
 }
 
 Result<int> command_list(const Context& context, Words words) {
-  constexpr auto kFlags = std::to_array<Flag>(
-      {{"format", 'f', true, "table or json"}, {"quiet", 'q', false, "ids only"}});
+  constexpr auto kFlags =
+      std::to_array<Flag>({{"format", 'f', true, "table or json"}, {"quiet", 'q', false, "ids only"}});
   FASTDOCK_TRY(Arguments arguments, parse_flags(kFlags, words, FlagsEnd::kNever, "list"));
   FASTDOCK_CHECK(expect_arguments(arguments, 0, "list [--format table|json] [--quiet]"));
   std::string format = arguments.text("format", "table");
@@ -123,8 +123,8 @@ Result<int> command_list(const Context& context, Words words) {
     Status status = container->status();
     ids += id + "\n";
     json += (json.size() > 1 ? "," : "") + state_json(state, status, false);
-    rows.push_back({id, std::to_string(status == Status::kStopped ? 0 : state.pid), std::string(name_of(status)),
-                    state.bundle, state.created, state.owner});
+    rows.push_back({id, std::to_string(status == Status::kStopped ? 0 : state.pid),
+                    std::string(name_of(status)), state.bundle, state.created, state.owner});
   }
   if (arguments.has("quiet")) {
     FASTDOCK_CHECK(print(ids));
@@ -139,7 +139,8 @@ Result<int> command_list(const Context& context, Words words) {
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   std::string table;
   for (const auto& row : rows) {
-    for (std::size_t i = 0; i < row.size(); ++i) table.append(row[i]).append(widths[i] - row[i].size() + 3, ' ');
+    for (std::size_t i = 0; i < row.size(); ++i)
+      table.append(row[i]).append(widths[i] - row[i].size() + 3, ' ');
     table.erase(table.find_last_not_of(' ') + 1);
     table += '\n';
   }
@@ -155,7 +156,8 @@ Result<int> command_kill(const Context& context, Words words) {
     arguments.positional.emplace_back("TERM");
   }
   auto number = parse_signal(arguments.positional[1]);
-  if (!number) return failed_with(EINVAL, Operation::kUseContainer, "unknown signal " + arguments.positional[1]);
+  if (!number)
+    return failed_with(EINVAL, Operation::kUseContainer, "unknown signal " + arguments.positional[1]);
   FASTDOCK_TRY(Container container, Container::open(context.root, arguments.positional.front()));
   if (arguments.has("all")) {
     FASTDOCK_CHECK(signal_all(container, *number));
@@ -175,7 +177,8 @@ Result<int> command_kill(const Context& context, Words words) {
 }
 
 Result<int> command_delete(const Context& context, Words words) {
-  constexpr auto kFlags = std::to_array<Flag>({{"force", 'f', false, "kill it first; one that is not there is no error"}});
+  constexpr auto kFlags =
+      std::to_array<Flag>({{"force", 'f', false, "kill it first; one that is not there is no error"}});
   FASTDOCK_TRY(Arguments arguments, parse_flags(kFlags, words, FlagsEnd::kNever, "delete"));
   FASTDOCK_CHECK(expect_arguments(arguments, 1, "delete [--force] <container-id>"));
   const bool force = arguments.has("force");
@@ -188,18 +191,21 @@ Result<int> command_delete(const Context& context, Words words) {
   }
   if (!container) return std::unexpected(container.error());
   FASTDOCK_CHECK(container->lock());
-  if (auto config = saved_config(*container); config && !config->hooks.poststop.empty())
-    FASTDOCK_CHECK(run_sealed(context.argv));
+  Hooks hooks;
+  if (auto config = saved_config(*container)) hooks = std::move(config->hooks);
+  // Before anything is changed: it may execute this program anew.
+  if (!hooks.poststop.empty()) FASTDOCK_CHECK(run_sealed(context.argv));
   Status status = container->status();
   if (!force && status != Status::kStopped && status != Status::kCreated)
-    return failed_with(EBUSY, Operation::kUseContainer,
-                       "cannot delete container " + id + " that is not stopped: " + std::string(name_of(status)));
+    return failed_with(
+        EBUSY, Operation::kUseContainer,
+        "cannot delete container " + id + " that is not stopped: " + std::string(name_of(status)));
   if (auto process = container->process()) {
     ::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
     if (status == Status::kPaused)
       if (auto group = cgroup_of(*container)) (void)group->freeze(false);
   }
-  FASTDOCK_CHECK(remove_container(context, *container));
+  FASTDOCK_CHECK(remove_container(context, *container, hooks));
   return 0;
 }
 

@@ -58,8 +58,10 @@ Result<void> read_flags(const Arguments& arguments, cgroup::Limits& limits) {
   FASTDOCK_CHECK(read_number(arguments, "memory-reservation", limits.memory_reservation));
   FASTDOCK_CHECK(read_number(arguments, "memory-swap", limits.memory_swap));
   FASTDOCK_CHECK(read_number(arguments, "pids-limit", limits.pids));
-  if (auto cpus = arguments.value("cpuset-cpus"); cpus && !cpus->empty()) limits.cpuset_cpus = std::move(cpus);
-  if (auto mems = arguments.value("cpuset-mems"); mems && !mems->empty()) limits.cpuset_mems = std::move(mems);
+  if (auto cpus = arguments.value("cpuset-cpus"); cpus && !cpus->empty())
+    limits.cpuset_cpus = std::move(cpus);
+  if (auto mems = arguments.value("cpuset-mems"); mems && !mems->empty())
+    limits.cpuset_mems = std::move(mems);
   return {};
 }
 
@@ -76,7 +78,8 @@ Result<int> command_update(const Context& context, Words words) {
     return failed_with(ESRCH, Operation::kUseContainer, "container not running");
   cgroup::Limits limits;
   if (auto file = arguments.value("resources")) {
-    FASTDOCK_TRY(auto document, *file == "-" ? parse_descriptor(STDIN_FILENO, "resources") : parse_file(*file));
+    FASTDOCK_TRY(auto document,
+                 *file == "-" ? parse_descriptor(STDIN_FILENO, "resources") : parse_file(*file));
     read_resources(document->root(), limits);
     FASTDOCK_CHECK(document->problem());
     // As runc: update does not touch the devices unless they are given.

@@ -81,15 +81,16 @@ void check_whole(const Config& config, Json root) {
   for (const launch::Sysctl& sysctl : plan.sysctls) {
     std::string name = sysctl.name;
     for (char& c : name) c = c == '/' ? '.' : c;
-    bool ipc = name.starts_with("fs.mqueue.") || name.starts_with("kernel.msg") || name.starts_with("kernel.shm") ||
-               name.starts_with("kernel.sem");
+    bool ipc = name.starts_with("fs.mqueue.") || name.starts_with("kernel.msg") ||
+               name.starts_with("kernel.shm") || name.starts_with("kernel.sem");
     bool uts = name == "kernel.hostname" || name == "kernel.domainname";
     // A sysctl that is not the namespace's own is the host's.
     auto refuse = [&](const char* why) { linux["sysctl"][sysctl.name].refuse(why); };
     if (ipc && is_host(plan, Namespace::kIpc)) refuse("needs an IPC namespace");
     if (uts && is_host(plan, Namespace::kUts)) refuse("needs a UTS namespace");
     if (name.starts_with("net.") && is_host(plan, Namespace::kNet)) refuse("needs a network namespace");
-    if (!ipc && !uts && !name.starts_with("net.") && !(name.starts_with("user.") && !is_host(plan, Namespace::kUser)))
+    if (!ipc && !uts && !name.starts_with("net.") &&
+        !(name.starts_with("user.") && !is_host(plan, Namespace::kUser)))
       refuse("belongs to no namespace: it would change the host");
   }
 }

@@ -46,7 +46,8 @@ std::string message_of_execute(const Error& error) {
   if (error.number == ENOENT && error.path.find('/') == std::string::npos)
     return message + "executable file not found in $PATH";
   std::string reason = std::strerror(error.number);
-  if (!reason.empty() && reason[0] >= 'A' && reason[0] <= 'Z') reason[0] = static_cast<char>(reason[0] - 'A' + 'a');
+  if (!reason.empty() && reason[0] >= 'A' && reason[0] <= 'Z')
+    reason[0] = static_cast<char>(reason[0] - 'A' + 'a');
   message += reason;
   if (error.hint != Hint::kNone) message.append(" (").append(text(error.hint)).append(")");
   return message;

@@ -31,7 +31,7 @@ Result<void> check_terminal(const Config& config, const CreateRequest& request) 
 }
 
 Result<void> check_rootfs(const Config& config) {
-  struct stat status {};
+  struct stat status{};
   if (::stat(config.rootfs.c_str(), &status) != 0) return failed(Operation::kOpenRoot, config.rootfs);
   if (!S_ISDIR(status.st_mode)) return failed_with(ENOTDIR, Operation::kOpenRoot, config.rootfs);
   return {};
@@ -40,7 +40,8 @@ Result<void> check_rootfs(const Config& config) {
 Result<void> check_descriptors(int count) {
   for (int i = 0; i < count; ++i)
     if (::fcntl(3 + i, F_GETFD) < 0)
-      return failed_with(EBADF, Operation::kUseContainer, "--preserve-fds: descriptor " + std::to_string(3 + i) + " is not open");
+      return failed_with(EBADF, Operation::kUseContainer,
+                         "--preserve-fds: descriptor " + std::to_string(3 + i) + " is not open");
   return {};
 }
 
@@ -56,7 +57,7 @@ class Creation {
       undo();
       return std::unexpected(std::move(process.error()));
     }
-    return Created{std::move(container_), std::move(*process)};
+    return Created{std::move(container_), std::move(*process), std::move(config_.hooks)};
   }
 
  private:
@@ -169,13 +170,15 @@ class Creation {
       FASTDOCK_CHECK(write_whole(request_.pid_file, std::to_string(process.pid), 0644));
     if (!request_.start) return {};
     // config.md: an error of these is logged, and the container goes on; runc ends it.
-    return run_hooks(config_.hooks.poststart, state_for_hooks(process.pid, Status::kRunning), runtime_place(config_.bundle));
+    return run_hooks(config_.hooks.poststart, state_for_hooks(process.pid, Status::kRunning),
+                     runtime_place(config_.bundle));
   }
 
   void undo() {
     join_ = {};
     container_.state.pid = 0;
-    if (auto removed = remove_container(context_, container_); !removed) context_.warn(message_of(removed.error()));
+    if (auto removed = remove_container(context_, container_, config_.hooks); !removed)
+      context_.warn(message_of(removed.error()));
   }
 
   const Context& context_;
@@ -223,20 +226,21 @@ Result<LaunchPlan> place_in_container(const Container& container, const Config& 
 
 namespace {
 
-// Its creator was killed before it wrote where the cgroup is.  Without processes: those that are in there may be
-// somebody else's.
+// Its creator was killed before it wrote where the cgroup is.  Without processes: those that are in there may
+// be somebody else's.
 void remove_unrecorded_cgroup(const Container& container) {
   auto config = saved_config(container);
   auto hierarchies = cgroup::Hierarchies::machine();
   if (!config || !hierarchies) return;
   auto path = cgroup_path(*config, container.state.id);
   if (!path) return;
-  if (auto group = cgroup::Cgroup::open(**hierarchies, *path)) (void)group->remove(std::chrono::milliseconds(0));
+  if (auto group = cgroup::Cgroup::open(**hierarchies, *path))
+    (void)group->remove(std::chrono::milliseconds(0));
 }
 
 }  // namespace
 
-Result<void> remove_container(const Context& context, Container& container) {
+Result<void> remove_container(const Context& context, Container& container, const Hooks& hooks) {
   Result<void> result;
   if (container.state.created.empty()) remove_unrecorded_cgroup(container);
   if (!container.state.cgroup.empty()) {
@@ -246,8 +250,6 @@ Result<void> remove_container(const Context& context, Container& container) {
       result = group->remove();
     }
   }
-  Hooks hooks;
-  if (auto config = saved_config(container)) hooks = std::move(config->hooks);
   FASTDOCK_CHECK(container.remove());
   for (const Hook& hook : hooks.poststop) {
     // runtime.md, "Lifecycle" 13: an error is a warning, and the others run.

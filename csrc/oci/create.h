@@ -24,13 +24,14 @@ struct CreateRequest {
 struct Created {
   Container container;
   launch::Process process;
+  Hooks hooks;
 };
 
 // On failure nothing is left but what hooks did.
 Result<Created> create_container(const Context& context, const CreateRequest& request);
 
 // Kills what runs, removes cgroup and state, runs the poststop hooks.
-Result<void> remove_container(const Context& context, Container& container);
+Result<void> remove_container(const Context& context, Container& container, const Hooks& hooks);
 
 // The config.json that the container was created from.
 Result<Config> saved_config(const Container& container);

@@ -57,7 +57,8 @@ Result<void> run_hook(const Hook& hook, const std::string& state, const launch::
   }
   if (ended->code == 0) return {};
   std::string said = beginning_of(output);
-  return hook_failed(hook, "failed with status " + std::to_string(ended->code) + (said.empty() ? "" : ": " + said));
+  return hook_failed(hook,
+                     "failed with status " + std::to_string(ended->code) + (said.empty() ? "" : ": " + said));
 }
 
 }  // namespace
@@ -75,11 +76,12 @@ Result<void> join_namespaces_of(pid_t pid, launch::LaunchPlan& plan) {
       "user", "mnt", "uts", "ipc", "net", "cgroup", "time", "pid"};
   for (std::size_t index = 0; index < kFiles.size(); ++index) {
     std::string path = "/proc/" + std::to_string(pid) + "/ns/" + kFiles[index];
-    struct stat theirs {};
-    struct stat ours {};
+    struct stat theirs{};
+    struct stat ours{};
     if (::stat(path.c_str(), &theirs) != 0) {
       // A kernel without time namespaces has no such file, for us neither.
-      if (errno == ENOENT && ::access((std::string("/proc/self/ns/") + kFiles[index]).c_str(), F_OK) != 0) continue;
+      if (errno == ENOENT && ::access((std::string("/proc/self/ns/") + kFiles[index]).c_str(), F_OK) != 0)
+        continue;
       return failed(Operation::kOpenNamespace, path);
     }
     bool same = ::stat((std::string("/proc/self/ns/") + kFiles[index]).c_str(), &ours) == 0 &&
@@ -89,7 +91,8 @@ Result<void> join_namespaces_of(pid_t pid, launch::LaunchPlan& plan) {
   return {};
 }
 
-Result<void> run_hooks(std::span<const Hook> hooks, const std::string& state, const launch::LaunchPlan& place) {
+Result<void> run_hooks(std::span<const Hook> hooks, const std::string& state,
+                       const launch::LaunchPlan& place) {
   for (const Hook& hook : hooks) FASTDOCK_CHECK(run_hook(hook, state, place));
   return {};
 }

@@ -12,8 +12,10 @@
 namespace fastdock::oci {
 
 // Runs each with `state` (JSON) on its standard input, and waits for it; an error is the first that failed or
-// took too long.  `place` is where: the runtime's own namespaces and credentials, or a plan that joins others.
-Result<void> run_hooks(std::span<const Hook> hooks, const std::string& state, const launch::LaunchPlan& place);
+// took too long.  `place` is where: the runtime's own namespaces and credentials, or a plan that joins
+// others.
+Result<void> run_hooks(std::span<const Hook> hooks, const std::string& state,
+                       const launch::LaunchPlan& place);
 
 // The runtime's own namespaces, with the bundle as working directory.
 launch::LaunchPlan runtime_place(const std::string& bundle);

@@ -153,17 +153,19 @@ Result<std::unique_ptr<Document>> Document::parse(std::string text, std::string 
   document->text_ = std::move(text);
   document->name_ = std::move(name);
   if (document->text_.size() > kLargestFile) return failed_with(EFBIG, Operation::kParse, document->name_);
-  if (too_deep(document->text_)) return failed_with(EINVAL, Operation::kParse, document->name_ + ": nested too deeply");
+  if (too_deep(document->text_))
+    return failed_with(EINVAL, Operation::kParse, document->name_ + ": nested too deeply");
   // In place: strings are not copied.  Iterative: a million nested brackets must not end our stack.
-  constexpr unsigned flags = rapidjson::kParseInsituFlag | rapidjson::kParseIterativeFlag |
-                             rapidjson::kParseValidateEncodingFlag;
+  constexpr unsigned flags =
+      rapidjson::kParseInsituFlag | rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag;
   document->document_.ParseInsitu<flags>(document->text_.data());
   if (document->document_.HasParseError()) {
-    std::string what = document->name_ + " at byte " + std::to_string(document->document_.GetErrorOffset()) + ": " +
-                       rapidjson::GetParseError_En(document->document_.GetParseError());
+    std::string what = document->name_ + " at byte " + std::to_string(document->document_.GetErrorOffset()) +
+                       ": " + rapidjson::GetParseError_En(document->document_.GetParseError());
     return failed_with(EINVAL, Operation::kParse, what);
   }
-  if (!document->document_.IsObject()) return failed_with(EINVAL, Operation::kParse, document->name_ + ": not an object");
+  if (!document->document_.IsObject())
+    return failed_with(EINVAL, Operation::kParse, document->name_ + ": not an object");
   return document;
 }
 

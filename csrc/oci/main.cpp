@@ -13,7 +13,10 @@ namespace fastdock::oci {
 namespace {
 
 constexpr auto kGlobalFlags = std::to_array<Flag>({
-    {"root", 0, true, "directory for the state of containers (default " "/run/fastdock-oci" ")"},
+    {"root", 0, true,
+     "directory for the state of containers (default "
+     "/run/fastdock-oci"
+     ")"},
     {"log", 0, true, "file for errors and warnings"},
     {"log-format", 0, true, "text (the default) or json"},
     {"debug", 0, false, "more in the log"},
@@ -48,7 +51,11 @@ constexpr auto kCommands = std::to_array<Command>({
 std::string help() {
   std::string text = "Usage: fastdock-oci [global flags] command [flags] [arguments]\n\nCommands:\n";
   auto line = [&](std::string_view name, std::string_view what) {
-    text.append("  ").append(name).append(16 - std::min<std::size_t>(name.size(), 15), ' ').append(what).append("\n");
+    text.append("  ")
+        .append(name)
+        .append(16 - std::min<std::size_t>(name.size(), 15), ' ')
+        .append(what)
+        .append("\n");
   };
   for (const Command& command : kCommands) line(command.name, command.help);
   text += "\nGlobal flags:\n";

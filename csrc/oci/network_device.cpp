@@ -1,11 +1,11 @@
 #include "oci/network_device.h"
 
+#include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -150,8 +150,10 @@ Result<void> move_network_devices(const std::vector<NetDevice>& devices, pid_t p
     // This process has one thread: it goes there and comes back.
     if (::setns(theirs.get(), CLONE_NEWNET) != 0) return failed(Operation::kJoinNamespace, device.name);
     auto inside = open_netlink();
-    auto done = inside ? set_up_inside(inside->get(), device, addresses) : Result<void>(std::unexpected(inside.error()));
-    if (::setns(ours.get(), CLONE_NEWNET) != 0) return failed(Operation::kJoinNamespace, "the host's network");
+    auto done = inside ? set_up_inside(inside->get(), device, addresses)
+                       : Result<void>(std::unexpected(inside.error()));
+    if (::setns(ours.get(), CLONE_NEWNET) != 0)
+      return failed(Operation::kJoinNamespace, "the host's network");
     FASTDOCK_CHECK(done);
   }
   return {};

@@ -49,7 +49,8 @@ void read_namespaces(Json namespaces, LaunchPlan& plan) {
     if (target.mode != NamespaceMode::kHost) return entry.refuse("is there twice");
     entry["path"].read(target.path);
     target.mode = target.path.empty() ? NamespaceMode::kNew : NamespaceMode::kJoin;
-    if (!target.path.empty() && !target.path.starts_with('/')) entry["path"].refuse("must be an absolute path");
+    if (!target.path.empty() && !target.path.starts_with('/'))
+      entry["path"].refuse("must be an absolute path");
   });
 }
 
@@ -91,9 +92,10 @@ void read_root_propagation(Json propagation, LaunchPlan& plan) {
   if (word == "private") type = kPrivate;
   if (word == "unbindable") type = kUnbindable;
   if (word.empty() && !recursive) return;
-  if (type == 0) return propagation.refuse("must be shared, slave, private or unbindable, with an r in front or not");
-  // The root is taken from the host's mounts before it is made private or a slave of them, so that "slave" and
-  // "shared" are of the host's; and what is mounted inside the container follows once more at the end.
+  if (type == 0)
+    return propagation.refuse("must be shared, slave, private or unbindable, with an r in front or not");
+  // The root is taken from the host's mounts before it is made private or a slave of them, so that "slave"
+  // and "shared" are of the host's; and what is mounted inside the container follows once more at the end.
   plan.root->propagation = type;
   plan.root->propagation_recursive = recursive;
   if (type == kShared || type == kUnbindable) plan.root_propagation = type | (recursive ? kRecursive : 0);
@@ -219,7 +221,8 @@ void read_linux(Json linux, Config& config) {
   linux["sysctl"].members([&](std::string_view name, Json value) {
     launch::Sysctl sysctl{std::string(name), {}};
     value.read(sysctl.value);
-    if (name.find("..") != std::string_view::npos || name.empty() || name.find('\0') != std::string_view::npos)
+    if (name.find("..") != std::string_view::npos || name.empty() ||
+        name.find('\0') != std::string_view::npos)
       return value.refuse("is no sysctl");
     plan.sysctls.push_back(std::move(sysctl));
   });

@@ -59,11 +59,12 @@ constexpr auto kPropagations = std::to_array<Propagation>({
 });
 
 // Of the super block.  fsconfig(2) takes them as flags; for a bind mount they say nothing (mount(2)).
-constexpr auto kSuperblockFlags = std::to_array<std::string_view>(
-    {"sync", "dirsync", "lazytime", "mand", "async", "nolazytime", "nomand"});
+constexpr auto kSuperblockFlags =
+    std::to_array<std::string_view>({"sync", "dirsync", "lazytime", "mand", "async", "nolazytime", "nomand"});
 // Of mount(8), without meaning for the kernel.
-constexpr auto kIgnored = std::to_array<std::string_view>(
-    {"defaults", "noiversion", "iversion", "silent", "loud", "acl", "noacl", "auto", "noauto", "user", "nouser", "_netdev"});
+constexpr auto kIgnored =
+    std::to_array<std::string_view>({"defaults", "noiversion", "iversion", "silent", "loud", "acl", "noacl",
+                                     "auto", "noauto", "user", "nouser", "_netdev"});
 
 template <class Table>
 const typename Table::value_type* look_up(const Table& table, std::string_view name) {
@@ -95,7 +96,8 @@ void read_option(std::string_view option, Json where, rootfs::Mount& mount, Opti
   } else if (const Propagation* propagation = look_up(kPropagations, option)) {
     mount.propagation = propagation->type;
     mount.propagation_recursive = propagation->recursive;
-  } else if (const Attribute* recursive = option.starts_with('r') ? look_up(kAttributes, option.substr(1)) : nullptr) {
+  } else if (const Attribute* recursive =
+                 option.starts_with('r') ? look_up(kAttributes, option.substr(1)) : nullptr) {
     apply(*recursive, mount.recursive_set, mount.recursive_clear);
   } else if (option == "idmap" || option == "ridmap") {
     options.map_ids = true;
@@ -148,7 +150,8 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
   });
   read_maps(entry["uidMappings"], mount.id_maps.uids);
   read_maps(entry["gidMappings"], mount.id_maps.gids);
-  if (mount.id_maps.uids.empty() != mount.id_maps.gids.empty()) entry.refuse("must map both user and group ids");
+  if (mount.id_maps.uids.empty() != mount.id_maps.gids.empty())
+    entry.refuse("must map both user and group ids");
   options.bind = options.bind || mount.type == "bind";
   if (!options.bind) {
     check_filesystem(mount, options, entry);

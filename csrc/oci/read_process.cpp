@@ -29,22 +29,41 @@ std::optional<Value> look_up(const std::array<Word<Value>, count>& table, std::s
 }
 
 constexpr auto kLimits = std::to_array<Word<int>>({
-    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},         {"RLIMIT_CPU", RLIMIT_CPU},
-    {"RLIMIT_DATA", RLIMIT_DATA},       {"RLIMIT_FSIZE", RLIMIT_FSIZE},       {"RLIMIT_LOCKS", RLIMIT_LOCKS},
-    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE}, {"RLIMIT_NICE", RLIMIT_NICE},
-    {"RLIMIT_NOFILE", RLIMIT_NOFILE},   {"RLIMIT_NPROC", RLIMIT_NPROC},       {"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME},     {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    {"RLIMIT_AS", RLIMIT_AS},
+    {"RLIMIT_CORE", RLIMIT_CORE},
+    {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},
+    {"RLIMIT_FSIZE", RLIMIT_FSIZE},
+    {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+    {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    {"RLIMIT_NICE", RLIMIT_NICE},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},
+    {"RLIMIT_NPROC", RLIMIT_NPROC},
+    {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+    {"RLIMIT_RTTIME", RLIMIT_RTTIME},
+    {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
     {"RLIMIT_STACK", RLIMIT_STACK},
 });
 
 constexpr auto kPolicies = std::to_array<Word<std::uint32_t>>({
-    {"SCHED_OTHER", SCHED_OTHER}, {"SCHED_FIFO", SCHED_FIFO}, {"SCHED_RR", SCHED_RR}, {"SCHED_BATCH", SCHED_BATCH},
-    {"SCHED_ISO", 4},             {"SCHED_IDLE", SCHED_IDLE}, {"SCHED_DEADLINE", 6},
+    {"SCHED_OTHER", SCHED_OTHER},
+    {"SCHED_FIFO", SCHED_FIFO},
+    {"SCHED_RR", SCHED_RR},
+    {"SCHED_BATCH", SCHED_BATCH},
+    {"SCHED_ISO", 4},
+    {"SCHED_IDLE", SCHED_IDLE},
+    {"SCHED_DEADLINE", 6},
 });
 
 constexpr auto kSchedulerFlags = std::to_array<Word<std::uint64_t>>({
-    {"SCHED_FLAG_RESET_ON_FORK", 0x01}, {"SCHED_FLAG_RECLAIM", 0x02},        {"SCHED_FLAG_DL_OVERRUN", 0x04},
-    {"SCHED_FLAG_KEEP_POLICY", 0x08},   {"SCHED_FLAG_KEEP_PARAMS", 0x10},    {"SCHED_FLAG_UTIL_CLAMP_MIN", 0x20},
+    {"SCHED_FLAG_RESET_ON_FORK", 0x01},
+    {"SCHED_FLAG_RECLAIM", 0x02},
+    {"SCHED_FLAG_DL_OVERRUN", 0x04},
+    {"SCHED_FLAG_KEEP_POLICY", 0x08},
+    {"SCHED_FLAG_KEEP_PARAMS", 0x10},
+    {"SCHED_FLAG_UTIL_CLAMP_MIN", 0x20},
     {"SCHED_FLAG_UTIL_CLAMP_MAX", 0x40},
 });
 
@@ -155,7 +174,8 @@ std::optional<std::vector<int>> parse_cpu_list(std::string_view text) {
       at = second.ptr;
       problem = second.ec;
     }
-    if (problem != std::errc{} || at != end || first < 0 || last < first || last >= kMostCpus) return std::nullopt;
+    if (problem != std::errc{} || at != end || first < 0 || last < first || last >= kMostCpus)
+      return std::nullopt;
     for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
   }
   return cpus;
@@ -181,8 +201,8 @@ void read_process(Json process, LaunchPlan& plan, bool& terminal, std::vector<st
   plan.capabilities.permitted = read_capability_set(sets["permitted"], warnings);
   plan.capabilities.inheritable = read_capability_set(sets["inheritable"], warnings);
   plan.capabilities.ambient = read_capability_set(sets["ambient"], warnings);
-  // capabilities(7): the kernel raises nothing that is not permitted and inheritable.  runc's own `spec` asks for
-  // such, and runc goes on without.
+  // capabilities(7): the kernel raises nothing that is not permitted and inheritable.  runc's own `spec` asks
+  // for such, and runc goes on without.
   plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
   read_limits(process["rlimits"], plan);
   process["noNewPrivileges"].read(plan.no_new_privileges);

@@ -94,7 +94,8 @@ void read_device_rules(Json devices, Limits& limits) {
     if (minor && *minor >= 0) rule.minor = static_cast<std::uint32_t>(*minor);
     entry["access"].read(rule.access);
     if (rule.access.empty()) rule.access = "rwm";
-    if (rule.access.find_first_not_of("rwm") != std::string::npos) entry["access"].refuse("must be of r, w and m");
+    if (rule.access.find_first_not_of("rwm") != std::string::npos)
+      entry["access"].refuse("must be of r, w and m");
     limits.devices.push_back(std::move(rule));
   });
 }

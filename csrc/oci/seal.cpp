@@ -23,17 +23,19 @@ bool is_sealed(int executable) {
   constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
   int seals = ::fcntl(executable, F_GET_SEALS);
   if (seals >= 0 && (seals & kSeals) == kSeals) return true;
-  struct statvfs status {};
+  struct statvfs status{};
   return ::fstatvfs(executable, &status) == 0 && (status.f_flag & ST_RDONLY) != 0;
 }
 
 // A private, read-only view of the file.  When the descriptor closes, at execve, the mount belongs to no
 // namespace any more, and no one can make it writable again (mount_setattr(2): EINVAL).
 Fd read_only_view() {
-  Fd tree(static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  Fd tree(static_cast<int>(
+      ::syscall(SYS_open_tree, AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
-  if (tree && ::syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
+  if (tree &&
+      ::syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
     tree.reset();
   return tree;
 }
@@ -52,8 +54,7 @@ Result<void> run_sealed(char** argv) {
     if (std::getenv(kMark) != nullptr)
       return failed_with(EPERM, Operation::kUseContainer, "fastdock-oci cannot be run from sealed memory");
     ::setenv(kMark, "1", 1);
-    if (Fd view = read_only_view())
-      ::syscall(SYS_execveat, view.get(), "", argv, environ, AT_EMPTY_PATH);
+    if (Fd view = read_only_view()) ::syscall(SYS_execveat, view.get(), "", argv, environ, AT_EMPTY_PATH);
     // Without the right to mount (rootless), or where that file cannot be executed: a copy.
     FASTDOCK_TRY(Fd memory, copy_in_memory(executable.get()));
     ::syscall(SYS_execveat, memory.get(), "", argv, environ, AT_EMPTY_PATH);

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 
@@ -72,13 +73,19 @@ std::uint64_t start_time_of(pid_t pid) {
 }
 
 std::string timestamp() {
+  // Not gmtime(3), which reads /etc/localtime.
+  using namespace std::chrono;
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
-  tm parts{};
-  ::gmtime_r(&now.tv_sec, &parts);
+  const sys_seconds time{seconds(now.tv_sec)};
+  const auto day = floor<days>(time);
+  const year_month_day date(day);
+  const hh_mm_ss clock(time - day);
   char text[64];
-  std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ", parts.tm_year + 1900, parts.tm_mon + 1,
-                parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, now.tv_nsec);
+  std::snprintf(text, sizeof text, "%04d-%02u-%02uT%02ld:%02ld:%02ld.%09ldZ", static_cast<int>(date.year()),
+                static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                static_cast<long>(clock.hours().count()), static_cast<long>(clock.minutes().count()),
+                static_cast<long>(clock.seconds().count()), now.tv_nsec);
   return text;
 }
 
@@ -142,9 +149,10 @@ Result<void> Container::lock() {
   while (::flock(directory_.get(), LOCK_EX) != 0)
     if (errno != EINTR) return failed(Operation::kLockFile, path_);
   // `delete` may have been faster.
-  struct stat held {};
-  struct stat named {};
-  if (::fstat(directory_.get(), &held) != 0 || ::stat(path_.c_str(), &named) != 0 || held.st_ino != named.st_ino)
+  struct stat held{};
+  struct stat named{};
+  if (::fstat(directory_.get(), &held) != 0 || ::stat(path_.c_str(), &named) != 0 ||
+      held.st_ino != named.st_ino)
     return failed_with(ENOENT, Operation::kUseContainer, describe_missing(state.id));
   return {};
 }
@@ -158,8 +166,9 @@ Result<void> Container::load() {
   int version = 0;
   root["fastdockState"].read(version);
   if (version != kStateVersion)
-    return failed_with(EPROTO, Operation::kUseContainer,
-                       path_ + "/state.json was written by another version of fastdock-oci, or another runtime");
+    return failed_with(
+        EPROTO, Operation::kUseContainer,
+        path_ + "/state.json was written by another version of fastdock-oci, or another runtime");
   root.required("ociVersion").read(state.version);
   root.required("pid").read(state.pid);
   root.required("startTime").read(state.start_time);
@@ -199,7 +208,9 @@ Result<void> Container::save() const {
   return write_whole(path_ + "/state.json", {buffer.GetString(), buffer.GetSize()}, 0600);
 }
 
-Result<void> Container::save_config(std::string_view text) const { return write_whole(config_file(), text, 0600); }
+Result<void> Container::save_config(std::string_view text) const {
+  return write_whole(config_file(), text, 0600);
+}
 
 Result<void> Container::make_fifo() const {
   if (::mkfifo(fifo().c_str(), 0600) == 0) return {};
@@ -215,7 +226,8 @@ bool Container::process_lives() const {
 Result<Fd> Container::process() const {
   Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, state.pid, 0)));
   // Opened first, looked at then: the number cannot become another process's while we hold the descriptor.
-  if (!pidfd || !process_lives()) return failed_with(ESRCH, Operation::kUseContainer, "container not running");
+  if (!pidfd || !process_lives())
+    return failed_with(ESRCH, Operation::kUseContainer, "container not running");
   return pidfd;
 }
 

@@ -37,7 +37,8 @@ bool copy_once(int from, int to) {
 // What the program wrote before it ended is still in the terminal.
 void drain(int terminal) {
   pollfd readable{terminal, POLLIN, 0};
-  while (::poll(&readable, 1, 0) > 0 && (readable.revents & POLLIN) != 0 && copy_once(terminal, STDOUT_FILENO)) {
+  while (::poll(&readable, 1, 0) > 0 && (readable.revents & POLLIN) != 0 &&
+         copy_once(terminal, STDOUT_FILENO)) {
   }
 }
 
@@ -55,7 +56,8 @@ Result<Fd> connect_to(const std::string& path) {
     FASTDOCK_TRY(directory, open_file(path.substr(0, slash), O_PATH | O_DIRECTORY));
     name = "/proc/self/fd/" + std::to_string(directory.get()) + path.substr(slash);
   }
-  if (name.size() >= sizeof address.sun_path) return failed_with(ENAMETOOLONG, Operation::kSendDescriptor, path);
+  if (name.size() >= sizeof address.sun_path)
+    return failed_with(ENAMETOOLONG, Operation::kSendDescriptor, path);
   std::memcpy(address.sun_path, name.c_str(), name.size());
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return failed(Operation::kSendDescriptor, path);
@@ -88,7 +90,8 @@ Foreground::Foreground() {
   sigset_t forwarded;
   ::sigfillset(&forwarded);
   // Of the program's own errors, and job control of this process itself.
-  for (int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS, SIGPIPE, SIGTTIN, SIGTTOU, SIGTSTP})
+  for (int number :
+       {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS, SIGPIPE, SIGTTIN, SIGTTOU, SIGTSTP})
     ::sigdelset(&forwarded, number);
   ::sigprocmask(SIG_BLOCK, &forwarded, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
@@ -140,11 +143,13 @@ Result<int> Foreground::wait(launch::Process& process) {
                                     {terminal, POLLIN, 0},
                                     {terminal >= 0 ? STDIN_FILENO : -1, POLLIN, 0}}};
   while (true) {
-    if (::poll(watched.data(), watched.size(), -1) < 0 && errno != EINTR) return failed(Operation::kWaitForProcess);
+    if (::poll(watched.data(), watched.size(), -1) < 0 && errno != EINTR)
+      return failed(Operation::kWaitForProcess);
     if (watched[1].revents != 0) forward_signal(process);
     // POLLHUP: for the moment nobody has the other side open.
     if ((watched[2].revents & POLLIN) != 0) copy_once(terminal, STDOUT_FILENO);
-    if ((watched[2].revents & (POLLHUP | POLLERR)) != 0 && (watched[2].revents & POLLIN) == 0) watched[2].fd = -1;
+    if ((watched[2].revents & (POLLHUP | POLLERR)) != 0 && (watched[2].revents & POLLIN) == 0)
+      watched[2].fd = -1;
     if (watched[3].revents != 0 && !copy_once(STDIN_FILENO, terminal)) watched[3].fd = -1;
     if (watched[0].revents != 0) break;
   }

@@ -23,7 +23,8 @@ bool set_owner_and_mode(int directory, const char* name, const struct stat& stat
   long owned = raw_syscall(SYS_fchownat, directory, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW);
   if (!check(owned, failure, Operation::kSetOwner, name)) return false;
   if (S_ISLNK(status.st_mode)) return true;
-  return check(raw_syscall(SYS_fchmodat, directory, name, status.st_mode & 07777), failure, Operation::kSetMode, name);
+  return check(raw_syscall(SYS_fchmodat, directory, name, status.st_mode & 07777), failure,
+               Operation::kSetMode, name);
 }
 
 bool copy_file(int from, int to, const char* name, const struct stat& status, Failure& failure) {
@@ -57,20 +58,22 @@ bool copy_link(int from, int to, const char* name, const struct stat& status, Fa
 bool copy_children(int from, int to, int depth, Failure& failure);
 
 bool copy_entry(int from, int to, const char* name, int depth, Failure& failure) {
-  struct stat status {};
+  struct stat status{};
   long answer = raw_syscall(SYS_newfstatat, from, name, &status, AT_SYMLINK_NOFOLLOW);
   if (!check(answer, failure, Operation::kInspectFile, name)) return false;
   if (S_ISREG(status.st_mode)) return copy_file(from, to, name, status, failure);
   if (S_ISLNK(status.st_mode)) return copy_link(from, to, name, status, failure);
   if (!S_ISDIR(status.st_mode)) return true;
   if (depth >= kMaximumDepth) return fail(failure, -ELOOP, Operation::kCreateDirectory, name);
-  if (!check(raw_syscall(SYS_mkdirat, to, name, 0700), failure, Operation::kCreateDirectory, name)) return false;
+  if (!check(raw_syscall(SYS_mkdirat, to, name, 0700), failure, Operation::kCreateDirectory, name))
+    return false;
   constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   Descriptor source(raw_syscall(SYS_openat, from, name, flags, 0));
   if (!check(source.get(), failure, Operation::kOpenFile, name)) return false;
   Descriptor target(raw_syscall(SYS_openat, to, name, flags, 0));
   return check(target.get(), failure, Operation::kOpenFile, name) &&
-         copy_children(source.get(), target.get(), depth + 1, failure) && set_owner_and_mode(to, name, status, failure);
+         copy_children(source.get(), target.get(), depth + 1, failure) &&
+         set_owner_and_mode(to, name, status, failure);
 }
 
 bool copy_children(int from, int to, int depth, Failure& failure) {
@@ -96,7 +99,7 @@ bool copy_tree(int from, int to, const char* name, Failure& failure) {
   if (!check(source.get(), failure, Operation::kOpenFile, name)) return false;
   Descriptor target(raw_syscall(SYS_openat, to, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
   if (!check(target.get(), failure, Operation::kOpenFile, name)) return false;
-  struct stat status {};
+  struct stat status{};
   child::status_of(source.get(), status);
   if (!copy_children(source.get(), target.get(), 0, failure)) {
     failure.path = name;  // the entry's own name is on this stack

@@ -22,7 +22,6 @@ _WATCHED = ("/etc", "/etc/passwd", "/etc/group", "/etc/alternatives", "/etc/ld.s
             "/usr/lib", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/opt", "/var/lib/dpkg/status")  # fmt: skip
 
 
-
 class _Scratch:
     """No file at all."""
 

@@ -196,6 +196,7 @@ class Engine:
                 outlive_thread=outlive_thread,
                 id=identifier,
                 network=endpoint.plan.core,
+                network_of=endpoint.namespace_file,
             )
             endpoint.started(container.pid)
         except BaseException as error:

@@ -79,7 +79,9 @@ def parse_mount(value: str | Mapping[str, Any]) -> MountOption:
     if kind == "tmpfs" and source:
         raise SpecError(f"mount {value!r}: a tmpfs has no source")
     if kind == "volume" and source and not _VOLUME_NAME.fullmatch(source):
-        raise SpecError(f"mount {value!r}: {source!r} is no volume's name; for a host directory write type=bind")
+        raise SpecError(
+            f"mount {value!r}: {source!r} is no volume's name; for a host directory write type=bind"
+        )
     propagation = given.get("propagation") or ""
     if propagation and propagation not in _PROPAGATIONS:
         raise SpecError(f"mount {value!r}: unknown propagation {propagation!r}")

@@ -287,7 +287,8 @@ _CONVERTERS: dict[str, Any] = {
     "cap_drop": lambda value: _texts(value, "cap_drop"),
     "security_opt": lambda value: _texts(value, "security_opt"),
     "devices": lambda value: tuple(
-        device if isinstance(device, DeviceOption) else parse_device(str(device)) for device in _list(value, "devices")
+        device if isinstance(device, DeviceOption) else parse_device(str(device))
+        for device in _list(value, "devices")
     ),
     "sysctls": lambda value: _pairs(value, "sysctls"),
     "labels": lambda value: _pairs(value, "labels"),

@@ -200,7 +200,7 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
             options="newinstance,ptmxmode=0666,mode=0620,gid=5",
         ),
     ]  # fmt: skip
-    if own_ids and options.network == "host":
+    if own_ids and (options.network == "host" or options.network.startswith("container:")):
         # A user namespace may mount sysfs only for its own network namespace (sysfs_init_fs_context).
         mounts.append(
             _core.Mount(
@@ -410,7 +410,8 @@ def _add_process_limits(plan: _core.LaunchPlan, options: Options) -> None:
 
 
 def _sysctls(options: Options) -> list[tuple[str, str]]:
-    shared = {"net": options.network == "host", "ipc": options.ipc == "host"}
+    borrowed = options.network == "host" or options.network.startswith("container:")
+    shared = {"net": borrowed, "ipc": options.ipc == "host"}
     for name, _ in options.sysctls:
         kind = next(
             (kind for prefix, kind in _SYSCTLS.items() if name.replace("/", ".").startswith(prefix)), None

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import add_directory, add_file, add_link, busybox_tar
 
 import fastdock
 from fastdock import PIPE, Engine
+from support import add_directory, add_file, add_link, busybox_tar
 
 pytestmark = pytest.mark.kernel
 
@@ -54,11 +54,17 @@ class TestHostilePaths:
 
     @pytest.mark.parametrize("name", ["dev", "proc", "sys", "dev/pts", "dev/shm", "dev/mqueue"])
     @pytest.mark.parametrize("target", ["absolute", "relative", "magic"])
-    def test_a_mount_point_that_is_a_link_out(self, engine: Engine, tmp_path: Path, name: str, target: str) -> None:
+    def test_a_mount_point_that_is_a_link_out(
+        self, engine: Engine, tmp_path: Path, name: str, target: str
+    ) -> None:
         """Links are followed inside the root, or refused: nothing is made in the host's directory."""
         place = tmp_path / "outside"
         place.mkdir()
-        to = {"absolute": str(place), "relative": "../" * 20 + str(place), "magic": f"/proc/self/root{place}"}[target]
+        to = {
+            "absolute": str(place),
+            "relative": "../" * 20 + str(place),
+            "magic": f"/proc/self/root{place}",
+        }[target]
         image = hostile_image(engine, "links", lambda tar: add_link(tar, name, to), without=(name,))
         try:
             engine.run(image, ["/bin/true"], stderr=PIPE)
@@ -66,7 +72,9 @@ class TestHostilePaths:
             assert error.path
         assert os.listdir(place) == []
 
-    @pytest.mark.parametrize("name", ["dev/null", "dev/zero", "dev/console", "dev/ptmx", "dev/fd", "dev/stdout"])
+    @pytest.mark.parametrize(
+        "name", ["dev/null", "dev/zero", "dev/console", "dev/ptmx", "dev/fd", "dev/stdout"]
+    )
     def test_a_device_that_is_a_link_to_a_host_file(self, engine: Engine, tmp_path: Path, name: str) -> None:
         victim = tmp_path / "victim"
         victim.write_text("precious")
@@ -115,7 +123,9 @@ class TestHostilePaths:
             with pytest.raises(fastdock.KernelError):
                 engine.run(image, ["true"], user="web")
 
-    @pytest.mark.parametrize("user", ["4294967295", "4294967296", "-1", "0x0", " 0", "99999999999999999999", "1:4294967296"])
+    @pytest.mark.parametrize(
+        "user", ["4294967295", "4294967296", "-1", "0x0", " 0", "99999999999999999999", "1:4294967296"]
+    )
     def test_ids_that_wrap_around_to_root(self, engine: Engine, user: str) -> None:
         """CVE-2024-40635."""
         with pytest.raises(fastdock.KernelError):
@@ -131,7 +141,11 @@ class TestWorkingDirectory:
         descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
         os.set_inheritable(descriptor, True)
         try:
-            for path in (f"/proc/self/fd/{number}", f"/proc/self/fd/{descriptor}", f"/proc/thread-self/fd/{descriptor}"):
+            for path in (
+                f"/proc/self/fd/{number}",
+                f"/proc/self/fd/{descriptor}",
+                f"/proc/thread-self/fd/{descriptor}",
+            ):
                 with pytest.raises(fastdock.KernelError):
                     engine.run("busybox", ["true"], cwd=path, stdin=fastdock.DEVNULL, stdout=fastdock.DEVNULL)
         finally:
@@ -151,7 +165,12 @@ class TestWorkingDirectory:
         descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
         os.set_inheritable(descriptor, True)
         try:
-            out = sh(engine, "cd /proc/self/fd && for f in *; do echo $f; done", userns=userns, stdin=fastdock.DEVNULL)
+            out = sh(
+                engine,
+                "cd /proc/self/fd && for f in *; do echo $f; done",
+                userns=userns,
+                stdin=fastdock.DEVNULL,
+            )
         finally:
             os.close(descriptor)
         assert set(out.split()) - {"3"} == {"0", "1", "2"}  # 3: the shell's, of the directory itself
@@ -175,7 +194,9 @@ class TestHostPrograms:
 
     @pytest.mark.parametrize("userns", ["private", "host"])
     def test_proc_self_exe_as_interpreter(self, engine: Engine, userns: str) -> None:
-        image = hostile_image(engine, "exe", lambda tar: add_file(tar, "bin/evil", "#!/proc/self/exe\n", 0o755))
+        image = hostile_image(
+            engine, "exe", lambda tar: add_file(tar, "bin/evil", "#!/proc/self/exe\n", 0o755)
+        )
         try:
             done = engine.run(image, ["evil"], userns=userns, stdout=PIPE, stderr=fastdock.STDOUT)
         except fastdock.KernelError as error:
@@ -196,8 +217,15 @@ class TestHostPrograms:
 class TestPrivileges:
     def test_capability_sets(self, engine: Engine) -> None:
         """CVE-2022-24769: inheritable and ambient are empty, whatever was asked for."""
-        for options in ({}, {"cap_add": ["ALL"]}, {"privileged": True}, {"user": "web", "cap_add": ["SYS_ADMIN"]}):
-            status = dict(line.split() for line in sh(engine, "grep ^Cap /proc/self/status", **options).splitlines())
+        for options in (
+            {},
+            {"cap_add": ["ALL"]},
+            {"privileged": True},
+            {"user": "web", "cap_add": ["SYS_ADMIN"]},
+        ):
+            status = dict(
+                line.split() for line in sh(engine, "grep ^Cap /proc/self/status", **options).splitlines()
+            )
             assert status["CapInh:"] == status["CapAmb:"] == "0" * 16
 
     def test_root_inside_is_nobody_to_host_files(self, engine: Engine, tmp_path: Path) -> None:
@@ -214,7 +242,9 @@ class TestPrivileges:
             "import os, sys, fastdock\nos.setgroups([4, 27, 999])\n"
             "fastdock.Engine(sys.argv[1]).run('busybox', ['id', '-G'], userns='host')"
         )
-        done = subprocess.run([sys.executable, "-c", program, str(engine.root)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(engine.root)], capture_output=True, text=True, check=True
+        )
         assert done.stdout == "0\n"
 
     def test_namespaces_cannot_be_made_to_get_rights(self, engine: Engine) -> None:
@@ -226,8 +256,10 @@ class TestPrivileges:
     def test_cgroups_are_read_only(self, engine: Engine) -> None:
         """CVE-2022-0492, CVE-2023-25809."""
         for options in ({}, {"userns": "host"}, {"cap_add": ["SYS_ADMIN"]}):
-            script = "for f in $(ls -d /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/*/tasks /sys/fs/cgroup/*/cgroup.procs " \
-                     "/sys/fs/cgroup/cgroup.procs 2>/dev/null); do echo 0 > $f && echo wrote $f; done; mkdir /sys/fs/cgroup/*/x"
+            script = (
+                "for f in $(ls -d /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/*/tasks /sys/fs/cgroup/*/cgroup.procs "
+                "/sys/fs/cgroup/cgroup.procs 2>/dev/null); do echo 0 > $f && echo wrote $f; done; mkdir /sys/fs/cgroup/*/x"
+            )
             out = sh(engine, script, **options)
             assert "wrote" not in out
             assert "Read-only" in out
@@ -239,7 +271,9 @@ class TestPrivileges:
     def test_session_keyring_is_new(self, engine: Engine) -> None:
         """Not the caller's, whatever the filter lets through: keyctl(KEYCTL_GET_KEYRING_ID)."""
         program = "import ctypes; print(ctypes.CDLL(None).syscall(250, 0, -3, 0))"
-        mine = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        mine = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
         options: dict[str, Any] = {"privileged": True, "stdout": PIPE, "text": True}
         theirs = engine.run("host", ["python3", "-c", program], **options).stdout
         assert int(mine) > 0
@@ -282,7 +316,9 @@ class TestTerminals:
     def test_the_caller_s_terminal_is_not_controlling(self, engine: Engine) -> None:
         ours, theirs = pty.openpty()
         try:
-            with engine.Popen("busybox", ["sh", "-c", "tty; cat /dev/tty"], stdin=theirs, stdout=PIPE, stderr=PIPE) as process:
+            with engine.Popen(
+                "busybox", ["sh", "-c", "tty; cat /dev/tty"], stdin=theirs, stdout=PIPE, stderr=PIPE
+            ) as process:
                 _, err = process.communicate()
             assert b"/dev/tty" in err  # ENXIO: a session without a terminal
         finally:
@@ -323,8 +359,14 @@ SECRETS = ["/root/*", "/root/.*rc", "/root/.ssh/*", "/home/*/.*", "/home/*/*", "
 @pytest.mark.here  # the VM's root is this machine's, through 9p: too slow
 class TestHostImage:
     def test_secrets(self, engine: Engine) -> None:
-        script = "for f in " + " ".join(SECRETS) + '; do [ -d "$f" ] || { [ -e "$f" ] && head -c1 "$f" >/dev/null 2>&1 && echo "$f"; }; done; true'
-        assert [path for path in sh(engine, script, "host").splitlines() if path not in ("/root/.", "/root/..")] == []
+        script = (
+            "for f in "
+            + " ".join(SECRETS)
+            + '; do [ -d "$f" ] || { [ -e "$f" ] && head -c1 "$f" >/dev/null 2>&1 && echo "$f"; }; done; true'
+        )
+        assert [
+            path for path in sh(engine, script, "host").splitlines() if path not in ("/root/.", "/root/..")
+        ] == []
 
     def test_whatever_it_shows_any_user_may_read(self, engine: Engine) -> None:
         """A property: no file is readable inside that uid 65534 cannot read outside."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import leaks
 import pytest
-from support import busybox_tar
 
 import fastdock
+from support import busybox_tar
 
 pytestmark = pytest.mark.kernel
 
@@ -41,7 +41,9 @@ loop("memory")
 
 
 def processes_below(cgroups: list[Path]) -> set[int]:
-    return {int(pid) for top in cgroups for file in top.glob("*/cgroup.procs") for pid in file.read_text().split()}
+    return {
+        int(pid) for top in cgroups for file in top.glob("*/cgroup.procs") for pid in file.read_text().split()
+    }
 
 
 @pytest.mark.here  # the VM is 16 times slower; the same code runs there in test_run.py, once
@@ -54,7 +56,9 @@ def test_nothing_survives_a_killed_owner(tmp_path: Path) -> None:
         engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
         parent, run_directory = engine.cgroup_parent, Path(engine.run_directory)
     for number in range(ROUNDS):
-        program = subprocess.Popen([sys.executable, "-c", PROGRAM, str(root)], stdout=subprocess.PIPE, text=True)
+        program = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(root)], stdout=subprocess.PIPE, text=True
+        )
         assert program.stdout is not None
         assert program.stdout.readline().startswith("started"), "the program does not work"
         # The moment is what is random here, and the machine's load may make any of it.
@@ -64,7 +68,9 @@ def test_nothing_survives_a_killed_owner(tmp_path: Path) -> None:
         program.stdout.close()
         with fastdock.Engine(root) as engine:
             assert engine.run("busybox", ["true"]).returncode == 0
-        left = [str(path) for top in leaks.cgroup_directories(parent) for path in top.iterdir() if path.is_dir()]
+        left = [
+            str(path) for top in leaks.cgroup_directories(parent) for path in top.iterdir() if path.is_dir()
+        ]
         assert left == [], f"round {number}"
         assert processes_below(leaks.cgroup_directories(parent)) == set()
         assert os.listdir(root / "containers") == []
@@ -77,7 +83,9 @@ def test_two_engines_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
     root = tmp_path / "state"
     with fastdock.Engine(root) as engine:
         engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
-        with engine.Popen("busybox", ["cat"], stdin=fastdock.PIPE, stdout=fastdock.PIPE, storage="disk") as process:
+        with engine.Popen(
+            "busybox", ["cat"], stdin=fastdock.PIPE, stdout=fastdock.PIPE, storage="disk"
+        ) as process:
             program = "import sys, fastdock; fastdock.Engine(sys.argv[1]).run('busybox', ['true'])"
             subprocess.run([sys.executable, "-c", program, str(root)], check=True)
             assert process.poll() is None

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import add_file, busybox_tar
 
 import fastdock
 from fastdock import Engine, KernelError, LimitError, SpecError
 from fastdock.engine import base_of
 from fastdock.options import options_from
 from fastdock.planning import plan_of
+from support import add_file, busybox_tar
 
 pytestmark = pytest.mark.kernel
 
@@ -68,7 +68,21 @@ def elf_header(machine: int = 62, interpreter: bytes = b"") -> bytes:
     if interpreter:
         segments.insert(0, (3, 4, 512, 0x400200, len(interpreter) + 1))
     header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, machine, 1, 0x400100, 64, 0, 0, 64, 56, len(segments), 0, 0, 0
+        "<16sHHIQQQIHHHHHH",
+        b"\x7fELF\x02\x01\x01",
+        2,
+        machine,
+        1,
+        0x400100,
+        64,
+        0,
+        0,
+        64,
+        56,
+        len(segments),
+        0,
+        0,
+        0,
     )
     for kind, flags, offset, address, size in segments:
         header += struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, size, 4096)
@@ -110,7 +124,7 @@ def failure(engine: Engine, image: str, command: list[str], **options: Any) -> K
 def test_programs(
     engine: Engine, broken: str, command: list[str], number: int, hint: str, init: bool
 ) -> None:
-    if init and number == errno.ENOEXEC or init and "interpreter" in hint:
+    if (init and number == errno.ENOEXEC) or (init and "interpreter" in hint):
         pytest.skip("the init starts it, and ends with 126 or 127 as a shell does: test_options_work.py")
     error = failure(engine, broken, command, init=init)
     assert (error.errno, error.operation, error.path) == (number, "execute", command[0])
@@ -420,6 +434,8 @@ def test_without_root(tmp_path: Path) -> None:
         "except fastdock.FastdockError as error:\n    print(type(error).__name__, error)\n"
     )
     tmp_path.chmod(0o777)
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "x")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "x")], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1

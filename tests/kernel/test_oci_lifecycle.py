@@ -134,7 +134,9 @@ def test_exec_format_error_after_start(bundle: Bundle) -> None:
 def test_exec(bundle: Bundle) -> None:
     bundle.shell("sleep 1000")
     assert bundle.run_detached().returncode == 0
-    done = bundle.command("exec", "--env", "A=b", "--cwd", "/tmp", "c", "sh", "-c", "echo $A $PWD $HOME $$; exit 9")
+    done = bundle.command(
+        "exec", "--env", "A=b", "--cwd", "/tmp", "c", "sh", "-c", "echo $A $PWD $HOME $$; exit 9"
+    )
     assert done.returncode == 9
     words = done.stdout.split()
     assert words[:3] == ["b", "/tmp", "/root"]
@@ -149,8 +151,12 @@ def test_exec(bundle: Bundle) -> None:
 def test_exec_of_a_process_file(bundle: Bundle, tmp_path: Path) -> None:
     bundle.shell("sleep 1000")
     assert bundle.run_detached().returncode == 0
-    process = {"args": ["sh", "-c", "id -u; id -G; umask; pwd"], "cwd": "/home/app", "env": ["PATH=/bin"],
-               "user": {"uid": 1000, "gid": 1000, "additionalGids": [7, 8], "umask": 0o27}}  # fmt: skip
+    process = {
+        "args": ["sh", "-c", "id -u; id -G; umask; pwd"],
+        "cwd": "/home/app",
+        "env": ["PATH=/bin"],
+        "user": {"uid": 1000, "gid": 1000, "additionalGids": [7, 8], "umask": 0o27},
+    }
     (tmp_path / "process.json").write_text(json.dumps(process))
     done = bundle.command("exec", "--process", str(tmp_path / "process.json"), "c")
     assert done.stdout.split() == ["1000", "1000", "7", "8", "0027", "/home/app"]
@@ -159,7 +165,16 @@ def test_exec_of_a_process_file(bundle: Bundle, tmp_path: Path) -> None:
 def test_detached_exec_writes_its_pid(bundle: Bundle, tmp_path: Path) -> None:
     bundle.shell("sleep 1000")
     assert bundle.run_detached().returncode == 0
-    command = [bundle.runtime, "--root", str(bundle.root), "exec", "-d", "--pid-file", str(tmp_path / "pid"), "c"]
+    command = [
+        bundle.runtime,
+        "--root",
+        str(bundle.root),
+        "exec",
+        "-d",
+        "--pid-file",
+        str(tmp_path / "pid"),
+        "c",
+    ]
     null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     assert subprocess.run([*command, "sleep", "1000"], **null).returncode == 0
     pid = int((tmp_path / "pid").read_text())
@@ -233,7 +248,9 @@ def test_an_out_of_memory_event(bundle: Bundle) -> None:
         assert events.stdout is not None
         # It watches when it has opened what it watches.
         descriptors = Path(f"/proc/{events.pid}/fd")
-        while not {"anon_inode:[eventfd]", "anon_inode:inotify"} & {os.readlink(file) for file in descriptors.iterdir()}:
+        while not {"anon_inode:[eventfd]", "anon_inode:inotify"} & {
+            os.readlink(file) for file in descriptors.iterdir()
+        }:
             pass
         greedy = bundle.command("exec", "c", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
         assert greedy.returncode == 137
@@ -333,6 +350,7 @@ def test_the_log_is_runcs(bundle: Bundle, tmp_path: Path) -> None:
     assert entry["time"].endswith("Z")
 
 
+@pytest.mark.here
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a b", "a\nb", "x" * 300])
 def test_names_that_are_no_names(bundle: Bundle, name: str) -> None:
     done = bundle.run(name)
@@ -344,7 +362,12 @@ def test_a_state_of_another_version(bundle: Bundle) -> None:
     assert bundle.create().returncode == 0
     file = bundle.root / "c/state.json"
     good = file.read_text()
-    for bad in ('{"ociVersion": "1.0.2", "id": "c", "init_process_pid": 1}', "{", "", '{"fastdockState": 999}'):
+    for bad in (
+        '{"ociVersion": "1.0.2", "id": "c", "init_process_pid": 1}',
+        "{",
+        "",
+        '{"fastdockState": 999}',
+    ):
         file.write_text(bad)
         done = bundle.command("state", "c")
         assert done.returncode == 1, bad
@@ -369,12 +392,15 @@ def test_a_number_that_became_another_process(bundle: Bundle) -> None:
     (bundle.root / "c/state.json").write_text(json.dumps(state))
 
 
+@pytest.mark.here
 def test_killed_at_any_moment(bundle: Bundle) -> None:
     """After a SIGKILL of `create`, `delete --force` removes everything, whatever was reached."""
     bundle.write()
     command = [bundle.runtime, "--root", str(bundle.root), "create", "--bundle", str(bundle.path), "k"]
     for microseconds in range(0, 6000, 400):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         subprocess.run(["sleep", str(microseconds / 1e6)], check=True)
         process.kill()
         process.wait()

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.kernel
 
 def sh(engine: Engine, script: str, **options: Any) -> str:
     """What a script prints, with its errors; whatever its code."""
-    done = engine.run("busybox", ["sh", "-c", script], stdout=PIPE, stderr=fastdock.STDOUT, text=True, **options)
+    done = engine.run(
+        "busybox", ["sh", "-c", script], stdout=PIPE, stderr=fastdock.STDOUT, text=True, **options
+    )
     return str(done.stdout).rstrip("\n")
 
 
@@ -138,7 +140,10 @@ def submount(tmp_path: Path) -> Iterator[Path]:
 
 class TestIdentity:
     def test_names(self, engine: Engine) -> None:
-        assert sh(engine, "hostname; cat /proc/sys/kernel/domainname", hostname="box", domainname="there") == "box\nthere"
+        assert (
+            sh(engine, "hostname; cat /proc/sys/kernel/domainname", hostname="box", domainname="there")
+            == "box\nthere"
+        )
 
     @pytest.mark.parametrize(
         ("options", "wanted"),
@@ -166,7 +171,10 @@ class TestIdentity:
         assert sh(engine, "echo $HOME", env={"HOME": "/mine"}) == "/mine"
 
     def test_userns_host(self, engine: Engine) -> None:
-        assert sh(engine, "cat /proc/self/uid_map", userns="host").split() == Path("/proc/self/uid_map").read_text().split()
+        assert (
+            sh(engine, "cat /proc/self/uid_map", userns="host").split()
+            == Path("/proc/self/uid_map").read_text().split()
+        )
         assert sh(engine, "cat /proc/self/uid_map").split()[2] == "65536"
 
     @pytest.mark.parametrize("kind", ["pid", "ipc", "uts", "net"])
@@ -196,7 +204,9 @@ class TestRights:
 
     def test_privileged(self, engine: Engine) -> None:
         """All that this machine's bounding set holds; seccomp, masks and read-only paths are gone."""
-        bounding = next(line for line in Path("/proc/self/status").read_text().splitlines() if "CapBnd" in line)
+        bounding = next(
+            line for line in Path("/proc/self/status").read_text().splitlines() if "CapBnd" in line
+        )
         status = sh(engine, "cat /proc/self/status; ls /dev", privileged=True)
         assert f"CapEff:\t{bounding.split()[1]}" in status
         assert "Seccomp:\t0" in status
@@ -208,10 +218,16 @@ class TestRights:
         script = "grep NoNewPrivs /proc/self/status"
         assert sh(engine, script).split()[1] == "0"
         assert sh(engine, script, security_opt=["no-new-privileges"]).split()[1] == "1"
-        assert sh(engine, "grep Seccomp: /proc/self/status", security_opt=["no-new-privileges"]).split()[1] == "2"
+        assert (
+            sh(engine, "grep Seccomp: /proc/self/status", security_opt=["no-new-privileges"]).split()[1]
+            == "2"
+        )
 
     def test_seccomp(self, engine: Engine, tmp_path: Path) -> None:
-        assert sh(engine, "grep Seccomp: /proc/self/status", security_opt=["seccomp=unconfined"]).split()[1] == "0"
+        assert (
+            sh(engine, "grep Seccomp: /proc/self/status", security_opt=["seccomp=unconfined"]).split()[1]
+            == "0"
+        )
         profile = {"defaultAction": "SCMP_ACT_ALLOW",
                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}  # fmt: skip
         (tmp_path / "profile.json").write_text(json.dumps(profile))
@@ -241,10 +257,21 @@ class TestRights:
             assert "Operation not permitted" in sh(engine, script, **options)
 
     def test_sysctls(self, engine: Engine) -> None:
-        sysctls = {"net.ipv4.ip_unprivileged_port_start": "80", "kernel.shm_rmid_forced": "1", "fs.mqueue.msg_max": "11"}
+        sysctls = {
+            "net.ipv4.ip_unprivileged_port_start": "80",
+            "kernel.shm_rmid_forced": "1",
+            "fs.mqueue.msg_max": "11",
+        }
         script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced /proc/sys/fs/mqueue/msg_max"
         assert sh(engine, script, sysctls=sysctls).split() == ["80", "1", "11"]
-        assert sh(engine, "cat /proc/sys/net/ipv4/conf/lo/forwarding", sysctls={"net/ipv4/conf/lo/forwarding": "1"}) == "1"
+        assert (
+            sh(
+                engine,
+                "cat /proc/sys/net/ipv4/conf/lo/forwarding",
+                sysctls={"net/ipv4/conf/lo/forwarding": "1"},
+            )
+            == "1"
+        )
 
     def test_ulimits(self, engine: Engine) -> None:
         script = "ulimit -n; ulimit -Hn; ulimit -c"
@@ -278,7 +305,9 @@ class TestLimits:
 
     def test_cpuset(self, engine: Engine) -> None:
         last = max(os.sched_getaffinity(0))
-        assert sh(engine, "grep Cpus_allowed_list /proc/self/status", cpuset_cpus=str(last)).split()[1] == str(last)
+        assert sh(engine, "grep Cpus_allowed_list /proc/self/status", cpuset_cpus=str(last)).split()[
+            1
+        ] == str(last)
 
     def test_memory_files(self, engine: Engine, cgroup_file: Any) -> None:
         assert cgroup_file({"memory": "64m"}, "memory/memory.limit_in_bytes", "memory.max") == str(64 << 20)
@@ -334,7 +363,10 @@ class TestInit:
             (tmp_path / name).chmod(0o755)
         done = engine.run("busybox", ["/v/text"], init=True, volumes=[f"{tmp_path}:/v"], stderr=PIPE)
         assert done.returncode == 126
-        assert engine.run("busybox", ["/v/lost"], init=True, volumes=[f"{tmp_path}:/v"], stderr=PIPE).returncode == 127
+        assert (
+            engine.run("busybox", ["/v/lost"], init=True, volumes=[f"{tmp_path}:/v"], stderr=PIPE).returncode
+            == 127
+        )
 
     def test_the_end_of_the_program_is_the_end(self, engine: Engine) -> None:
         done = engine.run("busybox", ["sh", "-c", "sleep 1000 & exit 3"], init=True)

@@ -30,7 +30,10 @@ class Footprint(NamedTuple):
         leaks += [f"cgroup {path}" for path in self.cgroups - before.cgroups]
         leaks += [f"network device {name}" for name in self.devices - before.devices]
         leaks += [f"directory {path}" for path in self.directories - before.directories]
-        leaks += [f"{count} descriptors of {target}" for target, count in (self.descriptors - before.descriptors).items()]
+        leaks += [
+            f"{count} descriptors of {target}"
+            for target, count in (self.descriptors - before.descriptors).items()
+        ]
         return leaks
 
 
@@ -66,7 +69,9 @@ def _cgroups(root: Path) -> frozenset[str]:
 def hierarchies() -> list[Path]:
     """Where cgroup hierarchies are mounted: one on v2, one for each controller on v1."""
     top = Path("/sys/fs/cgroup")
-    return [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
+    return (
+        [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
+    )
 
 
 def _cgroups(root: Path) -> frozenset[str]:

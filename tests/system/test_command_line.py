@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import add_file, add_link, busybox_tar, must_work
 
 import fastdock
+from support import add_file, add_link, busybox_tar, must_work
 
 pytestmark = pytest.mark.system
 
@@ -158,7 +158,9 @@ class TestFlags:
         monkeypatch.delenv("NOT_HERE", raising=False)
         file = tmp_path / "env"
         file.write_text("# comment\n\nFILE=from file\nBOTH=file\nFROM_HERE\nNOT_HERE\n")
-        done = run("--env-file", str(file), "-e", "BOTH=flag", "-e", "FROM_HERE", "-e", "NOT_HERE", "busybox", "env")
+        done = run(
+            "--env-file", str(file), "-e", "BOTH=flag", "-e", "FROM_HERE", "-e", "NOT_HERE", "busybox", "env"
+        )
         lines = done.stdout.decode().splitlines()
         assert {"FILE=from file", "BOTH=flag", "FROM_HERE=here"} <= set(lines)
         assert not [line for line in lines if line.startswith("NOT_HERE")]
@@ -282,7 +284,15 @@ class TestTerminal:
         shell.process.wait()
 
     def test_ctrl_c_goes_to_the_program(self, terminal: type[Terminal]) -> None:
-        shell = terminal("run", "--rm", "-it", "busybox", "sh", "-c", "trap 'echo interrupted; exit 3' INT; echo ready; read x")
+        shell = terminal(
+            "run",
+            "--rm",
+            "-it",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'echo interrupted; exit 3' INT; echo ready; read x",
+        )
         shell.expect(b"ready\r\n")
         shell.type(b"\x03")
         shell.expect(b"interrupted\r\n")
@@ -401,7 +411,10 @@ class TestAbout:
             assert word in done.stdout
         document = json.loads(command("info", "--format", "json").stdout)
         assert document["CgroupVersion"] in ("1", "2")
-        assert command("info", "--format", "{{.CgroupVersion}}").stdout.decode().strip() == document["CgroupVersion"]
+        assert (
+            command("info", "--format", "{{.CgroupVersion}}").stdout.decode().strip()
+            == document["CgroupVersion"]
+        )
 
     def test_version(self) -> None:
         assert fastdock.__version__.encode() in command("version").stdout

@@ -11,12 +11,26 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support import missing
 
 BUILD = Path(os.environ.get("FASTDOCK_BUILD", Path(__file__).parents[2] / "build/release"))
-OBJECTS = ("launch/child.cpp.o", "rootfs/child_root.cpp.o", "launch/users.cpp.o")
+OBJECTS = (
+    "launch/child.cpp.o",
+    "launch/users.cpp.o",
+    "rootfs/child_root.cpp.o",
+    "rootfs/copy_tree.cpp.o",
+)
 # What the compiler itself puts in: copies and comparisons of memory, the stack protector, position independence.
-OF_THE_COMPILER = {"memcpy", "memset", "memmove", "memcmp", "strlen", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
+OF_THE_COMPILER = {
+    "memcpy",
+    "memset",
+    "memmove",
+    "memcmp",
+    "strlen",
+    "__stack_chk_fail",
+    "_GLOBAL_OFFSET_TABLE_",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +42,9 @@ def objects() -> list[Path]:
 
 
 def symbols(path: Path, *options: str) -> set[str]:
-    done = subprocess.run(["nm", "--format=just-symbols", *options, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["nm", "--format=just-symbols", *options, str(path)], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 

@@ -13,8 +13,12 @@ from fastdock.cli.run_command import run_command
 
 NAMES = [name for flag in _OPTIONS for name in flag.names if "/" not in name]
 WORDS = st.one_of(
-    st.sampled_from([*NAMES, "-it", "-ti", "-i", "--rm", "busybox", "--", "-", "--no-sig-proxy", "--help", "-eA=b"]),
-    st.sampled_from(["1", "64m", "A=b", "--name=x", "--env=A=b", "--memory=", "--rm=1", "-w=/x", "--cpu-shares=two"]),
+    st.sampled_from(
+        [*NAMES, "-it", "-ti", "-i", "--rm", "busybox", "--", "-", "--no-sig-proxy", "--help", "-eA=b"]
+    ),
+    st.sampled_from(
+        ["1", "64m", "A=b", "--name=x", "--env=A=b", "--memory=", "--rm=1", "-w=/x", "--cpu-shares=two"]
+    ),
     st.text(max_size=8),
 )
 
@@ -25,7 +29,11 @@ def by_click(arguments: list[str]) -> tuple[dict[str, object], str, tuple[str, .
     except (click.ClickException, click.exceptions.Exit):
         return None
     values = dict(context.params)
-    return {name: values[name] for name in values if name not in ("image", "command")}, values["image"], values["command"]
+    return (
+        {name: values[name] for name in values if name not in ("image", "command")},
+        values["image"],
+        values["command"],
+    )
 
 
 @given(st.lists(WORDS, max_size=8))
@@ -41,7 +49,20 @@ def test_as_click(arguments: list[str]) -> None:
         ["busybox"],
         ["--rm", "busybox", "true"],
         ["-it", "--rm", "busybox", "sh", "-c", "echo $A", "--rm"],
-        ["-e", "A=1", "-e", "B=2", "--env=C=3", "-v", "/a:/b:ro", "--memory", "64m", "--cpus=1.5", "host", "ls"],
+        [
+            "-e",
+            "A=1",
+            "-e",
+            "B=2",
+            "--env=C=3",
+            "-v",
+            "/a:/b:ro",
+            "--memory",
+            "64m",
+            "--cpus=1.5",
+            "host",
+            "ls",
+        ],
         ["--cpu-shares", "512", "--name", "--rm", "busybox"],
     ],
 )

@@ -15,7 +15,9 @@ from fastdock import _core, _errors
 
 def test_one_tree() -> None:
     """Whatever fastdock raises is a FastdockError."""
-    errors = [getattr(fastdock, name) for name in fastdock.__all__ if isinstance(getattr(fastdock, name), type)]
+    errors = [
+        getattr(fastdock, name) for name in fastdock.__all__ if isinstance(getattr(fastdock, name), type)
+    ]
     errors = [kind for kind in errors if issubclass(kind, BaseException)]
     assert len(errors) == 14
     assert all(issubclass(kind, fastdock.FastdockError) for kind in errors)
@@ -54,7 +56,10 @@ def test_the_builtin_that_fits(number: int, builtin: type[OSError]) -> None:
 
 def test_every_errno_has_one() -> None:
     for number in range(1, 134):
-        assert type(OSError(number, "")) in (OSError, *type(_errors._from_core(number, "", "", "", "")).__mro__)
+        assert type(OSError(number, "")) in (
+            OSError,
+            *type(_errors._from_core(number, "", "", "", "")).__mro__,
+        )
 
 
 def test_raised_by_the_core() -> None:

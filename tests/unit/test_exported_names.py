@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-import typing
 
 import pytest
 
@@ -47,5 +46,5 @@ def test_documented(name: str) -> None:
 
 def test_the_typed_options_are_the_real_ones() -> None:
     """RunOptions is for type checkers, Options is what is checked: they must not drift apart."""
-    typed = set(typing.get_type_hints(RunOptions))
+    typed = set(RunOptions.__annotations__)
     assert typed - {"volumes", "tmpfs"} == set(Options._fields) - {"tty"}

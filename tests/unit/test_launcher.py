@@ -19,9 +19,13 @@ VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 ANSWER = f"fastdock {fastdock.__version__}\n"
 
 
-def start(launcher: Path, *arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+def start(
+    launcher: Path, *arguments: str, cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": "/usr/bin:/bin", **env}
-    return subprocess.run([launcher, *arguments], env=clean, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [launcher, *arguments], env=clean, cwd=cwd, capture_output=True, text=True, timeout=60
+    )
 
 
 def install(prefix: Path, packages: str, script: str) -> Path:
@@ -47,7 +51,7 @@ def test_installed() -> None:
 
 def test_static() -> None:
     """auditwheel replaces a dynamic executable by a Python script."""
-    assert b"\x7fELF" == LAUNCHER.read_bytes()[:4]
+    assert LAUNCHER.read_bytes()[:4] == b"\x7fELF"
     assert "INTERP" not in subprocess.run(["readelf", "-lW", LAUNCHER], capture_output=True, text=True).stdout
 
 
@@ -77,7 +81,9 @@ def test_moved(tmp_path: Path) -> None:
     assert start(launcher, "--version").stdout == ANSWER
 
 
-@pytest.mark.parametrize("script", ["", "#!/gone/bin/python3\n", "no script", "#!\n", "#!/bin/sh\n", "#!/bin/sh\n'''exec' \"\n"])
+@pytest.mark.parametrize(
+    "script", ["", "#!/gone/bin/python3\n", "no script", "#!\n", "#!/bin/sh\n", "#!/bin/sh\n'''exec' \"\n"]
+)
 def test_no_interpreter(tmp_path: Path, script: str) -> None:
     launcher = install(tmp_path, f"lib/{VERSION}/site-packages", script)
     done = start(launcher, "--version")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support import missing
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,5 +37,10 @@ def test_types() -> None:
 
 
 def test_format_of_cpp() -> None:
-    files = [str(path) for folder in ("csrc", "tests") for end in ("h", "cpp") for path in (REPOSITORY / folder).rglob(f"*.{end}")]
+    files = [
+        str(path)
+        for folder in ("csrc", "tests")
+        for end in ("h", "cpp")
+        for path in (REPOSITORY / folder).rglob(f"*.{end}")
+    ]
     lint("clang-format-19", "--dry-run", "--Werror", *files)

@@ -169,7 +169,10 @@ class TestMounts:
 
     @given(
         st.lists(
-            st.tuples(st.sampled_from(["type", "source", "target", "readonly", "tmpfs-size", "bind-propagation"]), SCRIBBLE),
+            st.tuples(
+                st.sampled_from(["type", "source", "target", "readonly", "tmpfs-size", "bind-propagation"]),
+                SCRIBBLE,
+            ),
             max_size=5,
         ).map(lambda pairs: ",".join(f"{key}={value}" for key, value in pairs))
         | SCRIBBLE
@@ -206,7 +209,10 @@ class TestDevices:
         assert parse_device("/dev/fuse:r") == ("/dev/fuse", "/dev/fuse", "r")
         assert parse_device("/dev/fuse:/dev/f:rw") == ("/dev/fuse", "/dev/f", "rw")
 
-    @pytest.mark.parametrize("text", ["", ":", "/dev/x:", "/dev/x:q", "/dev/x:/y:z", "/dev/x:/y:r:w", "/dev/x:/../y", "dev/x", "/dev/x:/"])
+    @pytest.mark.parametrize(
+        "text",
+        ["", ":", "/dev/x:", "/dev/x:q", "/dev/x:/y:z", "/dev/x:/y:r:w", "/dev/x:/../y", "dev/x", "/dev/x:/"],
+    )
     def test_what_is_no_device(self, text: str) -> None:
         with pytest.raises(SpecError):
             parse_device(text)

@@ -166,7 +166,7 @@ def write_plots(plots: Mapping[str, str], directory: Path) -> Sequence[Path]:
 
 def _png(document: str) -> bytes | None:
     try:
-        import resvg_py
+        import resvg_py  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return None
     return bytes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -11,9 +10,10 @@ import click
 from fastdock._errors import FastdockError
 from fastdock.cli.attachment import DETACHED, Attachment
 from fastdock.cli.foreground import _size_of
-from fastdock.cli.run import KEPT_SETTINGS, check_cidfile
+from fastdock.cli.run import KEPT_SETTINGS
 from fastdock.containers import Container, control
 from fastdock.engine import Engine
+
 
 def create(
     engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]

@@ -287,3 +287,5 @@ def run_directly(arguments: list[str]) -> int | None:
         return run(None, image, command, flags)
     except (FastdockError, TypeError) as error:
         return report(error)
+    except KeyboardInterrupt:  # before the container was there to get it
+        return 128 + 2

@@ -23,7 +23,7 @@ from fastdock.store.locks import FileLock
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 
@@ -239,7 +239,8 @@ class Unpacking:
 def _record_blob(connection: sqlite3.Connection, blob: Blob | None, diff_id: str) -> None:
     if blob is not None:
         connection.execute(
-            "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?, ?)", (blob.digest, diff_id, blob.size, blob.media_type)
+            "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?, ?)",
+            (blob.digest, diff_id, blob.size, blob.media_type),
         )
 
 
