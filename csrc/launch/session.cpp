@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <cerrno>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "base/path.h"
@@ -50,12 +50,63 @@ Result<std::vector<std::string>> names_in(const std::string& path) {
   return names;
 }
 
-// True while this descriptor's directory is still there and the lock is ours.
-bool lock_directory(int directory) {
+// A session's lock is a POSIX one, on the file `owner`: unlike flock(2)'s it is no other process's, neither
+// that of a clone which has not yet closed our descriptors when we are killed, nor that of a worker forked by
+// the program that embeds us.  But any close of that file by us gives it up (fcntl(2)), hence Claims.
+std::string owner_file(const std::string& session) { return session + "/owner"; }
+
+// True while this file is still there and the lock is ours; false when it is somebody else's.
+Result<bool> lock_owner_file(int file) {
+  struct flock whole{};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  if (::fcntl(file, F_SETLK, &whole) != 0) {
+    if (errno == EAGAIN || errno == EACCES) return false;
+    return failed(Operation::kLockFile, "owner");
+  }
   struct stat status{};
-  return ::flock(directory, LOCK_EX | LOCK_NB) == 0 && ::fstat(directory, &status) == 0 &&
-         status.st_nlink > 0;
+  return ::fstat(file, &status) == 0 && status.st_nlink > 0;
 }
+
+// The sessions that a thread of this process holds or looks at: the others keep off.
+class Claims {
+ public:
+  static bool take(const std::string& session) {
+    std::scoped_lock guard(mutex());
+    return claimed().emplace(session, ::getpid()).second;
+  }
+  static void give_back(const std::string& session) {
+    std::scoped_lock guard(mutex());
+    claimed().erase({session, ::getpid()});
+  }
+
+ private:
+  static std::mutex& mutex() {
+    static auto* instance = new std::mutex;
+    return *instance;
+  }
+  static std::set<std::pair<std::string, pid_t>>& claimed() {  // by process: a forked child holds none
+    static auto* instance = new std::set<std::pair<std::string, pid_t>>;
+    return *instance;
+  }
+};
+
+// A claim while it is in scope.
+class Claim {
+ public:
+  explicit Claim(std::string session) : session_(std::move(session)), taken_(Claims::take(session_)) {}
+  ~Claim() {
+    if (taken_) Claims::give_back(session_);
+  }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  explicit operator bool() const { return taken_; }
+  void keep() { taken_ = false; }
+
+ private:
+  std::string session_;
+  bool taken_;
+};
 
 Result<void> remove_containers_of(const std::string& session, const Places& places) {
   FASTDOCK_TRY(auto hierarchies, cgroup::Hierarchies::machine());
@@ -98,20 +149,31 @@ Result<void> Session::begin() {
   while (true) {
     name_ = random_hex(kNameBytes);
     std::string path = places_.run + "/sessions/" + name_;
+    Claim claim(path);
     if (::mkdir(path.c_str(), 0700) != 0) return failed(Operation::kCreateDirectory, path);
-    auto directory = open_file(path, O_RDONLY | O_DIRECTORY);
-    // Between mkdir and flock somebody may have taken this for an abandoned one and removed it.
-    if (!directory || !lock_directory(directory->get())) continue;
-    lock_ = std::move(*directory);
+    auto file = open_file(owner_file(path), O_RDWR | O_CREAT, 0600);
+    // Between mkdir and the lock somebody may have taken this for an abandoned one and removed it.
+    if (!file && file.error().number == ENOENT) continue;
+    auto locked = file ? lock_owner_file(file->get()) : std::unexpected(file.error());
+    if (!locked) {
+      (void)remove_tree(AT_FDCWD, path);
+      return std::unexpected(locked.error());
+    }
+    if (!*locked) continue;
+    lock_ = std::move(*file);
     owner_ = ::getpid();
+    claim.keep();
     return {};
   }
 }
 
 Session::~Session() {
-  // In a forked child this is the parent's: only the descriptor goes.  Where something could not be removed
-  // the name stays, for remove_abandoned().
-  if (owner_ == ::getpid() && !has_leftovers_) ::rmdir((places_.run + "/sessions/" + name_).c_str());
+  if (owner_ != ::getpid()) return;  // in a forked child this is the parent's: only the descriptor goes
+  std::string path = places_.run + "/sessions/" + name_;
+  // Where something could not be removed the name stays, for remove_abandoned().
+  if (!has_leftovers_) (void)remove_tree(AT_FDCWD, path);
+  lock_.reset();
+  Claims::give_back(path);
 }
 
 std::string Session::new_id() const { return random_hex(kIdBytes - kNameBytes) + name_; }
@@ -121,8 +183,13 @@ Result<int> remove_abandoned(const Places& places) {
   FASTDOCK_TRY(auto sessions, names_in(places.run + "/sessions"));
   for (const std::string& session : sessions) {
     std::string path = places.run + "/sessions/" + session;
-    auto directory = open_file(path, O_RDONLY | O_DIRECTORY);
-    if (!directory || !lock_directory(directory->get())) continue;
+    Claim claim(path);
+    if (!claim) continue;
+    // Made where it is missing: its process was killed before it could.
+    auto file = open_file(owner_file(path), O_RDWR | O_CREAT, 0600);
+    if (!file) continue;
+    FASTDOCK_TRY(bool locked, lock_owner_file(file->get()));
+    if (!locked) continue;
     FASTDOCK_CHECK(remove_containers_of(session, places));
     FASTDOCK_CHECK(remove_tree(AT_FDCWD, path));
     ++count;

@@ -1,7 +1,7 @@
 // A session: the containers that one process owns while it lives.
 //
-// It is a directory of the run directory, locked by its process; every id of its containers ends in its
-// name.  So a container that is thrown away needs no record of its own, and what a process killed with
+// It is a directory of the run directory with a file that its process locks; every id of its containers ends
+// in its name.  So a container that is thrown away needs no record of its own, and what a process killed with
 // SIGKILL leaves behind is found by whoever comes next: remove_abandoned().
 #pragma once
 

@@ -33,7 +33,7 @@ def loop(storage):
         with engine.Popen("busybox", ["cat"], stdin=fastdock.PIPE, storage=storage, memory="64m"):
             engine.run("busybox", ["sh", "-c", "sleep 1000 & echo x > /x"], storage=storage, init=True)
         if first:
-            os.write(1, b"started\n")
+            os.write(1, b"started\\n")
             first = False
 threading.Thread(target=loop, args=("disk",), daemon=True).start()
 loop("memory")
@@ -92,3 +92,29 @@ def test_two_engines_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
             assert os.listdir(root / "containers") == [process.id]
             out, _ = process.communicate(b"alive")
         assert out == b"alive"
+
+
+def test_a_worker_that_the_owner_forked_is_not_the_owner(tmp_path: Path) -> None:
+    """It has copies of all descriptors and lives on; what the owner left is removed all the same."""
+    root = tmp_path / "state"
+    with fastdock.Engine(root) as engine:
+        engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
+    program = (
+        "import os, signal, sys, fastdock\n"
+        "engine = fastdock.Engine(sys.argv[1])\n"
+        "process = engine.Popen('busybox', ['sleep', '1000'], storage='disk')\n"
+        "if os.fork() == 0:\n"
+        "    os.read(0, 1)\n"
+        "    os._exit(0)\n"
+        "os.write(1, b'ready\\n')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == b"ready\n"
+    assert owner.wait() == -signal.SIGKILL
+    fastdock.Engine(root).close()
+    assert os.listdir(root / "containers") == []
+    owner.communicate(b"x")  # the worker ends
