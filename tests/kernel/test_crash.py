@@ -33,7 +33,7 @@ def loop(storage):
         with engine.Popen("busybox", ["cat"], stdin=fastdock.PIPE, storage=storage, memory="64m"):
             engine.run("busybox", ["sh", "-c", "sleep 1000 & echo x > /x"], storage=storage, init=True)
         if first:
-            os.write(1, b"started\n")
+            os.write(1, b"started\\n")
             first = False
 threading.Thread(target=loop, args=("disk",), daemon=True).start()
 loop("memory")
