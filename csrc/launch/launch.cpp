@@ -56,7 +56,10 @@ Result<std::optional<Received>> receive(int socket) {
   header.msg_control = control;
   header.msg_controllen = sizeof control;
   ssize_t count = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-  while (count < 0 && errno == EINTR) count = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
+  // ECONNRESET, once: the child closed its end with a word of ours unread; what it said before comes next
+  // (unix_release_sock).
+  while (count < 0 && (errno == EINTR || errno == ECONNRESET))
+    count = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
   if (count == 0) return std::nullopt;
   if (count < static_cast<ssize_t>(sizeof(Message))) return failed(Operation::kWaitForProcess);
   received.text.assign(path.data(), static_cast<std::size_t>(count) - sizeof(Message));
