@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 from fastdock._errors import ImageError
 from fastdock.changes import apply_changes
 from fastdock.registry.platform import host_platform, parse_platform
-from fastdock.store import ImageRecord, Store
+from fastdock.store import ImageRecord, Store, sweep
 from fastdock.store.blobs import digest_of
 from fastdock.store.compose import as_stored
 from fastdock.store.ingest import add_layer, piped, read_chunks
@@ -47,16 +47,23 @@ def from_tar(
     """An image of one layer."""
     wanted = parse_platform(platform) if platform else host_platform()
     config = apply_changes({}, changes)
-    with store.writing():
-        descriptor, diff_id = add_layer(store, read_chunks(source, progress=progress))
-        document = {
-            "architecture": wanted.architecture,
-            **({"variant": wanted.variant} if wanted.variant else {}),
-            "os": wanted.os,
-            "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-        }
-        return add(store, document, [descriptor], name, Step(comment=message or "Imported by fastdock"))
+    unpacked = False
+    try:
+        with store.writing():
+            descriptor, diff_id = add_layer(store, read_chunks(source, progress=progress))
+            unpacked = True
+            document = {
+                "architecture": wanted.architecture,
+                **({"variant": wanted.variant} if wanted.variant else {}),
+                "os": wanted.os,
+                "config": config,
+                "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            }
+            return add(store, document, [descriptor], name, Step(comment=message or "Imported by fastdock"))
+    except ImageError:
+        if unpacked:  # a layer that can be no image's first one: nothing is kept of it
+            sweep.sweep(store, everything=True)
+        raise
 
 
 def from_upper(

@@ -175,7 +175,8 @@ class TestFlags:
         assert "ID file found" in error_of(run("--cidfile", str(path), "busybox", "true"), 125)
 
     def test_most_at_once(self, tmp_path: Path) -> None:
-        script = "hostname; id -u; pwd; ulimit -n; cat /v/f; grep -c /t /proc/mounts; cat /proc/self/oom_score_adj; echo $A"
+        script = "hostname; id -u; pwd; ulimit -n; cat /v/f; grep -c ' /t tmpfs' /proc/mounts; cat /proc/self/oom_score_adj; echo $A"
+        tmp_path.chmod(0o755)
         (tmp_path / "f").write_text("volume\n")
         done = run("--hostname", "box", "-u", "web", "-w", "/var/www", "--ulimit", "nofile=77", "-v", f"{tmp_path}:/v:ro",
                    "--tmpfs", "/t:size=1m", "--oom-score-adj", "77", "-e", "A=1", "--memory", "64m", "--cpus", "0.5",
