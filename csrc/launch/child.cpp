@@ -424,7 +424,12 @@ bool load_filter(State& state) {
 }
 
 bool set_capabilities(State& state) {
-  const ChildCapabilities& wanted = state.plan.capabilities;
+  ChildCapabilities wanted = state.plan.capabilities;
+  // A user that is not root loses them at execve (capabilities(7)); gone before, they do not find a program
+  // in a directory that this user may not search.  Docker's rule (moby, oci.SetCapabilities); OCI's names ids
+  // and sets.
+  if (state.plan.user.name != nullptr && state.user.uid != 0 && wanted.ambient == 0)
+    wanted.effective = wanted.permitted = 0;
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {
       {static_cast<std::uint32_t>(wanted.effective), static_cast<std::uint32_t>(wanted.permitted),
