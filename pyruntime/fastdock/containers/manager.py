@@ -75,10 +75,11 @@ class Containers:
 
     def entries(self) -> Iterator[tuple[Record, State]]:
         """Every container with its state, the newest first."""
-        there = set(os.listdir(self.directory))
+        there, running = set(os.listdir(self.directory)), set(os.listdir(self.run_directory))
         for record in self.records.all():
             if record.id in there or not self._reaped(record):
-                yield record, self.state(record.id)
+                places = f"{self.directory}/{record.id}", f"{self.run_directory}/{record.id}"
+                yield record, read_state(*places, has_run=record.id in running)
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self.list(all=True))
