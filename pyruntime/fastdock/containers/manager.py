@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import ContainerNotFound
+from fastdock.containers.networking import give_back, uses_networks
 from fastdock.containers.records import Record, Records
 from fastdock.containers.state import State, read_state
 
@@ -172,11 +173,17 @@ class Containers:
         """Whether the container is gone; then what is left of it goes as well."""
         if self.records.is_there(record.id):
             return False
+        give_back(self, record)
         self.engine.store.release(f"container:{record.id}")
         volumes = record.document.get("volumes") or []
         if self.records.drop(record.id):
             self.volumes.drop_unused(volumes)
         return True
+
+    def collect_networks(self, record: Record) -> None:
+        """It has ended: its addresses and ports are free for others."""
+        if uses_networks(record):
+            self.engine.networks.collect()
 
     def reap_named(self, name: str) -> bool:
         """Whether the name was held by a container that is gone, and is free now."""
