@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,6 +11,7 @@
 #include <cerrno>
 
 #include "base/path.h"
+#include "net/attach.h"
 
 namespace fastdock::monitor {
 namespace {
@@ -23,6 +25,21 @@ void aim_at(LaunchPlan& plan, pid_t target) {
     if (wanted.mode == launch::NamespaceMode::kJoin && wanted.path.empty())
       wanted.path = "/proc/" + std::to_string(target) + "/ns/" + kFiles[i];
   }
+}
+
+// A container that shares another's network was born in it (Monitor::born_in_network), and so is what is
+// started in it.  With the host's network, where we usually are, nothing is to be done.
+Result<std::optional<net::NamespaceVisit>> visit_network(const LaunchPlan& plan, pid_t target) {
+  constexpr auto kNet = static_cast<std::size_t>(launch::Namespace::kNet);
+  if (plan.namespaces[kNet].mode != launch::NamespaceMode::kHost) return std::nullopt;
+  FASTDOCK_TRY(Fd theirs, open_file("/proc/" + std::to_string(target) + "/ns/net", O_RDONLY));
+  struct stat there{};
+  struct stat here{};
+  if (::fstat(theirs.get(), &there) == 0 && ::stat("/proc/thread-self/ns/net", &here) == 0 &&
+      there.st_ino == here.st_ino)
+    return std::nullopt;
+  FASTDOCK_TRY(auto visit, net::NamespaceVisit::begin(theirs.get()));
+  return std::optional(std::move(visit));
 }
 
 // A living monitor says that its container has this process, and has not reaped it: so the number is its.
@@ -66,6 +83,7 @@ Result<launch::Process> start_in(const cgroup::Cgroup& group, pid_t target, Laun
   FASTDOCK_TRY(auto join, group.join());
   for (const Fd& tasks : join.tasks) plan.cgroup_tasks.push_back(tasks.get());
   plan.cgroup_directory = join.directory.get();
+  FASTDOCK_TRY(auto visit, visit_network(plan, target));
   return launch::launch(plan, observer);
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -45,6 +46,7 @@ class Monitor final : public Requests {
   // run.cpp: one run of the program
   Result<void> run();
   Result<void> make_streams(LaunchPlan& plan);
+  Result<launch::Process> born_in_network(const std::function<Result<launch::Process>()>& start);
   void became_running();
   void settle();
   void program_ended();
@@ -80,6 +82,7 @@ class Monitor final : public Requests {
   Request request_;
   std::string state_directory_, run_directory_;
   Fd lock_, signals_;
+  Fd shared_network_;  // another container's
   std::optional<cgroup::Cgroup> group_;
   std::optional<launch::Process> process_;
   Fd output_, errors_, input_, terminal_side_, memory_events_;

@@ -80,7 +80,7 @@ Result<void> Monitor::run() {
     launch::Observer observer;
     if (request_.network)
       observer.created = [this](pid_t pid) { return net::attach_process(*request_.network, pid); };
-    auto process = launch::launch(plan, observer);
+    auto process = born_in_network([&] { return launch::launch(plan, observer); });
     for (int fd : plan.stdio) ::close(fd);
     return process;
   }();
@@ -95,6 +95,17 @@ Result<void> Monitor::run() {
     warnings_.push_back(path + ": its file system cannot map user ids; files there show as nobody's");
   became_running();
   return {};
+}
+
+// A network namespace belongs to the user namespace that it was made in, so a container with ids of its own
+// cannot join another's: it is born there.  The namespace is kept for further starts.
+Result<launch::Process> Monitor::born_in_network(const std::function<Result<launch::Process>()>& start) {
+  if (request_.network_of.empty()) return start();
+  if (!shared_network_) {
+    FASTDOCK_TRY(shared_network_, open_file(request_.network_of, O_RDONLY));
+  }
+  FASTDOCK_TRY(auto visit, net::NamespaceVisit::begin(shared_network_.get()));
+  return start();
 }
 
 // The program's ends are put into the plan, for run() to close.

@@ -58,6 +58,7 @@ void register_request(py::module_& module) {
       .def_readwrite("stdin_once", &Request::stdin_once)
       .def_readwrite("remove", &Request::remove)
       .def_readwrite("ids", &Request::ids)
+      .def_readwrite("network_of", &Request::network_of)
       .def(
           "set_network", [](Request& request, const net::AttachPlan& plan) { request.network = plan; },
           "Attached at each start, detached at each end.")

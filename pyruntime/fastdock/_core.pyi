@@ -473,6 +473,7 @@ class MonitorRequest:
     stdin_once: bool
     remove: bool
     ids: int
+    network_of: str  # a file of another's network namespace, in which it is born
     def __init__(
         self, state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, limits: Limits
     ) -> None: ...

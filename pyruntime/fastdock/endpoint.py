@@ -33,7 +33,7 @@ class Endpoint:
         self._networks = networks
         self._id = container_id
         self.namespace_file = ""  # of the container whose network namespace this one shares
-        self._directory = os.path.join(run_directory, "networks", container_id)
+        self._directory = files_directory(run_directory, container_id)
         names = options.network.split(",")
         first = Attachment(
             names[0], ip=options.ip, ip6=options.ip6, mac=options.mac_address, aliases=options.network_alias
@@ -89,10 +89,25 @@ class Endpoint:
         """The container runs: what it has lives as long as that process."""
         self._networks.started(self.plan, pid)
 
+    def keep(self, run_directory: str, *, starting: bool) -> None:
+        """For a container with a monitor, in place of ``started``: see Networks.keep()."""
+        self._networks.keep(self.plan, run_directory, starting=starting)
+
     def close(self) -> None:
         """The container has ended (or did not start): everything is given back."""
         self._networks.detach(self._id)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def files_directory(run_directory: str, container_id: str) -> str:
+    """Where the container's hosts, hostname and resolv.conf are."""
+    return os.path.join(run_directory, "networks", container_id)
+
+
+def give_back(networks: Networks, run_directory: str, container_id: str) -> None:
+    """What is left of a kept container's endpoint; it does not run."""
+    networks.detach(container_id)
+    shutil.rmtree(files_directory(run_directory, container_id), ignore_errors=True)
 
 
 class AttachedContainer:

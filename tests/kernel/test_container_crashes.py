@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from kept import SLEEP, container, shell
+from kept import SLEEP, container, shell, wait_until
 
 from fastdock import Container, ContainerNotFound, Engine, FastdockError
 
@@ -180,6 +180,8 @@ class TestReboot:
     def test_machine_went_down(self, engine: Engine) -> None:
         """All processes gone and /run empty: ended with 255, as Docker says it, and can be started again."""
         with container(engine) as made:
+            # The record of a start reaches the disk some seconds later anyway: it is not waited for by start().
+            wait_until(made, lambda: os.path.exists(f"{made.directory}/state.json"))
             state = made.state
             pidfd = os.pidfd_open(state.pid)
             kill_monitor(made)

@@ -69,6 +69,8 @@ def row_of(
     containers: Containers, record: Record, state: State, now: float, no_trunc: bool, size: bool
 ) -> dict[str, Any]:
     """The fields of ``--format``."""
+    from fastdock.containers.networking import ports_text
+
     command = " ".join(record.command)
     if not no_trunc and len(command) > 20:
         command = command[:19] + "…"
@@ -80,7 +82,7 @@ def row_of(
         "Command": f'"{command}"',
         "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(record.created)),
         "RunningFor": human_duration(max(0.0, now - record.created)) + " ago",
-        "Ports": "",
+        "Ports": ports_text(containers, record) if state.running else "",
         "State": state.status,
         "Status": status_text(state, now),
         "Size": human_size(_size(containers, record)) if size else "0B",

@@ -407,7 +407,7 @@ def _fields(base: Value, path: str) -> Value:
         value = base(dot, scope)
         for number, name in enumerate(names):
             value = value() if callable(value) and number else value
-            if not isinstance(value, Mapping):
+            if type(value) is not dict and not isinstance(value, Mapping):
                 raise TemplateError(
                     f"template: executing at <{path}>: can't evaluate field {name} in {show(value)}"
                 )

@@ -21,6 +21,8 @@ def show(value: Any) -> str:
 
 
 def _show(value: Any) -> str:
+    if type(value) is str:  # nearly always, and the checks of abstract classes below are slow
+        return value
     if value is None:
         return "<nil>"
     if isinstance(value, bool):

@@ -135,26 +135,66 @@ class Container:
 
         KernelError with what could not be done; then it is as before.
         """
-        from fastdock.containers.creation import request_for
-
         if self.state.running:
             return None
-        request = request_for(self._containers, self.record, terminal)
-        while True:
-            try:
-                _, self.warnings, descriptor = _core.start_monitor(request, attach)
-            except KernelError as error:
-                if error.errno != errno.EBUSY or error.operation != "lock":
+        with self._start_lock():
+            tries = 2
+            while not self.state.running:
+                tries -= 1
+                try:
+                    return self._start(attach, terminal)
+                except KernelError as error:
+                    if error.errno == errno.EBUSY and error.operation == "lock":
+                        if not self._started_by_another():
+                            continue
+                        return None
+                    if tries and self._lost_network(error):
+                        continue
                     self._note_failure(error)
                     raise
-                if self._started_by_another():
-                    return None
-                continue  # the other one failed, and says so to its caller
-            connection = Control.adopt(descriptor)
-            if attach:
-                return connection
-            connection.close()
-            return None
+        return None
+
+    def _start(self, attach: int, terminal: tuple[int, int] | None) -> Control | None:
+        from fastdock.containers.creation import plan_of_record, request_for
+        from fastdock.containers.networking import open_endpoint
+
+        containers, record = self._containers, self.record
+        start = plan_of_record(containers, record)
+        endpoint = open_endpoint(containers, record, start.options, start.exposed)
+        try:
+            request = request_for(containers, record, start, terminal, endpoint)
+            _, self.warnings, descriptor = _core.start_monitor(request, attach)
+        except BaseException:
+            if endpoint is not None:
+                endpoint.close()
+            raise
+        if endpoint is not None:
+            endpoint.keep(self.run_directory, starting=False)
+        connection = Control.adopt(descriptor)
+        if attach:
+            return connection
+        connection.close()
+        return None
+
+    def _lost_network(self, error: KernelError) -> bool:
+        """Whether somebody flushed the firewall or killed the resolver just now: then another try is worth it."""
+        from fastdock.containers.networking import uses_networks
+
+        if not uses_networks(self.record):
+            return False
+        from fastdock.endpoint import is_lost
+
+        return is_lost(error)
+
+    @contextmanager
+    def _start_lock(self) -> Iterator[None]:
+        """One start at a time: what it takes for the container (addresses, files) it takes alone."""
+        lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def _started_by_another(self) -> bool:
         """Waits for the outcome of the start that is going on."""
@@ -264,7 +304,10 @@ class Container:
             self._containers.repair()
 
     def _remove_all(self, volumes: bool) -> None:
+        from fastdock.containers.networking import give_back
+
         containers = self._containers
+        give_back(containers, self.record)
         containers.remove_files(self.id, self.record.ids)
         containers.engine.store.release(f"container:{self.id}")
         if not containers.records.drop(self.id):
@@ -459,6 +502,8 @@ class Container:
             _wait_for_death(state.monitor)
             self._containers.repair()
             state = self._containers.state(self.id)
+        if not state.running:
+            self._containers.collect_networks(self.record)
         return state
 
     def _is_monitored(self) -> bool:

@@ -245,7 +245,7 @@ class Files:
         """The mount that the path is on, put together from what the container has on disk."""
         from fastdock.containers.creation import plan_of_record
 
-        plan = plan_of_record(self._container._containers, self._container.record)[0]
+        plan = plan_of_record(self._container._containers, self._container.record).plan
         first = self._first if self._container.record.ids >= 0 else -1
         clean = posixpath.normpath("/" + path)
         keep = "/" if path.endswith("/") else ""

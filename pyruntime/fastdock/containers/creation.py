@@ -27,6 +27,7 @@ from fastdock.planning import Base, Planned, plan_of
 
 if TYPE_CHECKING:
     from fastdock.containers.manager import Containers
+    from fastdock.endpoint import Endpoint
 
 _ATTEMPTS = 30
 
@@ -190,10 +191,18 @@ def place_overlays(plan: _core.LaunchPlan, directory: str) -> None:
     plan.mounts = mounts
 
 
-def plan_of_record(
-    containers: Containers, record: Record
-) -> tuple[_core.LaunchPlan, _core.Limits, Options, Settings]:
-    """What starts this container, complete but for streams and cgroup."""
+class Start(NamedTuple):
+    """What starts a container, complete but for streams, cgroup and networks."""
+
+    plan: _core.LaunchPlan
+    limits: _core.Limits
+    options: Options
+    settings: Settings
+    exposed: tuple[str, ...]
+
+
+def plan_of_record(containers: Containers, record: Record) -> Start:
+    """The record as it is now, made into a plan."""
     options = load_options(record.document["options"])
     settings = load_settings(record.document["settings"])
     planned = plan_for(containers, origin_of(containers, record), options)
@@ -205,20 +214,29 @@ def plan_of_record(
         mapping = [(0, _core.first_id(record.ids), _core.IDS_PER_RANGE)]
         plan.set_id_maps(mapping, mapping)
     place_overlays(plan, os.path.join(containers.directory, record.id))
-    return plan, planned.limits, options, settings
+    return Start(plan, planned.limits, options, settings, planned.exposed)
 
 
 def request_for(
-    containers: Containers, record: Record, terminal: tuple[int, int] | None = None
+    containers: Containers,
+    record: Record,
+    start: Start,
+    terminal: tuple[int, int] | None,
+    endpoint: Endpoint | None,
 ) -> _core.MonitorRequest:
     """What the monitor is told."""
-    engine = containers.engine
-    plan, limits, options, settings = plan_of_record(containers, record)
+    engine, (plan, limits, options, settings, _) = containers.engine, start
     if settings.tty:
         plan.set_terminal(*(terminal or (0, 0)))
+    if endpoint is not None:
+        endpoint.apply(plan, record.ids >= 0)
     request = _core.MonitorRequest(
         engine.root, engine.run_directory, engine.cgroup_parent, record.id, plan, limits
     )
+    if endpoint is not None:
+        request.network_of = endpoint.namespace_file
+        if endpoint.plan.core is not None:
+            request.set_network(endpoint.plan.core)
     request.attributes = event_attributes(record)
     request.set_restart(settings.restart, settings.restart_maximum)
     log = log_settings(settings.log_driver, dict(settings.log_options))

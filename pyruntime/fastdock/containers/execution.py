@@ -43,7 +43,10 @@ def exec_plan_of(
     cache = containers.exec_plans
     base = cache.get(container.id)
     if base is None:
-        base = _core.exec_plan(plan_of_record(containers, container.record)[0])
+        start = plan_of_record(containers, container.record)
+        if start.options.network.startswith("container:"):
+            start.plan.set_namespace("net", "host")  # it was born in the other's: csrc/monitor/exec.cpp
+        base = _core.exec_plan(start.plan)
         if len(cache) >= 64:
             cache.clear()
         cache[container.id] = base

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fastdock.containers.creation import origin_of
+from fastdock.containers.networking import settings_document
 from fastdock.containers.records import Record
 from fastdock.containers.settings import load_options, load_settings
 from fastdock.containers.state import State
@@ -60,7 +61,7 @@ def inspect(containers: Containers, record: Record, state: State) -> dict[str, A
         },
         "Mounts": [mount_document(mount, record) for mount in options.mounts],
         "Config": _config(record, options, settings, origin, command, named),
-        "NetworkSettings": {"Networks": {}, "Ports": {}},
+        "NetworkSettings": settings_document(containers, record),
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import ContainerNotFound
+from fastdock.containers.networking import give_back, uses_networks
 from fastdock.containers.records import Record, Records
 from fastdock.containers.state import State, read_state
 
@@ -75,10 +76,11 @@ class Containers:
 
     def entries(self) -> Iterator[tuple[Record, State]]:
         """Every container with its state, the newest first."""
-        there = set(os.listdir(self.directory))
+        there, running = set(os.listdir(self.directory)), set(os.listdir(self.run_directory))
         for record in self.records.all():
             if record.id in there or not self._reaped(record):
-                yield record, self.state(record.id)
+                places = f"{self.directory}/{record.id}", f"{self.run_directory}/{record.id}"
+                yield record, read_state(*places, has_run=record.id in running)
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self.list(all=True))
@@ -171,11 +173,17 @@ class Containers:
         """Whether the container is gone; then what is left of it goes as well."""
         if self.records.is_there(record.id):
             return False
+        give_back(self, record)
         self.engine.store.release(f"container:{record.id}")
         volumes = record.document.get("volumes") or []
         if self.records.drop(record.id):
             self.volumes.drop_unused(volumes)
         return True
+
+    def collect_networks(self, record: Record) -> None:
+        """It has ended: its addresses and ports are free for others."""
+        if uses_networks(record):
+            self.engine.networks.collect()
 
     def reap_named(self, name: str) -> bool:
         """Whether the name was held by a container that is gone, and is free now."""

@@ -36,17 +36,17 @@ class State(NamedTuple):
         return self.status in ("running", "paused", "restarting")
 
 
-def read_state(state_directory: str, run_directory: str) -> State:
-    """From the two directories of a container."""
-    live = _read(run_directory)
+def read_state(state_directory: str, run_directory: str, *, has_run: bool = True) -> State:
+    """From the two directories of a container; ``has_run`` False: the second was not there just now."""
+    live = _read(run_directory) if has_run else None
     if live is not None:
         return live
     durable = _read(state_directory)
     if durable is None:
         return State()
     if durable.running and not os.path.exists(run_directory):
-        # The record of a start, and no monitor: the machine went down.  (Written before the live one: so
-        # a look at the right moment of a start finds the run directory.)
+        # The record of a start, and no monitor: the machine went down.  (It is written after the live one, and
+        # that of the end before the live one goes: so a look at any moment finds one of them.)
         return durable._replace(status="exited", exit_code=LOST, pid=0, monitor=0, health=None)
     return durable
 

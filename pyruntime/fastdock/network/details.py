@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
+import json
 import os
 import re
 import sqlite3
@@ -18,6 +20,8 @@ from .ipam import Subnet
 from .model import Document, NetworkOptions, NetworkPlan
 
 _DEVICE = re.compile(r"[^\s/:%]{1,15}")
+KEPT = "kept "
+"""Before the run directory of a container that a monitor keeps (csrc/monitor/places.h)."""
 STARTING = "starting "
 """Before the owner of a container that has no process of its own yet: the process that starts it."""
 
@@ -115,6 +119,42 @@ def identity(pid: int) -> str:
     return f"{pid} {fields[19]}"
 
 
+def kept_owner(run_directory: str, starter: int | None) -> str:
+    """Of a container with a monitor: it is there while one has the directory's lock, or its starter is at work."""
+    return f"{KEPT}{run_directory}\t{identity(starter) if starter else ''}"
+
+
 def is_alive(owner: str) -> bool:
+    if owner.startswith(KEPT):
+        directory, _, starter = owner.removeprefix(KEPT).partition("\t")
+        return _is_locked(directory) or (bool(starter) and is_alive(starter))
     owner = owner.removeprefix(STARTING)
     return owner == identity(int(owner.partition(" ")[0])) and not owner.endswith(" 0")
+
+
+def process_of(owner: str) -> int | None:
+    """The init process of a container that runs, by its owner."""
+    if owner.startswith(STARTING) or not is_alive(owner):
+        return None
+    if not owner.startswith(KEPT):
+        return int(owner.partition(" ")[0])
+    directory = owner.removeprefix(KEPT).partition("\t")[0]
+    try:
+        document = json.loads(Path(directory, "state.json").read_bytes())
+    except FileNotFoundError:  # it is being started
+        return None
+    return int(document["pid"]) or None
+
+
+def _is_locked(directory: str) -> bool:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

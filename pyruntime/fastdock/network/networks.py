@@ -341,6 +341,22 @@ class Networks:
                 (details.identity(pid), plan.container_id),
             )
 
+    def keep(self, plan: NetworkPlan, run_directory: str, *, starting: bool) -> None:
+        """The same for a container with a monitor: what it has lives as long as that; while it is ``starting``, as
+        long as this process, too."""
+        if plan.core is not None:
+            owner = details.kept_owner(run_directory, os.getpid() if starting else None)
+            self._database.execute(
+                "UPDATE network_containers SET owner = ? WHERE container_id = ?", (owner, plan.container_id)
+            )
+
+    def document(self, container_id: str) -> Document | None:
+        """A container's endpoints and ports, while it has any."""
+        row = self._database.execute(
+            "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
+        ).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=Document)
+
     def detach(self, container_id: str, *, running: bool = False) -> None:
         """Takes a container off its networks and gives everything back.  Good at any time, and twice.
 
@@ -381,9 +397,10 @@ class Networks:
         if len(rows) > 1:
             raise SpecError(f"several containers are called {reference}")
         container_id, owner, text = rows[0]
-        if owner.startswith(details.STARTING) or not details.is_alive(owner):
+        pid = details.process_of(owner)
+        if pid is None:
             raise ContainerNotRunning(f"the container {reference} is not running")
-        return container_id, int(owner.partition(" ")[0]), msgspec.json.decode(text, type=Document)
+        return container_id, pid, msgspec.json.decode(text, type=Document)
 
     def connect(
         self, reference: str, container: str, *, ip: str = "", ip6: str = "", aliases: Sequence[str] = ()
@@ -455,9 +472,9 @@ class Networks:
             "SELECT container_id, document, owner FROM network_containers WHERE resolver"
         )
         for container_id, text, owner in rows.fetchall():
-            if container_id in known or owner.startswith(details.STARTING) or not details.is_alive(owner):
+            pid = details.process_of(owner)
+            if container_id in known or pid is None:
                 continue  # one that is being started registers itself
-            pid = int(owner.partition(" ")[0])
             document = msgspec.json.decode(text, type=Document)
             record = resolver.record(container_id, document)
             try:
