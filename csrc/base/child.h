@@ -24,13 +24,15 @@ struct Failure {
   const char* path = "";
 };
 
-inline bool fail(Failure& failure, long answer, Operation operation, const char* path, Hint hint = Hint::kNone) {
+inline bool fail(Failure& failure, long answer, Operation operation, const char* path,
+                 Hint hint = Hint::kNone) {
   failure = {static_cast<int>(-answer), operation, hint, path};
   return false;
 }
 
 // True when the system call's answer is no error; otherwise records it.
-inline bool check(long answer, Failure& failure, Operation operation, const char* path, Hint hint = Hint::kNone) {
+inline bool check(long answer, Failure& failure, Operation operation, const char* path,
+                  Hint hint = Hint::kNone) {
   return raw_failed(answer) ? fail(failure, answer, operation, path, hint) : true;
 }
 

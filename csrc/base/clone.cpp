@@ -75,7 +75,8 @@ long enter_clone(const clone_args* arguments, ChildMain main, void* argument) {
 
 Hint hint_of(int number, std::uint64_t flags) {
   if (number == ENOSPC) return Hint::kNamespaceLimit;
-  if (number == EPERM) return (flags & CLONE_NEWUSER) != 0 ? Hint::kUserNamespaceForbidden : Hint::kNamespaceForbidden;
+  if (number == EPERM)
+    return (flags & CLONE_NEWUSER) != 0 ? Hint::kUserNamespaceForbidden : Hint::kNamespaceForbidden;
   if (number == ENOSYS) return Hint::kKernelTooOld;
   return Hint::kNone;
 }
@@ -100,7 +101,8 @@ void Child::kill_and_reap() {
 
 void Child::reap() {
   siginfo_t ended{};
-  while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.get()), &ended, WEXITED | __WALL) != 0 &&
+  while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.get()), &ended, WEXITED | __WALL) !=
+             0 &&
          errno == EINTR) {
   }
   pid = -1;

@@ -124,11 +124,13 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "talk to the resolver at",
     "parse",
     "use the container:",
+    "find the Python interpreter of the fastdock in",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 
 constexpr auto kHintTexts = std::to_array<std::string_view>({
     "",
+    "set FASTDOCK_PYTHON to the interpreter that fastdock is installed for",
     "no such program in the container; check the name, the image and PATH",
     "the file is there but may not be executed: chmod +x it, or check that its directories can be searched",
     "this is a directory, not a program",
@@ -167,7 +169,8 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "the address is in use; choose another",
     "the process has already ended",
     "memory_swap is memory and swap together: it cannot be less than memory; set both at once",
-    "this cgroup holds processes itself, so cgroup v2 allows no limits below it; start fastdock from a cgroup of "
+    "this cgroup holds processes itself, so cgroup v2 allows no limits below it; start fastdock from a "
+    "cgroup of "
     "its own (systemd-run --scope -p Delegate=yes)",
     "this machine's cgroup version has no such limit",
     "the archive names a file outside of the directory that it is unpacked into: refused",
@@ -176,7 +179,8 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "no layer has the file that this hard link names",
     "the directory must be empty",
     "the file changed while it was being read; stop or pause what writes to it",
-    "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that changed",
+    "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that "
+    "changed",
     "a bridge takes 1,023 containers: put the others on another network",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));

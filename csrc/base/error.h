@@ -141,12 +141,15 @@ enum class Operation : std::uint16_t {
   kParse,
   // the OCI runtime: the path is the whole sentence
   kUseContainer,
+  // client
+  kFindPython,
   kCount_,
 };
 
 // What to do about it, where the errno alone would mislead.
 enum class Hint : std::uint16_t {
   kNone,
+  kChoosePython,
   kProgramMissing,
   kProgramNotExecutable,
   kProgramIsDirectory,
@@ -225,14 +228,14 @@ std::unexpected<Error> failed_with(int number, Operation operation, std::string_
 //   FASTDOCK_TRY(auto fd, open_file(...));   FASTDOCK_CHECK(remove(...));
 #define FASTDOCK_JOIN_(a, b) a##b
 #define FASTDOCK_JOIN(a, b) FASTDOCK_JOIN_(a, b)
-#define FASTDOCK_TRY_(name, declaration, expression) \
-  auto name = (expression);                          \
+#define FASTDOCK_TRY_(name, declaration, expression)          \
+  auto name = (expression);                                   \
   if (!name) return std::unexpected(std::move(name.error())); \
   declaration = std::move(*name)
 #define FASTDOCK_TRY(declaration, ...) \
   FASTDOCK_TRY_(FASTDOCK_JOIN(try_result_, __LINE__), declaration, (__VA_ARGS__))
-#define FASTDOCK_CHECK(...)                                             \
-  do {                                                                  \
-    if (auto check_result = (__VA_ARGS__); !check_result)               \
-      return std::unexpected(std::move(check_result.error()));          \
+#define FASTDOCK_CHECK(...)                                    \
+  do {                                                         \
+    if (auto check_result = (__VA_ARGS__); !check_result)      \
+      return std::unexpected(std::move(check_result.error())); \
   } while (false)

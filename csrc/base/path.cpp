@@ -12,7 +12,8 @@
 namespace fastdock {
 namespace {
 
-Result<Fd> open_resolved(int directory, const std::string& path, int flags, mode_t mode, std::uint64_t resolve) {
+Result<Fd> open_resolved(int directory, const std::string& path, int flags, mode_t mode,
+                         std::uint64_t resolve) {
   open_how how{};
   how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC;
   how.mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? mode : 0;
@@ -59,7 +60,8 @@ Result<Fd> open_in_root(int root, const std::string& path, int flags, mode_t mod
 }
 
 Result<Fd> open_beneath(int directory, const std::string& path, int flags, mode_t mode) {
-  return open_resolved(directory, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+  return open_resolved(directory, path, flags, mode,
+                       RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 Result<std::string> read_all(int fd, std::string_view path_for_errors) {

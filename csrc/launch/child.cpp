@@ -1,18 +1,18 @@
 #include "launch/child.h"
 
+#include <asm/ioctls.h>
 #include <linux/capability.h>
+#include <linux/close_range.h>
 #include <linux/if.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
-#include <linux/close_range.h>
 #include <linux/sockios.h>
-#include <asm/ioctls.h>
-#include <sys/prctl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -115,7 +115,8 @@ bool die_with_parent(State& state) {
 bool parent_lives(State& state) {
   if (state.plan.parent_death_signal == 0) return true;
   char word = 0;
-  long answer = raw_syscall(SYS_recvfrom, state.plan.sync, &word, 1, MSG_DONTWAIT | MSG_PEEK, nullptr, nullptr);
+  long answer =
+      raw_syscall(SYS_recvfrom, state.plan.sync, &word, 1, MSG_DONTWAIT | MSG_PEEK, nullptr, nullptr);
   return answer != 0 || fail(state.failure, -EPIPE, Operation::kSetParentDeathSignal, "parent");
 }
 
@@ -156,16 +157,18 @@ bool write_proc(State& state, const char* path, const char* value, Operation ope
   if (!have_proc(state)) return false;
   Descriptor file(raw_syscall(SYS_openat, state.proc, path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0));
   return check(file.get(), state.failure, operation, path) &&
-         check(raw_syscall(SYS_write, file.get(), value, child::length(value)), state.failure, operation, path);
+         check(raw_syscall(SYS_write, file.get(), value, child::length(value)), state.failure, operation,
+               path);
 }
 
 bool set_names(State& state) {
   const ChildPlan& plan = state.plan;
-  return (plan.hostname == nullptr || check(raw_syscall(SYS_sethostname, plan.hostname, child::length(plan.hostname)),
-                                            state.failure, Operation::kSetHostname, plan.hostname)) &&
+  return (plan.hostname == nullptr ||
+          check(raw_syscall(SYS_sethostname, plan.hostname, child::length(plan.hostname)), state.failure,
+                Operation::kSetHostname, plan.hostname)) &&
          (plan.domainname == nullptr ||
-          check(raw_syscall(SYS_setdomainname, plan.domainname, child::length(plan.domainname)), state.failure,
-                Operation::kSetDomainname, plan.domainname));
+          check(raw_syscall(SYS_setdomainname, plan.domainname, child::length(plan.domainname)),
+                state.failure, Operation::kSetDomainname, plan.domainname));
 }
 
 bool raise_loopback(State& state) {
@@ -192,7 +195,7 @@ bool is_terminal_multiplexer(State& state, int base, const char* path) {
   Descriptor node(base >= 0 ? child::open_in_root(base, path, O_PATH | O_NOFOLLOW)
                             : raw_syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0));
   if (!check(node.get(), state.failure, Operation::kOpenTerminal, path)) return false;
-  struct stat status {};
+  struct stat status{};
   child::status_of(node.get(), status);
   constexpr unsigned kNumber = 5 << 8 | 2;  // Documentation/admin-guide/devices.txt
   if (S_ISCHR(status.st_mode) && status.st_rdev == kNumber) return true;
@@ -205,11 +208,13 @@ bool open_terminal(State& state) {
   int base = state.root >= 0 ? state.root : AT_FDCWD;
   const char* path = state.root >= 0 ? "dev/pts/ptmx" : "/dev/pts/ptmx";
   if (!is_terminal_multiplexer(state, base, path)) return false;
-  Descriptor ours(state.root >= 0 ? child::open_in_root(base, path, O_RDWR | O_NOCTTY)
-                                  : raw_syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_NOCTTY | O_CLOEXEC, 0));
+  Descriptor ours(state.root >= 0
+                      ? child::open_in_root(base, path, O_RDWR | O_NOCTTY)
+                      : raw_syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_NOCTTY | O_CLOEXEC, 0));
   if (!check(ours.get(), failure, Operation::kOpenTerminal, path)) return false;
   int unlocked = 0;
-  if (!check(raw_syscall(SYS_ioctl, ours.get(), TIOCSPTLCK, &unlocked), failure, Operation::kOpenTerminal, path))
+  if (!check(raw_syscall(SYS_ioctl, ours.get(), TIOCSPTLCK, &unlocked), failure, Operation::kOpenTerminal,
+             path))
     return false;
   // TIOCGPTPEER opens the other side without a path that could be exchanged (CVE-2025-52565).
   long peer = raw_syscall(SYS_ioctl, ours.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -217,14 +222,16 @@ bool open_terminal(State& state) {
   state.terminal = static_cast<int>(peer);
   if (state.plan.rows != 0 || state.plan.columns != 0) {
     winsize size{state.plan.rows, state.plan.columns, 0, 0};
-    if (!check(raw_syscall(SYS_ioctl, ours.get(), TIOCSWINSZ, &size), failure, Operation::kSetTerminalSize, ""))
+    if (!check(raw_syscall(SYS_ioctl, ours.get(), TIOCSWINSZ, &size), failure, Operation::kSetTerminalSize,
+               ""))
       return false;
   }
   Message message{MessageKind::kTerminal, 0, Operation::kNone, Hint::kNone, 0};
-  if (!check(send(state.plan.sync, message, "", ours.get()), failure, Operation::kSendDescriptor, path)) return false;
+  if (!check(send(state.plan.sync, message, "", ours.get()), failure, Operation::kSendDescriptor, path))
+    return false;
   if (!state.plan.console || state.root < 0) return true;
-  Descriptor tree(raw_syscall(SYS_open_tree, state.terminal, "",
-                              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+  Descriptor tree(
+      raw_syscall(SYS_open_tree, state.terminal, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
   if (!check(tree.get(), failure, Operation::kOpenTerminal, "/dev/console")) return false;
   Descriptor target(rootfs::open_or_create(state.root, "/dev/console", false, failure));
   return target.ok() && check(raw_syscall(SYS_move_mount, tree.get(), "", target.get(), "",
@@ -275,7 +282,8 @@ bool find_groups(State& state) {
   return true;
 }
 
-// A user given by number has the home that the image's /etc/passwd says; no line, or one that is no good: "/".
+// A user given by number has the home that the image's /etc/passwd says; no line, or one that is no good:
+// "/".
 void find_home(State& state, std::uint32_t uid) {
   char digits[11];
   std::size_t at = sizeof digits;
@@ -309,11 +317,13 @@ bool find_user(State& state) {
   Descriptor group(open_account_file(state.root, "etc/group"));
   int passwd_file = passwd.get();
   int group_file = group.get();
-  long answer = resolve_user(wanted.name, descriptor_source(passwd_file), descriptor_source(group_file), state.user);
+  long answer =
+      resolve_user(wanted.name, descriptor_source(passwd_file), descriptor_source(group_file), state.user);
   if (raw_failed(answer)) {
     bool is_group = state.user.problem == UserProblem::kGroup;
     Hint hint = answer != -ENOENT ? Hint::kNone : is_group ? Hint::kGroupUnknown : Hint::kUserUnknown;
-    return fail(state.failure, answer, is_group ? Operation::kFindGroup : Operation::kFindUser, wanted.name, hint);
+    return fail(state.failure, answer, is_group ? Operation::kFindGroup : Operation::kFindUser, wanted.name,
+                hint);
   }
   return find_groups(state);
 }
@@ -324,7 +334,7 @@ bool set_limits(State& state) {
     std::uint64_t values[2] = {limit.soft, limit.hard};
     long answer = raw_syscall(SYS_prlimit64, 0, limit.resource, values, nullptr);
     Hint hint = answer == -EPERM ? Hint::kHardLimit : Hint::kNone;
-    if (!check(answer, state.failure, Operation::kSetLimit, "", hint)) return false;
+    if (!check(answer, state.failure, Operation::kSetLimit, limit.name, hint)) return false;
   }
   if (plan.scheduler != nullptr && !check(raw_syscall(SYS_sched_setattr, 0, plan.scheduler, 0), state.failure,
                                           Operation::kSetScheduler, ""))
@@ -333,15 +343,15 @@ bool set_limits(State& state) {
   if (plan.io_priority >= 0 && !check(raw_syscall(SYS_ioprio_set, kWhoIsProcess, 0, plan.io_priority),
                                       state.failure, Operation::kSetIoPriority, ""))
     return false;
-  if (plan.personality >= 0 && !check(raw_syscall(SYS_personality, plan.personality), state.failure,
-                                      Operation::kSetPersonality, ""))
+  if (plan.personality >= 0 &&
+      !check(raw_syscall(SYS_personality, plan.personality), state.failure, Operation::kSetPersonality, ""))
     return false;
   return true;
 }
 
 bool set_affinity(State& state, std::span<const unsigned long> cpus) {
-  return cpus.empty() || check(raw_syscall(SYS_sched_setaffinity, 0, cpus.size_bytes(), cpus.data()), state.failure,
-                               Operation::kSetAffinity, "");
+  return cpus.empty() || check(raw_syscall(SYS_sched_setaffinity, 0, cpus.size_bytes(), cpus.data()),
+                               state.failure, Operation::kSetAffinity, "");
 }
 
 bool set_labels(State& state) {
@@ -356,7 +366,7 @@ bool set_labels(State& state) {
 // The parent gave the pipes to the container's root (flatten.cpp); /dev/stdout is to be opened by this user.
 void give_pipes(std::uint32_t uid) {
   for (int fd = 0; fd < 3 && uid != 0; ++fd) {
-    struct stat status {};
+    struct stat status{};
     child::status_of(fd, status);
     if (S_ISFIFO(status.st_mode)) raw_syscall(SYS_fchown, fd, uid, -1);
   }
@@ -368,7 +378,8 @@ bool use_terminal_and_stdio(State& state) {
   for (int target = 0; target < 3; ++target) {
     int source = state.terminal >= 0 ? state.terminal : plan.stdio[target];
     if (source == target) continue;
-    if (!check(raw_syscall(SYS_dup3, source, target, 0), state.failure, Operation::kRedirectStdio, "")) return false;
+    if (!check(raw_syscall(SYS_dup3, source, target, 0), state.failure, Operation::kRedirectStdio, ""))
+      return false;
   }
   if (state.terminal < 0) {
     give_pipes(state.user.uid);
@@ -376,16 +387,19 @@ bool use_terminal_and_stdio(State& state) {
   }
   if (!check(raw_syscall(SYS_ioctl, 0, TIOCSCTTY, 0), state.failure, Operation::kSetControllingTerminal, ""))
     return false;
-  return check(raw_syscall(SYS_fchown, 0, state.user.uid, -1), state.failure, Operation::kSetOwner, "/dev/console");
+  return check(raw_syscall(SYS_fchown, 0, state.user.uid, -1), state.failure, Operation::kSetOwner,
+               "/dev/console");
 }
 
 bool enter_working_directory(State& state) {
   const char* path = state.plan.working_directory;
   // Never through a magic link, never outside (CVE-2024-21626).
   Descriptor directory(child::open_in_root(state.root, path, O_PATH | O_DIRECTORY));
-  if (!check(directory.get(), state.failure, Operation::kChangeDirectory, path, Hint::kWorkingDirectoryMissing))
+  if (!check(directory.get(), state.failure, Operation::kChangeDirectory, path,
+             Hint::kWorkingDirectoryMissing))
     return false;
-  if (!check(raw_syscall(SYS_fchdir, directory.get()), state.failure, Operation::kChangeDirectory, path)) return false;
+  if (!check(raw_syscall(SYS_fchdir, directory.get()), state.failure, Operation::kChangeDirectory, path))
+    return false;
   char name[4096];
   long answer = raw_syscall(SYS_getcwd, name, sizeof name);
   // getcwd(2): "(unreachable)" in front of a directory that is outside of the root.
@@ -398,14 +412,15 @@ bool load_filter(State& state) {
   const ChildPlan& plan = state.plan;
   if (plan.seccomp == nullptr || state.filter_loaded) return true;
   long answer = raw_syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, plan.seccomp_flags, plan.seccomp);
-  if (!check(answer, state.failure, Operation::kLoadSeccomp, "", answer == -EINVAL ? Hint::kSeccompUnavailable
-                                                                                   : Hint::kNone))
+  if (!check(answer, state.failure, Operation::kLoadSeccomp, "",
+             answer == -EINVAL ? Hint::kSeccompUnavailable : Hint::kNone))
     return false;
   state.filter_loaded = true;
   if ((plan.seccomp_flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) == 0) return true;
   Descriptor listener(answer);
   Message message{MessageKind::kListener, 0, Operation::kNone, Hint::kNone, 0};
-  return check(send(plan.sync, message, "", listener.get()), state.failure, Operation::kSendDescriptor, "listener");
+  return check(send(plan.sync, message, "", listener.get()), state.failure, Operation::kSendDescriptor,
+               "listener");
 }
 
 bool set_capabilities(State& state) {
@@ -422,7 +437,8 @@ bool set_capabilities(State& state) {
   for (unsigned number = 0; number <= wanted.last; ++number) {
     if ((wanted.ambient >> number & 1) == 0) continue;
     long answer = raw_syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
-    if (!check(answer, state.failure, Operation::kSetAmbientCapabilities, "", Hint::kCapabilityMissing)) return false;
+    if (!check(answer, state.failure, Operation::kSetAmbientCapabilities, "", Hint::kCapabilityMissing))
+      return false;
   }
   return true;
 }
@@ -432,12 +448,14 @@ bool drop_privileges(State& state) {
   Failure& failure = state.failure;
   for (unsigned number = 0; number <= plan.capabilities.last; ++number) {
     if ((plan.capabilities.bounding >> number & 1) != 0) continue;
-    if (!check(raw_syscall(SYS_prctl, PR_CAPBSET_DROP, number, 0, 0, 0), failure, Operation::kDropCapabilities, ""))
+    if (!check(raw_syscall(SYS_prctl, PR_CAPBSET_DROP, number, 0, 0, 0), failure,
+               Operation::kDropCapabilities, ""))
       return false;
   }
   // seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, which goes with the next steps.
   if (!plan.no_new_privileges && !load_filter(state)) return false;
-  if (!check(raw_syscall(SYS_setgroups, state.user.group_count, state.user.groups), failure, Operation::kSetGroups, "") ||
+  if (!check(raw_syscall(SYS_setgroups, state.user.group_count, state.user.groups), failure,
+             Operation::kSetGroups, "") ||
       !check(raw_syscall(SYS_setresgid, state.user.gid, state.user.gid, state.user.gid), failure,
              Operation::kSetGroupId, "") ||
       !check(raw_syscall(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0), failure, Operation::kSetCapabilities, "") ||
@@ -463,36 +481,51 @@ void fill_home(State& state, char* buffer, std::size_t size) {
 
 Hint hint_of_execute(int root, const char* path, long answer) {
   switch (-answer) {
-    case ENOENT: case ENOTDIR: {
+    case ENOENT:
+    case ENOTDIR: {
       Descriptor there(child::open_in_root(root, path, O_PATH));
       return there.ok() ? Hint::kInterpreterMissing : Hint::kProgramMissing;
     }
     case EACCES: {
       Descriptor there(child::open_in_root(root, path, O_PATH));
-      struct stat status {};
+      struct stat status{};
       if (there.ok()) child::status_of(there.get(), status);
       return S_ISDIR(status.st_mode) ? Hint::kProgramIsDirectory : Hint::kProgramNotExecutable;
     }
-    case EPERM: return Hint::kProgramNotExecutable;
-    case ENOEXEC: return Hint::kWrongFormat;
-    case E2BIG: return Hint::kArgumentsTooLong;
-    case ENOMEM: return Hint::kMemoryLimitTooSmall;
-    default: return Hint::kNone;
+    case EPERM:
+      return Hint::kProgramNotExecutable;
+    case ENOEXEC:
+      return Hint::kWrongFormat;
+    case E2BIG:
+      return Hint::kArgumentsTooLong;
+    case ENOMEM:
+      return Hint::kMemoryLimitTooSmall;
+    default:
+      return Hint::kNone;
   }
 }
 
 // strerror(3), which has a lock.
 const char* reason_of(int number) {
   switch (number) {
-    case ENOENT: return "No such file or directory";
-    case ENOTDIR: return "Not a directory";
-    case EACCES: return "Permission denied";
-    case EPERM: return "Operation not permitted";
-    case ENOEXEC: return "Exec format error";
-    case E2BIG: return "Argument list too long";
-    case ENOMEM: return "Cannot allocate memory";
-    case ELOOP: return "Too many levels of symbolic links";
-    default: return "the kernel refused";
+    case ENOENT:
+      return "No such file or directory";
+    case ENOTDIR:
+      return "Not a directory";
+    case EACCES:
+      return "Permission denied";
+    case EPERM:
+      return "Operation not permitted";
+    case ENOEXEC:
+      return "Exec format error";
+    case E2BIG:
+      return "Argument list too long";
+    case ENOMEM:
+      return "Cannot allocate memory";
+    case ELOOP:
+      return "Too many levels of symbolic links";
+    default:
+      return "the kernel refused";
   }
 }
 
@@ -503,7 +536,7 @@ long execute_at(const State& state, const char* path, Purpose purpose) {
   const ChildPlan& plan = state.plan;
   if (purpose == Purpose::kFind) {
     Descriptor program(raw_syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0));
-    struct stat status {};
+    struct stat status{};
     if (program.ok()) child::status_of(program.get(), status);
     if (S_ISDIR(status.st_mode)) return -EACCES;
     if (!program.ok()) return program.get();
@@ -512,6 +545,9 @@ long execute_at(const State& state, const char* path, Purpose purpose) {
   if (plan.init < 0) return raw_syscall(SYS_execve, path, plan.argv, plan.environment);
   long answer = raw_syscall(SYS_faccessat2, AT_FDCWD, path, 1 /* X_OK */, AT_EACCESS);
   if (raw_failed(answer)) return answer;
+  struct stat status{};
+  answer = raw_syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0);
+  if (raw_failed(answer) || S_ISDIR(status.st_mode)) return raw_failed(answer) ? answer : -EACCES;
   return raw_syscall(SYS_execveat, plan.init, "", plan.argv, plan.environment, AT_EMPTY_PATH);
 }
 
@@ -558,14 +594,16 @@ bool execute(State& state, Purpose purpose) {
 bool wait_for_start(State& state) {
   if (!execute(state, Purpose::kFind)) return false;
   Message message{MessageKind::kWaiting, 0, Operation::kNone, Hint::kNone, 0};
-  if (!check(send(state.plan.sync, message, "", -1), state.failure, Operation::kWaitForProcess, "parent")) return false;
+  if (!check(send(state.plan.sync, message, "", -1), state.failure, Operation::kWaitForProcess, "parent"))
+    return false;
   // What the launch needed is not kept open for as long as that takes.
   const int first = 3 + state.plan.preserve;
   if (state.plan.start_fifo > first) raw_syscall(SYS_close_range, first, state.plan.start_fifo - 1, 0);
   raw_syscall(SYS_close_range, state.plan.start_fifo + 1, ~0U, 0);
   state.root = -1;
   char word = 0;
-  return check(raw_syscall(SYS_read, state.plan.start_fifo, &word, 1), state.failure, Operation::kWaitForStart, "");
+  return check(raw_syscall(SYS_read, state.plan.start_fifo, &word, 1), state.failure,
+               Operation::kWaitForStart, "");
 }
 
 bool prepare(State& state) {
@@ -573,7 +611,8 @@ bool prepare(State& state) {
   reset_ignored_signals();
   if (!close_unneeded(state) || !die_with_parent(state)) return false;
   if (plan.wait_for_parent && !wait_for_word(state)) return false;
-  if (!join_cgroups(state) || !set_affinity(state, plan.initial_cpus) || !join_namespaces(state)) return false;
+  if (!join_cgroups(state) || !set_affinity(state, plan.initial_cpus) || !join_namespaces(state))
+    return false;
   // Joined, too: what is made from here on (a terminal) must belong to somebody in it.
   if ((plan.new_user_namespace || plan.joins_user_namespace) && !become_root(state)) return false;
   if (plan.new_keyring) raw_syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);  // ENOSYS: no keyrings
@@ -593,8 +632,8 @@ void run_child(void* argument) {
   // Nothing of ours may stay open in the program (CVE-2024-21626); what it keeps was named in the plan.
   raw_syscall(SYS_close_range, 3 + plan.preserve, ~0U, CLOSE_RANGE_CLOEXEC);
   if (!drop_privileges(state) || (plan.start_fifo >= 0 && !wait_for_start(state))) give_up(state);
-  if (plan.no_new_privileges && (!check(raw_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), state.failure,
-                                        Operation::kSetNoNewPrivileges, "") ||
+  if (plan.no_new_privileges && (!check(raw_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+                                        state.failure, Operation::kSetNoNewPrivileges, "") ||
                                  !load_filter(state)))
     give_up(state);
   if (!set_affinity(state, plan.final_cpus)) give_up(state);

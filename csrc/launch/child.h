@@ -51,6 +51,7 @@ struct JoinedNamespace {
 struct ChildLimit {
   int resource;
   std::uint64_t soft, hard;
+  const char* name;
 };
 
 // As sched_setattr(2) takes it; glibc 2.36 has no declaration.

@@ -31,16 +31,19 @@ Container::Container(std::shared_ptr<Session> session, const ContainerOptions& o
       directory_(session_->places().state + "/containers/" + id_) {}
 
 Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> session, LaunchPlan plan,
-                                                    const ContainerOptions& options, const Observer& observer) {
+                                                    const ContainerOptions& options,
+                                                    const Observer& observer) {
   std::unique_ptr<Container> container(new Container(std::move(session), options));
-  if (plan.hostname.empty() && plan.namespaces[static_cast<std::size_t>(Namespace::kUts)].mode == NamespaceMode::kNew)
+  if (plan.hostname.empty() &&
+      plan.namespaces[static_cast<std::size_t>(Namespace::kUts)].mode == NamespaceMode::kNew)
     plan.hostname = container->id_.substr(0, 12);
   FASTDOCK_CHECK(container->make_directories(plan));
   FASTDOCK_CHECK(container->make_cgroup(plan));
   FASTDOCK_TRY(container->process_, launch(plan, observer));
   container->join_ = {};
   for (const std::string& path : container->process_.unmapped)
-    container->warnings_.push_back(path + ": its file system cannot map user ids; files there show as nobody's");
+    container->warnings_.push_back(path +
+                                   ": its file system cannot map user ids; files there show as nobody's");
   return container;
 }
 
@@ -65,8 +68,8 @@ Result<void> Container::make_directories(LaunchPlan& plan) {
   return {};
 }
 
-// containers/ID for the root, containers/ID/1, 2 … for further overlays.  The container's root opens upper/ and
-// work/ below it, so the directory is theirs; nobody else gets past the state directory.
+// containers/ID for the root, containers/ID/1, 2 … for further overlays.  The container's root opens upper/
+// and work/ below it, so the directory is theirs; nobody else gets past the state directory.
 Result<void> Container::make_directory_for(Mount& mount, int number) {
   if (mount.type != "overlay") return {};
   if (options_.in_memory) {

@@ -17,9 +17,10 @@
 namespace fastdock::launch {
 
 struct ContainerOptions {
-  std::string id;         // Session::new_id(); empty: one is made
+  std::string id;  // Session::new_id(); empty: one is made
   cgroup::Limits limits;
-  bool own_ids = true;    // a range of its own; the plan then has a new user namespace, and its maps are filled in
+  bool own_ids =
+      true;  // a range of its own; the plan then has a new user namespace, and its maps are filled in
   bool in_memory = true;  // what it writes is kept in memory, not on disk: faster, and gone with it
 };
 
@@ -28,7 +29,8 @@ class Container {
   // Starts `plan` (a copy: the container's own directories, ids and cgroup are filled in).  On failure
   // nothing is left.
   static Result<std::unique_ptr<Container>> start(std::shared_ptr<Session> session, LaunchPlan plan,
-                                                  const ContainerOptions& options, const Observer& observer = {});
+                                                  const ContainerOptions& options,
+                                                  const Observer& observer = {});
   // Kills what still runs, and removes everything.
   ~Container();
   Container(const Container&) = delete;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 
@@ -24,7 +25,8 @@ constexpr std::uint64_t kPrivate = 1UL << 18;  // MS_PRIVATE
 constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 constexpr std::array<std::uint64_t, static_cast<std::size_t>(Namespace::kCount_)> kFlags = {
-    CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWCGROUP, CLONE_NEWTIME, CLONE_NEWPID};
+    CLONE_NEWUSER, CLONE_NEWNS,     CLONE_NEWUTS,  CLONE_NEWIPC,
+    CLONE_NEWNET,  CLONE_NEWCGROUP, CLONE_NEWTIME, CLONE_NEWPID};
 
 std::vector<const char*> pointers(const std::vector<std::string>& texts) {
   std::vector<const char*> result;
@@ -51,8 +53,18 @@ Result<int> init_descriptor() {
   return memory->get();
 }
 
+// getrlimit(2), in the order of their numbers.
+const char* limit_name(int resource) {
+  constexpr auto kNames = std::to_array<const char*>({"cpu", "fsize", "data", "stack", "core", "rss", "nproc",
+                                                      "nofile", "memlock", "as", "locks", "sigpending",
+                                                      "msgqueue", "nice", "rtprio", "rttime"});
+  auto index = static_cast<std::size_t>(resource);
+  return index < kNames.size() ? kNames[index] : "";
+}
+
 bool has_nul(const std::vector<std::string>& texts) {
-  return std::ranges::any_of(texts, [](const std::string& text) { return text.find('\0') != std::string::npos; });
+  return std::ranges::any_of(texts,
+                             [](const std::string& text) { return text.find('\0') != std::string::npos; });
 }
 
 }  // namespace
@@ -84,7 +96,8 @@ Result<void> Flattened::add_namespaces() {
     if (!opened) return failed_with(opened.error().number, Operation::kOpenNamespace, wanted.path);
     int fd = descriptors_.emplace_back(std::move(*opened)).get();
     bool by_parent = kind == Namespace::kPid || kind == Namespace::kTime;
-    (by_parent ? joined_by_parent_ : joined_).push_back({fd, static_cast<int>(kFlags[index]), wanted.path.c_str()});
+    (by_parent ? joined_by_parent_ : joined_)
+        .push_back({fd, static_cast<int>(kFlags[index]), wanted.path.c_str()});
   }
   if (!joined_.empty() && joined_.front().type == CLONE_NEWUSER && clone_flags_ != 0) {
     owner_of_namespaces_ = joined_.front().descriptor;
@@ -153,10 +166,10 @@ Result<void> Flattened::add_stdio() {
   return {};
 }
 
-// Programs open /dev/stdout again, which is a new open of the pipe, by the rights of its owner.  Only pipes: a
-// terminal or a file keeps the owner that it has on the host.
+// Programs open /dev/stdout again, which is a new open of the pipe, by the rights of its owner.  Only pipes:
+// a terminal or a file keeps the owner that it has on the host.
 void Flattened::give_pipe(int descriptor) const {
-  struct stat status {};
+  struct stat status{};
   if (!child_.new_user_namespace || ::fstat(descriptor, &status) != 0 || !S_ISFIFO(status.st_mode)) return;
   if (plan_.uid_map.empty() || plan_.gid_map.empty()) return;
   // The group too: the child passes the pipe on to its user, for which both must be mapped
@@ -171,19 +184,21 @@ void Flattened::add_names_and_limits() {
     std::string path = "sys/" + sysctl.name;
     // sysctl.d(5): the first separator decides; with dots, slashes stand for dots inside a component.
     if (path.find('/', 4) == std::string::npos || path.find('.') < path.find('/', 4))
-      for (std::size_t i = 4; i < path.size(); ++i) path[i] = path[i] == '.' ? '/' : path[i] == '/' ? '.' : path[i];
+      for (std::size_t i = 4; i < path.size(); ++i)
+        path[i] = path[i] == '.' ? '/' : path[i] == '/' ? '.' : path[i];
     sysctls_.push_back({text(std::move(path)), sysctl.value.c_str()});
   }
   child_.sysctls = sysctls_;
   if (!plan_.hostname.empty()) child_.hostname = plan_.hostname.c_str();
   if (!plan_.domainname.empty()) child_.domainname = plan_.domainname.c_str();
   child_.raise_loopback = plan_.raise_loopback;
-  for (const ResourceLimit& limit : plan_.limits) limits_.push_back({limit.resource, limit.soft, limit.hard});
+  for (const ResourceLimit& limit : plan_.limits)
+    limits_.push_back({limit.resource, limit.soft, limit.hard, limit_name(limit.resource)});
   child_.limits = limits_;
   if (plan_.scheduler) {
     const Scheduler& from = *plan_.scheduler;
-    scheduler_ = {sizeof scheduler_, from.policy, from.flags, from.nice, from.priority,
-                  from.runtime, from.deadline, from.period};
+    scheduler_ = {sizeof scheduler_, from.policy,  from.flags,    from.nice,
+                  from.priority,     from.runtime, from.deadline, from.period};
     child_.scheduler = &scheduler_;
   }
   if (plan_.io_priority) child_.io_priority = *plan_.io_priority;
@@ -212,12 +227,13 @@ void Flattened::add_credentials() {
   const Capabilities& wanted = plan_.capabilities;
   bool own_users = child_.new_user_namespace || plan_.namespaces[0].mode == NamespaceMode::kJoin;
   std::uint64_t possible = own_users ? kAllCapabilities : bounding_set();
-  child_.capabilities = {wanted.bounding & possible,    wanted.effective & possible, wanted.permitted & possible,
-                         wanted.inheritable & possible, wanted.ambient & possible,
-                         static_cast<unsigned>(last_capability())};
+  child_.capabilities = {wanted.bounding & possible,  wanted.effective & possible,
+                         wanted.permitted & possible, wanted.inheritable & possible,
+                         wanted.ambient & possible,   static_cast<unsigned>(last_capability())};
   child_.no_new_privileges = plan_.no_new_privileges;
   if (!plan_.seccomp.empty()) {
-    filter_ = {static_cast<unsigned short>(plan_.seccomp.size()), const_cast<sock_filter*>(plan_.seccomp.data())};
+    filter_ = {static_cast<unsigned short>(plan_.seccomp.size()),
+               const_cast<sock_filter*>(plan_.seccomp.data())};
     child_.seccomp = &filter_;
     child_.seccomp_flags = plan_.seccomp_flags;
   }

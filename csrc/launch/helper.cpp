@@ -53,7 +53,8 @@ struct Start {
   for (int fd : start.kept) raw_syscall(SYS_fcntl, fd, F_SETFD, 0);
   unsigned long none = 0;
   raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none);
-  long answer = raw_syscall(SYS_execveat, start.program, "", start.argv.data(), start.environment, AT_EMPTY_PATH);
+  long answer =
+      raw_syscall(SYS_execveat, start.program, "", start.argv.data(), start.environment, AT_EMPTY_PATH);
   Message message{MessageKind::kError, static_cast<int>(-answer), Operation::kRunHelper, Hint::kNone, 0};
   raw_syscall(SYS_sendto, start.sync, &message, sizeof message, MSG_NOSIGNAL, nullptr, 0);
   while (true) raw_syscall(SYS_exit_group, 127);
@@ -63,7 +64,9 @@ class RunningHelper : public Helper {
  public:
   void reap() override {
     siginfo_t ended{};
-    while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child.pidfd.get()), &ended, WEXITED | __WALL) != 0 && errno == EINTR) {
+    while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child.pidfd.get()), &ended,
+                    WEXITED | __WALL) != 0 &&
+           errno == EINTR) {
     }
   }
 
@@ -74,7 +77,8 @@ class RunningHelper : public Helper {
 };
 
 void report(int sync, const Message& message, const std::string& text) {
-  iovec parts[2] = {{const_cast<Message*>(&message), sizeof message}, {const_cast<char*>(text.data()), text.size()}};
+  iovec parts[2] = {{const_cast<Message*>(&message), sizeof message},
+                    {const_cast<char*>(text.data()), text.size()}};
   msghdr header{};
   header.msg_iov = parts;
   header.msg_iovlen = text.empty() ? 1 : 2;

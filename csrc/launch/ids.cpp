@@ -32,19 +32,21 @@ Pool& pool() {
 Result<std::unique_ptr<IdRange>> lock(const std::string& run_directory, std::uint32_t number) {
   // An open file description of its own for each range: locks of one description never exclude each other.
   FASTDOCK_TRY(Fd file, open_file(run_directory + "/ids", O_RDWR | O_CREAT, 0600));
-  struct flock range {};
+  struct flock range{};
   range.l_type = F_WRLCK;
   range.l_whence = SEEK_SET;
   range.l_start = number;
   range.l_len = 1;
   if (::fcntl(file.get(), F_OFD_SETLK, &range) != 0)
-    return failed_with(errno == EAGAIN || errno == EACCES ? EBUSY : errno, Operation::kReserveIds, std::to_string(number));
+    return failed_with(errno == EAGAIN || errno == EACCES ? EBUSY : errno, Operation::kReserveIds,
+                       std::to_string(number));
   return std::make_unique<IdRange>(number, std::move(file));
 }
 
 }  // namespace
 
-Result<std::unique_ptr<IdRange>> take_ids(const std::string& run_directory, const std::string& reserved_directory) {
+Result<std::unique_ptr<IdRange>> take_ids(const std::string& run_directory,
+                                          const std::string& reserved_directory) {
   {
     Pool& kept = pool();
     std::scoped_lock guard(kept.mutex);

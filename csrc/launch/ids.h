@@ -34,7 +34,8 @@ class IdRange {
 // A free range; one that this process used before if it can, because the mounts that map it are kept
 // (rootfs/prepare.cpp).  `run_directory` holds the lock file `ids`.  `reserved_directory`: ranges with a file
 // of their number there belong to a container that is not running now (its files have these ids).
-Result<std::unique_ptr<IdRange>> take_ids(const std::string& run_directory, const std::string& reserved_directory);
+Result<std::unique_ptr<IdRange>> take_ids(const std::string& run_directory,
+                                          const std::string& reserved_directory);
 
 // That very range, for a container whose files have these ids already.  EBUSY: somebody uses it.
 Result<std::unique_ptr<IdRange>> take_ids_again(const std::string& run_directory, std::uint32_t number);

@@ -100,8 +100,13 @@ class Conversation {
     std::string proc = "/proc/" + std::to_string(child_.pid) + "/";
     FASTDOCK_CHECK(write_id_maps(plan_, proc));
     if (plan_.oom_score_adjustment) {
-      auto written = write_file(proc + "oom_score_adj", std::to_string(*plan_.oom_score_adjustment));
-      if (!written) return failed_with(written.error().number, Operation::kSetOomScore, std::to_string(*plan_.oom_score_adjustment), Hint::kCapabilityMissing);
+      std::string value = std::to_string(*plan_.oom_score_adjustment);
+      if (auto written = write_file(proc + "oom_score_adj", value); !written) {
+        int number = written.error().number;
+        bool forbidden = number == EACCES || number == EPERM;  // below what it was: CAP_SYS_RESOURCE
+        return failed_with(number, Operation::kSetOomScore, value,
+                           forbidden ? Hint::kCapabilityMissing : Hint::kNone);
+      }
     }
     FASTDOCK_CHECK(answer());
     return observer_.created ? observer_.created(child_.pid) : Result<void>{};
@@ -118,11 +123,18 @@ class Conversation {
     switch (message.kind) {
       case MessageKind::kError:
         return fail({message.number, message.operation, std::move(received.text), message.hint});
-      case MessageKind::kCloned: return begin(adopt(message.value));
-      case MessageKind::kTerminal: process_.terminal = std::move(received.descriptor); return;
-      case MessageKind::kWaiting: waiting_ = true; return;
-      case MessageKind::kListener: return listening(std::move(received.descriptor));
-      case MessageKind::kReached: break;
+      case MessageKind::kCloned:
+        return begin(adopt(message.value));
+      case MessageKind::kTerminal:
+        process_.terminal = std::move(received.descriptor);
+        return;
+      case MessageKind::kWaiting:
+        waiting_ = true;
+        return;
+      case MessageKind::kListener:
+        return listening(std::move(received.descriptor));
+      case MessageKind::kReached:
+        break;
     }
     bool mounted = message.value == static_cast<int>(SyncPoint::kMounted);
     const auto& callback = mounted ? observer_.mounted : observer_.ready;
@@ -174,7 +186,8 @@ struct Sockets {
 
 Result<Sockets> make_sockets() {
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return failed(Operation::kCreatePipe);
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return failed(Operation::kCreatePipe);
   return Sockets{Fd(ends[0]), Fd(ends[1])};
 }
 
@@ -201,9 +214,10 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
   }
   FASTDOCK_TRY(auto flat, Flattened::make(plan, sockets.theirs.get()));
   flat->child()->sync_points = sync_points(observer);
-  FASTDOCK_TRY(Child child, needs_own_memory(plan) ? clone_container(plan, *flat, 0)
-                                                   : clone_sharing_memory(flat->clone_flags(), run_child, flat->child(),
-                                                                          plan.cgroup_directory));
+  FASTDOCK_TRY(Child child, needs_own_memory(plan)
+                                ? clone_container(plan, *flat, 0)
+                                : clone_sharing_memory(flat->clone_flags(), run_child, flat->child(),
+                                                       plan.cgroup_directory));
   sockets.theirs.reset();
   conversation.begin(std::move(child));
   auto process = conversation.run();
@@ -235,21 +249,24 @@ Result<std::optional<ExitStatus>> wait(const Process& process, int timeout_ms) {
   if (ready < 0) return failed(Operation::kWaitForProcess);
   if (ready == 0) return std::nullopt;
   siginfo_t info{};
-  if (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(process.pidfd.get()), &info, WEXITED | __WALL) == 0) {
+  if (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(process.pidfd.get()), &info,
+               WEXITED | __WALL) == 0) {
     if (info.si_code == CLD_EXITED) return ExitStatus{info.si_status, 0};
     return ExitStatus{128 + info.si_status, info.si_status};
   }
   // ECHILD: the program embedding us waits for any child (os.wait()), and was first.
   PidfdInfo reaped{};
   reaped.mask = kPidfdInfoExit;
-  if (errno == ECHILD && ::ioctl(process.pidfd.get(), kPidfdGetInfo, &reaped) == 0 && (reaped.mask & kPidfdInfoExit) != 0)
+  if (errno == ECHILD && ::ioctl(process.pidfd.get(), kPidfdGetInfo, &reaped) == 0 &&
+      (reaped.mask & kPidfdInfoExit) != 0)
     return from_wait_status(reaped.exit_code);
   return failed_with(ECHILD, Operation::kWaitForProcess, std::to_string(process.pid), Hint::kProcessGone);
 }
 
 Result<void> send_signal(const Process& process, int signal) {
   if (::syscall(SYS_pidfd_send_signal, process.pidfd.get(), signal, nullptr, 0) == 0) return {};
-  return failed(Operation::kSignalProcess, std::to_string(process.pid), errno == ESRCH ? Hint::kProcessGone : Hint::kNone);
+  return failed(Operation::kSignalProcess, std::to_string(process.pid),
+                errno == ESRCH ? Hint::kProcessGone : Hint::kNone);
 }
 
 }  // namespace fastdock::launch

@@ -35,8 +35,8 @@ struct Observer {
 };
 
 // Starts the process and returns when it has called execve (or waits at its start FIFO), or with the one
-// error that stopped it; then nothing of it is left.  The caller's memory is shared with the child until execve, so the cost does not
-// grow with the caller's size.
+// error that stopped it; then nothing of it is left.  The caller's memory is shared with the child until
+// execve, so the cost does not grow with the caller's size.
 //
 // Where the child could be reached by what runs in a container before its execve (host user ids, or
 // joined namespaces), the clone is made by the native helper from a sealed memfd instead: CVE-2019-5736.

@@ -1,4 +1,5 @@
-// A thread that lives as long as the process, to start containers that must not die with their caller's thread.
+// A thread that lives as long as the process, to start containers that must not die with their caller's
+// thread.
 #pragma once
 
 #include <functional>

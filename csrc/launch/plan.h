@@ -88,7 +88,8 @@ struct LaunchPlan {
   // The root: an overlay of layers (Mount::layers, or one plain directory in Mount::source as a bind).
   // Without it the process keeps the root of its mount namespace.
   std::optional<Mount> root;
-  std::string attach_point = "/run";  // an existing directory of the host, covered in the container's view only
+  std::string attach_point =
+      "/run";  // an existing directory of the host, covered in the container's view only
   std::uint64_t root_propagation = 0;  // of the host's mounts as seen inside, before they go; 0: MS_PRIVATE
   bool keep_root = false;              // chroot-like move instead of pivot_root (for roots on an initramfs)
   std::vector<Mount> mounts;
@@ -106,7 +107,7 @@ struct LaunchPlan {
   std::vector<ResourceLimit> limits;
   std::optional<int> oom_score_adjustment;
   std::optional<Scheduler> scheduler;
-  std::optional<int> io_priority;  // as ioprio_set(2) takes it
+  std::optional<int> io_priority;             // as ioprio_set(2) takes it
   std::vector<int> initial_cpus, final_cpus;  // OCI execCPUAffinity
   std::optional<unsigned long> personality;
   std::string apparmor_profile, selinux_label;
@@ -117,7 +118,7 @@ struct LaunchPlan {
   int preserve_descriptors = 0;          // this many from 3 on stay open in the program
   bool init = false;                     // a tiny init is process 1 and runs argv
   bool new_session = true;
-  int parent_death_signal = 0;           // 0: none
+  int parent_death_signal = 0;  // 0: none
   // OCI create: launch() returns when all is done but execve, and the process waits until someone writes a
   // byte into this FIFO.
   std::string start_fifo;

@@ -52,13 +52,15 @@ Result<std::vector<std::string>> names_in(const std::string& path) {
 
 // True while this descriptor's directory is still there and the lock is ours.
 bool lock_directory(int directory) {
-  struct stat status {};
-  return ::flock(directory, LOCK_EX | LOCK_NB) == 0 && ::fstat(directory, &status) == 0 && status.st_nlink > 0;
+  struct stat status{};
+  return ::flock(directory, LOCK_EX | LOCK_NB) == 0 && ::fstat(directory, &status) == 0 &&
+         status.st_nlink > 0;
 }
 
 Result<void> remove_containers_of(const std::string& session, const Places& places) {
   FASTDOCK_TRY(auto hierarchies, cgroup::Hierarchies::machine());
-  // The cgroups first: they have the processes.  Every hierarchy is looked at, as a crash may come between two.
+  // The cgroups first: they have the processes.  Every hierarchy is looked at, as a crash may come between
+  // two.
   for (const cgroup::Hierarchy& hierarchy : hierarchies->all()) {
     FASTDOCK_TRY(auto ids, names_in(cgroup::directory_of(hierarchy, places.cgroup_parent)));
     for (const std::string& id : ids) {
@@ -107,8 +109,8 @@ Result<void> Session::begin() {
 }
 
 Session::~Session() {
-  // In a forked child this is the parent's: only the descriptor goes.  Where something could not be removed the
-  // name stays, for remove_abandoned().
+  // In a forked child this is the parent's: only the descriptor goes.  Where something could not be removed
+  // the name stays, for remove_abandoned().
   if (owner_ == ::getpid() && !has_leftovers_) ::rmdir((places_.run + "/sessions/" + name_).c_str());
 }
 

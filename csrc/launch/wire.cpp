@@ -33,8 +33,8 @@ template <class Archive>
 void visit(Archive& archive, Mount& value) {
   visit_all(archive, value.type, value.source, value.destination, value.options, value.attributes_set,
             value.attributes_clear, value.recursive_set, value.recursive_clear, value.propagation,
-            value.propagation_recursive, value.recursive, value.copy_up, value.map_ids, value.id_maps.uids, value.id_maps.gids,
-            value.layers, value.directory, value.in_memory);
+            value.propagation_recursive, value.recursive, value.copy_up, value.map_ids, value.id_maps.uids,
+            value.id_maps.gids, value.layers, value.directory, value.in_memory);
 }
 template <class Archive>
 void visit(Archive& archive, Device& value) {
@@ -77,10 +77,11 @@ void visit(Archive& archive, ClockOffset& value) {
 
 template <class Archive>
 void visit(Archive& archive, LaunchPlan& plan) {
-  visit_all(archive, plan.argv, plan.program, plan.environment, plan.working_directory, plan.create_working_directory, plan.user,
-            plan.namespaces, plan.uid_map, plan.gid_map, plan.clock_offsets, plan.root, plan.attach_point,
-            plan.root_propagation, plan.keep_root, plan.mounts, plan.devices, plan.links, plan.masked_paths,
-            plan.read_only_paths, plan.sysctls, plan.hostname, plan.domainname, plan.raise_loopback);
+  visit_all(archive, plan.argv, plan.program, plan.environment, plan.working_directory,
+            plan.create_working_directory, plan.user, plan.namespaces, plan.uid_map, plan.gid_map,
+            plan.clock_offsets, plan.root, plan.attach_point, plan.root_propagation, plan.keep_root,
+            plan.mounts, plan.devices, plan.links, plan.masked_paths, plan.read_only_paths, plan.sysctls,
+            plan.hostname, plan.domainname, plan.raise_loopback);
   visit_all(archive, plan.capabilities, plan.no_new_privileges, plan.seccomp, plan.seccomp_flags, plan.limits,
             plan.oom_score_adjustment, plan.scheduler, plan.io_priority, plan.initial_cpus, plan.final_cpus,
             plan.personality, plan.apparmor_profile, plan.selinux_label, plan.new_keyring, plan.stdio,

@@ -39,7 +39,8 @@ Result<void> send_packet(int socket, Packet kind, int value, std::string_view pa
 }
 
 std::string failure_payload(const Error& error) {
-  Failure failure{error.number, static_cast<std::uint16_t>(error.operation), static_cast<std::uint16_t>(error.hint)};
+  Failure failure{error.number, static_cast<std::uint16_t>(error.operation),
+                  static_cast<std::uint16_t>(error.hint)};
   std::string payload(reinterpret_cast<const char*>(&failure), sizeof failure);
   return payload + error.path;
 }
@@ -56,7 +57,8 @@ Result<void> Clients::listen(int run_directory) {
   mode_t before = ::umask(0177);
   int bound = ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   ::umask(before);
-  if (bound != 0 || ::listen(listener_.get(), 64) != 0) return failed(Operation::kCreateFile, "control socket");
+  if (bound != 0 || ::listen(listener_.get(), 64) != 0)
+    return failed(Operation::kCreateFile, "control socket");
   return {};
 }
 
@@ -71,7 +73,8 @@ void Clients::add_to(std::vector<pollfd>& polls, bool input_full) const {
   for (const Client& client : clients_) {
     bool writes = !client.blocked.empty() || client.lagging;
     bool reads = !input_full || (client.attached & kAttachInput) == 0;
-    polls.push_back({client.socket.get(), static_cast<short>((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), 0});
+    polls.push_back(
+        {client.socket.get(), static_cast<short>((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), 0});
   }
 }
 
@@ -112,7 +115,8 @@ bool Clients::receive(Client& client) {
       std::memcpy(&number, CMSG_DATA(part), sizeof number);
       descriptor = Fd(number);
     }
-  if (count < static_cast<ssize_t>(sizeof head) || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return false;
+  if (count < static_cast<ssize_t>(sizeof head) || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+    return false;
   std::string_view rest(payload, static_cast<std::size_t>(count) - sizeof head);
   answer(client, requests_.handle(client, head, rest, std::move(descriptor)));
   return static_cast<bool>(client.socket);
@@ -121,7 +125,8 @@ bool Clients::receive(Client& client) {
 void Clients::answer(Client& client, const Result<std::optional<int>>& result) {
   if (result && !*result) return;
   auto sent = result ? send_packet(client.socket.get(), Packet::kDone, **result, {}, MSG_DONTWAIT)
-                     : send_packet(client.socket.get(), Packet::kFailed, 0, failure_payload(result.error()), MSG_DONTWAIT);
+                     : send_packet(client.socket.get(), Packet::kFailed, 0, failure_payload(result.error()),
+                                   MSG_DONTWAIT);
   if (!sent) client.socket.reset();
 }
 
@@ -139,13 +144,15 @@ bool Clients::send(Client& client, Packet kind, int value, std::string_view payl
 
 bool Clients::drain(Client& client) {
   if (!client.blocked.empty()) {
-    ssize_t sent = ::send(client.socket.get(), client.blocked.data(), client.blocked.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t sent = ::send(client.socket.get(), client.blocked.data(), client.blocked.size(),
+                          MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) return errno == EAGAIN || errno == EINTR;
     client.blocked = std::string();
   }
   if (!client.lagging) return true;
-  auto sent = send_packet(client.socket.get(), Packet::kLost, static_cast<int>(std::min<std::uint64_t>(client.lost, INT32_MAX)),
-                          {}, MSG_DONTWAIT);
+  auto sent =
+      send_packet(client.socket.get(), Packet::kLost,
+                  static_cast<int>(std::min<std::uint64_t>(client.lost, INT32_MAX)), {}, MSG_DONTWAIT);
   if (!sent) return sent.error().number == EAGAIN;
   client.lagging = false;
   client.lost = 0;
@@ -153,7 +160,8 @@ bool Clients::drain(Client& client) {
 }
 
 bool Clients::blocked() const {
-  return std::ranges::any_of(clients_, [](const Client& client) { return !client.blocked.empty() && !client.lagging; });
+  return std::ranges::any_of(clients_,
+                             [](const Client& client) { return !client.blocked.empty() && !client.lagging; });
 }
 
 std::optional<Clock::time_point> Clients::patience_ends() const {

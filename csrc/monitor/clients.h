@@ -19,9 +19,9 @@ namespace fastdock::monitor {
 
 struct Client {
   Fd socket;
-  int attached = 0;    // kAttach* bits
-  bool waits = false;  // for the program's end
-  bool stops = false;  // for the container's
+  int attached = 0;     // kAttach* bits
+  bool waits = false;   // for the program's end
+  bool stops = false;   // for the container's
   std::string blocked;  // a packet that it has not read yet
   std::chrono::steady_clock::time_point blocked_since;
   bool lagging = false;  // it did not read for a second: output is dropped until it does
@@ -33,8 +33,8 @@ class Requests {
  public:
   virtual ~Requests() = default;
   // The answer's kDone value; an error becomes kFailed.  nullopt: no answer, or a later one.
-  virtual Result<std::optional<int>> handle(Client& client, const PacketHeader& header, std::string_view payload,
-                                            Fd descriptor) = 0;
+  virtual Result<std::optional<int>> handle(Client& client, const PacketHeader& header,
+                                            std::string_view payload, Fd descriptor) = 0;
   virtual void left(const Client& client) = 0;
 };
 

@@ -41,7 +41,8 @@ Result<Fd> connect_in(pid_t pid, std::uint16_t port) {
 }
 
 Result<void> own_files_as(uid_t uid, gid_t gid) {
-  // The system calls, not the C library: those would change all threads, or keep the thread's capabilities out.
+  // The system calls, not the C library: those would change all threads, or keep the thread's capabilities
+  // out.
   ::syscall(SYS_setfsgid, gid);
   ::syscall(SYS_setfsuid, uid);
   // capabilities(7), "Effect of user ID changes on capabilities": leaving fsuid 0 took these away.

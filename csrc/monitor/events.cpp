@@ -42,8 +42,8 @@ std::string line_of(const Event& event) {
 }
 
 bool same_file(int fd, const std::string& path) {
-  struct stat held {};
-  struct stat there {};
+  struct stat held{};
+  struct stat there{};
   return ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &there) == 0 && held.st_ino == there.st_ino &&
          held.st_dev == there.st_dev;
 }
@@ -60,8 +60,9 @@ Result<Fd> open_locked(const std::string& path, int kind) {
 
 Result<void> rotate(const std::string& path) {
   FASTDOCK_TRY(Fd file, open_locked(path, LOCK_EX));
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0 || static_cast<std::uint64_t>(status.st_size) < kMaximumEventLog) return {};
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0 || static_cast<std::uint64_t>(status.st_size) < kMaximumEventLog)
+    return {};
   if (::rename(path.c_str(), (path + ".1").c_str()) != 0) return failed(Operation::kRenameFile, path);
   return {};
 }
@@ -71,7 +72,7 @@ Result<void> rotate(const std::string& path) {
 Result<void> append_event(const std::string& directory, const Event& event) {
   std::string path = directory + "/events";
   std::string line = line_of(event);
-  struct stat status {};
+  struct stat status{};
   {
     FASTDOCK_TRY(Fd file, open_locked(path, LOCK_SH));
     // write(2): with O_APPEND the seek and the write are one step.

@@ -1,8 +1,8 @@
 // The event log: one line of JSON an event, as Docker's API has them, appended by any process.
 //
 // Nothing is missed between processes: whoever appends holds a shared lock on the very file that the path
-// leads to, and whoever moves the full file away an exclusive one.  A reader who follows reads on to the end of
-// the file that it has, and then takes the new one.
+// leads to, and whoever moves the full file away an exclusive one.  A reader who follows reads on to the end
+// of the file that it has, and then takes the new one.
 #pragma once
 
 #include <string>

@@ -38,7 +38,8 @@ Result<void> check_target(const Places& places, const std::string& id, pid_t tar
 
 std::string group_name(const Places& places, const std::string& id) {
   static std::atomic<unsigned> number = 0;
-  return places.cgroup_parent + "/" + id + "/exec-" + std::to_string(::getpid()) + "-" + std::to_string(number++);
+  return places.cgroup_parent + "/" + id + "/exec-" + std::to_string(::getpid()) + "-" +
+         std::to_string(number++);
 }
 
 }  // namespace

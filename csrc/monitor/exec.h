@@ -31,7 +31,8 @@ class Exec {
  public:
   // `plan`: namespaces with mode kJoin and no path are those of the container's process.
   // ESRCH kProcessGone: the container has ended.
-  static Result<Exec> start(const Places& places, const std::string& id, LaunchPlan plan, ExecOptions options);
+  static Result<Exec> start(const Places& places, const std::string& id, LaunchPlan plan,
+                            ExecOptions options);
   Exec(Exec&&) = default;
   Exec& operator=(Exec&&) = default;
 

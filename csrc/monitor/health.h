@@ -1,5 +1,5 @@
-// Health checks, with Docker's meaning: a probe runs in the container every so often; exit status 0 is healthy,
-// and `retries` failures in a row are unhealthy.  Failures in the start period do not count.
+// Health checks, with Docker's meaning: a probe runs in the container every so often; exit status 0 is
+// healthy, and `retries` failures in a row are unhealthy.  Failures in the start period do not count.
 #pragma once
 
 #include <chrono>
@@ -41,7 +41,9 @@ class HealthChecker {
   void read_output();
   void finish(int exit_code);
   void schedule();
-  [[nodiscard]] bool starting() const { return Clock::now() < begun_ + std::chrono::milliseconds(options_.start_period); }
+  [[nodiscard]] bool starting() const {
+    return Clock::now() < begun_ + std::chrono::milliseconds(options_.start_period);
+  }
 
   const HealthCheck& options_;
   HealthState state_;

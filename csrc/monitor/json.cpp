@@ -14,7 +14,8 @@ constexpr auto kPlain = [] {
   return plain;
 }();
 
-// The length of the UTF-8 sequence at the beginning, 0 if there is none (RFC 3629: no surrogates, shortest form).
+// The length of the UTF-8 sequence at the beginning, 0 if there is none (RFC 3629: no surrogates, shortest
+// form).
 std::size_t sequence_length(std::string_view text) {
   auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
   auto follows = [&](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
@@ -55,11 +56,20 @@ Date date_of(std::int64_t days) {
 
 void append_escape(std::string& out, unsigned char c) {
   switch (c) {
-    case '"': out += "\\\""; return;
-    case '\\': out += "\\\\"; return;
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    default: break;
+    case '"':
+      out += "\\\"";
+      return;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    default:
+      break;
   }
   out += "\\u00";
   out += "0123456789abcdef"[c >> 4];
@@ -80,8 +90,8 @@ void append_time(std::string& out, const timespec& time) {
   auto second = static_cast<int>(time.tv_sec % 86400);
   Date date = date_of(days);
   char text[64];
-  int size = std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ld", date.year, date.month, date.day,
-                           second / 3600, second / 60 % 60, second % 60, time.tv_nsec);
+  int size = std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ld", date.year, date.month,
+                           date.day, second / 3600, second / 60 % 60, second % 60, time.tv_nsec);
   while (size > 0 && text[size - 1] == '0' && time.tv_nsec != 0) --size;
   if (time.tv_nsec == 0) size -= 10;
   out.append(text, static_cast<std::size_t>(size));

@@ -56,7 +56,8 @@ void Log::finish() {
 void Log::add(Stream stream, std::string_view text) {
   out_ += "{\"log\":\"";
   bool valid = append_escaped(out_, text);
-  out_ += stream == Stream::kOutput ? "\",\"stream\":\"stdout\",\"time\":\"" : "\",\"stream\":\"stderr\",\"time\":\"";
+  out_ += stream == Stream::kOutput ? "\",\"stream\":\"stdout\",\"time\":\""
+                                    : "\",\"stream\":\"stderr\",\"time\":\"";
   append_time(out_, now());
   if (!valid) {
     out_ += "\",\"raw\":\"";
@@ -64,7 +65,8 @@ void Log::add(Stream stream, std::string_view text) {
   }
   out_ += "\"}\n";
   // A file is not to grow far beyond its size.
-  std::uint64_t limit = options_.maximum_size != 0 ? std::min<std::uint64_t>(kFlushAt, options_.maximum_size / 8) : kFlushAt;
+  std::uint64_t limit =
+      options_.maximum_size != 0 ? std::min<std::uint64_t>(kFlushAt, options_.maximum_size / 8) : kFlushAt;
   if (out_.size() >= limit) flush();
 }
 
@@ -93,7 +95,7 @@ bool Log::open() {
   if (file_) return true;
   auto file = open_file(options_.path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0640);
   if (!file) return false;
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file->get(), &status) == 0) size_ = static_cast<std::uint64_t>(status.st_size);
   file_ = std::move(*file);
   return true;
@@ -129,7 +131,8 @@ void Log::compress(const std::string& path) {
   pid_t child = ::fork();
   if (child > 0) compressor_ = child;
   if (child != 0) return;
-  // gzip of the host, below no container's control; without it the file stays as it is, and readers know both.
+  // gzip of the host, below no container's control; without it the file stays as it is, and readers know
+  // both.
   char* arguments[] = {const_cast<char*>("gzip"), const_cast<char*>("-f"), const_cast<char*>("--"),
                        const_cast<char*>(path.c_str()), nullptr};
   ::execvp("gzip", arguments);

@@ -2,9 +2,9 @@
 //
 //   {"log":"text\n","stream":"stdout","time":"2026-11-24T07:05:01.5Z"}
 //
-// A line longer than 16 KiB is several entries, of which only the last one's text ends in \n, and so is a last
-// line without \n.  Text that is not UTF-8 has U+FFFD in "log", as Docker's has, and the bytes themselves in
-// "raw" (base64), so that nothing is lost.
+// A line longer than 16 KiB is several entries, of which only the last one's text ends in \n, and so is a
+// last line without \n.  Text that is not UTF-8 has U+FFFD in "log", as Docker's has, and the bytes
+// themselves in "raw" (base64), so that nothing is lost.
 //
 // Writing never fails: what a full disk does not take is lost, and the next write tries again.
 #pragma once

@@ -47,7 +47,8 @@ void Monitor::poll_once() {
     add(polls, output_.get(), POLLIN);
     add(polls, errors_.get(), POLLIN);
   }
-  if (!pending_input_.empty()) add(polls, output_ && request_.plan.terminal ? output_.get() : input_.get(), POLLOUT);
+  if (!pending_input_.empty())
+    add(polls, output_ && request_.plan.terminal ? output_.get() : input_.get(), POLLOUT);
   add(polls, memory_events_.get(), POLLIN);
   if (health_) add(polls, health_->process(), POLLIN), add(polls, health_->output(), POLLIN);
   for (const auto& [pid, other] : others_) add(polls, other.pidfd.get(), POLLIN);
@@ -76,7 +77,8 @@ void Monitor::poll_once() {
 
 int Monitor::timeout() const {
   Time first;
-  for (const Time& time : {kill_at_, restart_at_, clients_.patience_ends(), health_ ? health_->deadline() : Time{}})
+  for (const Time& time :
+       {kill_at_, restart_at_, clients_.patience_ends(), health_ ? health_->deadline() : Time{}})
     if (time && (!first || *time < *first)) first = time;
   if (!first) return -1;
   auto left = std::chrono::duration_cast<std::chrono::milliseconds>(*first - Clock::now()).count() + 1;
@@ -99,7 +101,8 @@ void Monitor::handle_signal() {
   while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
     // The machine is going down, or somebody means the container: it gets its time to end well.
     if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) (void)stop(nullptr, -1, {});
-    if (info.ssi_signo == SIGCHLD && log_.compressor() > 0 && ::waitpid(log_.compressor(), nullptr, WNOHANG) != 0)
+    if (info.ssi_signo == SIGCHLD && log_.compressor() > 0 &&
+        ::waitpid(log_.compressor(), nullptr, WNOHANG) != 0)
       log_.compressor_ended();
   }
 }
@@ -115,7 +118,8 @@ void Monitor::read_stream(Fd& from, Stream stream) {
   clients_.output(stream, bytes);
 }
 
-// What the program wrote before it ended.  Not more than that: a descriptor may have got out of the container.
+// What the program wrote before it ended.  Not more than that: a descriptor may have got out of the
+// container.
 void Monitor::drain_streams() {
   clients_.wait_for_slow();
   for (Fd* from : {&output_, &errors_}) {
@@ -134,8 +138,10 @@ void Monitor::write_input() {
   if (!pending_input_.empty() && to >= 0) {
     ssize_t count = ::write(to, pending_input_.data(), pending_input_.size());
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (count < 0) pending_input_.clear();  // nobody reads it any more
-    else pending_input_.erase(0, static_cast<std::size_t>(count));
+    if (count < 0)
+      pending_input_.clear();  // nobody reads it any more
+    else
+      pending_input_.erase(0, static_cast<std::size_t>(count));
   }
   if (pending_input_.empty()) {
     if (pending_input_.capacity() > kReadSize) pending_input_ = std::string();
@@ -159,7 +165,8 @@ void Monitor::reap_others() {
       ++other;
       continue;
     }
-    event("exec_die", {{"execID", std::to_string(other->first)}, {"exitCode", std::to_string(status ? (*status)->code : 255)}});
+    event("exec_die", {{"execID", std::to_string(other->first)},
+                       {"exitCode", std::to_string(status ? (*status)->code : 255)}});
     other = others_.erase(other);
   }
 }

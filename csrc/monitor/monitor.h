@@ -1,5 +1,6 @@
 // The parent of one detached container: keeps its stdio, writes its log, answers its control socket, restarts
-// it, and records its end.  One thread, one loop, no more memory than it needs: hundreds of these run at once.
+// it, and records its end.  One thread, one loop, no more memory than it needs: hundreds of these run at
+// once.
 #pragma once
 
 #include <chrono>

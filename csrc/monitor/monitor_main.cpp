@@ -30,7 +30,7 @@ bool leave_caller(int& request, int& answer) {
   ::close_range(0, low - 1, 0);
   if (low + 1 < high) ::close_range(low + 1, high - 1, 0);
   ::close_range(high + 1, ~0U, 0);
-  ::signal(SIGCHLD, SIG_DFL);  // if the caller ignores it, so would we
+  ::signal(SIGCHLD, SIG_DFL);              // if the caller ignores it, so would we
   int null = ::open("/dev/null", O_RDWR);  // 0: as in every process, the first three are taken
   return null == 0 && ::dup2(0, 1) == 1 && ::dup2(0, 2) == 2;
 }

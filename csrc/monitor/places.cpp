@@ -33,7 +33,7 @@ Result<std::vector<std::string>> names_in(const std::string& path) {
 }
 
 bool is_there(int directory) {
-  struct stat status {};
+  struct stat status{};
   return ::fstat(directory, &status) == 0 && status.st_nlink > 0;
 }
 
@@ -64,13 +64,14 @@ Result<void> repair_one(const Places& places, const std::string& id) {
   FASTDOCK_CHECK(remove_cgroup(places, id));
   std::string state = state_directory(places, id);
   std::string run = run_directory(places, id);
-  struct stat status {};
+  struct stat status{};
   if (::stat(state.c_str(), &status) == 0) {
     auto durable = read_file(state + "/state.json");
     // The monitor may have died between the record of the end and its own.
     bool recorded = durable && member(*durable, "status") == "exited";
     auto live = read_file(run + "/state.json");
-    if (live && member(*live, "status") != "exited" && !(recorded && member(*durable, "started_at") == member(*live, "started_at")))
+    if (live && member(*live, "status") != "exited" &&
+        !(recorded && member(*durable, "started_at") == member(*live, "started_at")))
       FASTDOCK_CHECK(write_state(state, killed_state(*live), true));
   }
   return remove_tree(AT_FDCWD, run);
@@ -78,8 +79,12 @@ Result<void> repair_one(const Places& places, const std::string& id) {
 
 }  // namespace
 
-std::string state_directory(const Places& places, const std::string& id) { return places.state + "/containers/" + id; }
-std::string run_directory(const Places& places, const std::string& id) { return places.run + "/containers/" + id; }
+std::string state_directory(const Places& places, const std::string& id) {
+  return places.state + "/containers/" + id;
+}
+std::string run_directory(const Places& places, const std::string& id) {
+  return places.run + "/containers/" + id;
+}
 
 Result<int> reserve_ids(const Places& places, const std::string& id) {
   std::string reserved = places.state + "/ids";

@@ -11,8 +11,8 @@ namespace fastdock::monitor {
 
 enum class Packet : std::uint32_t {
   // To the monitor.  `value` and payload:
-  kAttach = 1,    // bits: 1 input, 2 output, 4 errors
-  kInput = 2,     // payload: bytes for the program's standard input
+  kAttach = 1,  // bits: 1 input, 2 output, 4 errors
+  kInput = 2,   // payload: bytes for the program's standard input
   kInputEnd = 3,
   kResize = 4,    // rows << 16 | columns of the terminal
   kSignal = 5,    // number -> kDone, kFailed
@@ -27,10 +27,10 @@ enum class Packet : std::uint32_t {
   // From it.
   kStarted = 64,  // the container's process; payload: warnings, a line each
   kDone = 65,
-  kFailed = 66,   // payload: Failure, then the path
-  kOutput = 67,   // 1 output, 2 errors; payload: bytes
-  kLost = 68,     // this many bytes of output were not sent: the client did not read for a second
-  kExited = 69,   // the exit status, as a shell gives it
+  kFailed = 66,  // payload: Failure, then the path
+  kOutput = 67,  // 1 output, 2 errors; payload: bytes
+  kLost = 68,    // this many bytes of output were not sent: the client did not read for a second
+  kExited = 69,  // the exit status, as a shell gives it
 };
 
 struct PacketHeader {

@@ -56,10 +56,46 @@ void visit(Archive& archive, cgroup::NetworkPriority& value) {
 template <class Archive>
 void visit(Archive& archive, cgroup::Limits& l) {
   visit_all(archive, l.memory, l.memory_swap, l.memory_reservation, l.kernel_memory, l.kernel_memory_tcp,
-            l.memory_swappiness, l.oom_kill_disable, l.cpu_shares, l.cpu_quota, l.cpu_period, l.cpu_burst, l.cpu_idle,
-            l.cpu_rt_runtime, l.cpu_rt_period, l.cpuset_cpus, l.cpuset_mems, l.pids);
-  visit_all(archive, l.blkio_weight, l.blkio_weight_device, l.blkio_read_bps, l.blkio_write_bps, l.blkio_read_iops,
-            l.blkio_write_iops, l.hugetlb, l.rdma, l.network_class, l.network_priorities, l.devices, l.unified);
+            l.memory_swappiness, l.oom_kill_disable, l.cpu_shares, l.cpu_quota, l.cpu_period, l.cpu_burst,
+            l.cpu_idle, l.cpu_rt_runtime, l.cpu_rt_period, l.cpuset_cpus, l.cpuset_mems, l.pids);
+  visit_all(archive, l.blkio_weight, l.blkio_weight_device, l.blkio_read_bps, l.blkio_write_bps,
+            l.blkio_read_iops, l.blkio_write_iops, l.hugetlb, l.rdma, l.network_class, l.network_priorities,
+            l.devices, l.unified);
+}
+template <class Archive>
+void visit(Archive& archive, net::IpAddress& value) {
+  visit_all(archive, value.family, value.octets);
+}
+template <class Archive>
+void visit(Archive& archive, net::Prefix& value) {
+  visit_all(archive, value.address, value.length);
+}
+template <class Archive>
+void visit(Archive& archive, net::Endpoint& e) {
+  visit_all(archive, e.driver, e.device, e.host_name, e.name, e.mac, e.mtu, e.isolated, e.macvlan_mode,
+            e.addresses, e.gateways);
+}
+template <class Archive>
+void visit(Archive& archive, net::BridgeRules& rules) {
+  visit_all(archive, rules.name, rules.internal, rules.masquerade, rules.icc);
+}
+template <class Archive>
+void visit(Archive& archive, net::SenderRules& rules) {
+  visit_all(archive, rules.port, rules.mac, rules.addresses);
+}
+template <class Archive>
+void visit(Archive& archive, net::PortRules& rules) {
+  visit_all(archive, rules.protocol, rules.host, rules.host_port, rules.container, rules.container_port);
+}
+template <class Archive>
+void visit(Archive& archive, net::EgressRules& rules) {
+  visit_all(archive, rules.source, rules.allowed);
+}
+template <class Archive>
+void visit(Archive& archive, net::AttachPlan& plan) {
+  visit_all(archive, plan.scope.table, plan.scope.port_prefix, plan.endpoints, plan.firewall.bridges,
+            plan.firewall.senders, plan.firewall.ports, plan.firewall.egress, plan.resolver_socket,
+            plan.resolver_record);
 }
 template <class Archive>
 void visit(Archive& archive, Restart& value) {
@@ -76,8 +112,9 @@ void visit(Archive& archive, HealthCheck& value) {
 }
 template <class Archive>
 void visit(Archive& archive, Request& r) {
-  visit_all(archive, r.places.state, r.places.run, r.places.cgroup_parent, r.id, r.attributes, r.plan, r.limits,
-            r.restart, r.log, r.health, r.stop_signal, r.stop_timeout, r.open_stdin, r.stdin_once, r.remove, r.ids);
+  visit_all(archive, r.places.state, r.places.run, r.places.cgroup_parent, r.id, r.attributes, r.plan,
+            r.limits, r.restart, r.log, r.health, r.network, r.stop_signal, r.stop_timeout, r.open_stdin,
+            r.stdin_once, r.remove, r.ids);
 }
 template <class Archive>
 void visit(Archive& archive, Update& update) {
@@ -107,17 +144,19 @@ void merge(cgroup::Limits& limits, const cgroup::Limits& changes) {
   auto take = [&](auto member) {
     auto& change = changes.*member;
     bool given = false;
-    if constexpr (requires { change.has_value(); }) given = change.has_value();
-    else given = !change.empty();
+    if constexpr (requires { change.has_value(); })
+      given = change.has_value();
+    else
+      given = !change.empty();
     if (given) limits.*member = change;
   };
   using L = cgroup::Limits;
   auto take_all = [&](auto... members) { (take(members), ...); };
   take_all(&L::memory, &L::memory_swap, &L::memory_reservation, &L::kernel_memory, &L::kernel_memory_tcp,
-           &L::memory_swappiness, &L::oom_kill_disable, &L::cpu_shares, &L::cpu_quota, &L::cpu_period, &L::cpu_burst,
-           &L::cpu_idle, &L::cpu_rt_runtime, &L::cpu_rt_period, &L::cpuset_cpus, &L::cpuset_mems, &L::pids,
-           &L::blkio_weight, &L::blkio_weight_device, &L::blkio_read_bps, &L::blkio_write_bps, &L::blkio_read_iops,
-           &L::blkio_write_iops, &L::hugetlb, &L::unified);
+           &L::memory_swappiness, &L::oom_kill_disable, &L::cpu_shares, &L::cpu_quota, &L::cpu_period,
+           &L::cpu_burst, &L::cpu_idle, &L::cpu_rt_runtime, &L::cpu_rt_period, &L::cpuset_cpus,
+           &L::cpuset_mems, &L::pids, &L::blkio_weight, &L::blkio_weight_device, &L::blkio_read_bps,
+           &L::blkio_write_bps, &L::blkio_read_iops, &L::blkio_write_iops, &L::hugetlb, &L::unified);
 }
 
 std::string to_bytes(const Request& request) { return write(request); }

@@ -14,6 +14,7 @@
 #include "cgroup/limits.h"
 #include "launch/plan.h"
 #include "launch/session.h"
+#include "net/attach.h"
 
 namespace fastdock::monitor {
 
@@ -31,10 +32,10 @@ enum class LogDriver : std::uint8_t { kJsonFile, kLocal, kNone };
 
 struct LogOptions {
   LogDriver driver = LogDriver::kJsonFile;
-  std::string path;                        // the newest file; older ones are path.1, path.2 …
-  std::uint64_t maximum_size = 10 << 20;   // bytes of a file, about; 0: no rotation
+  std::string path;                       // the newest file; older ones are path.1, path.2 …
+  std::uint64_t maximum_size = 10 << 20;  // bytes of a file, about; 0: no rotation
   std::uint32_t maximum_files = 3;
-  bool compress = false;                   // rotated files, with gzip
+  bool compress = false;  // rotated files, with gzip
 };
 
 // Docker's HEALTHCHECK.  Times are milliseconds.
@@ -53,6 +54,7 @@ struct Request {
   Restart restart;
   LogOptions log;
   std::optional<HealthCheck> health;
+  std::optional<net::AttachPlan> network;  // attached at each start, detached at each end
   int stop_signal = 15;
   std::int64_t stop_timeout = 10'000;  // milliseconds until SIGKILL; -1: never
   bool open_stdin = false;             // a pipe instead of /dev/null

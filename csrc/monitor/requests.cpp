@@ -27,25 +27,39 @@ Result<std::string> content(const Fd& descriptor) {
 
 }  // namespace
 
-Result<std::optional<int>> Monitor::handle(Client& client, const PacketHeader& header, std::string_view payload,
-                                           Fd descriptor) {
+Result<std::optional<int>> Monitor::handle(Client& client, const PacketHeader& header,
+                                           std::string_view payload, Fd descriptor) {
   switch (header.kind) {
-    case Packet::kAttach: client.attached = header.value & (kAttachInput | kAttachOutput | kAttachErrors); return 0;
-    case Packet::kInput: return input(payload, false);
-    case Packet::kInputEnd: return input({}, true);
-    case Packet::kResize: return resize(static_cast<std::uint32_t>(header.value));
-    case Packet::kSignal: return signal(header.value);
-    case Packet::kStop: return stop(&client, header.value, payload);
-    case Packet::kWait: client.waits = true; return std::nullopt;
-    case Packet::kPause: return freeze(true);
-    case Packet::kResume: return freeze(false);
-    case Packet::kUpdate: return update(descriptor);
-    case Packet::kExecute: return execute(descriptor);
+    case Packet::kAttach:
+      client.attached = header.value & (kAttachInput | kAttachOutput | kAttachErrors);
+      return 0;
+    case Packet::kInput:
+      return input(payload, false);
+    case Packet::kInputEnd:
+      return input({}, true);
+    case Packet::kResize:
+      return resize(static_cast<std::uint32_t>(header.value));
+    case Packet::kSignal:
+      return signal(header.value);
+    case Packet::kStop:
+      return stop(&client, header.value, payload);
+    case Packet::kWait:
+      client.waits = true;
+      return std::nullopt;
+    case Packet::kPause:
+      return freeze(true);
+    case Packet::kResume:
+      return freeze(false);
+    case Packet::kUpdate:
+      return update(descriptor);
+    case Packet::kExecute:
+      return execute(descriptor);
     case Packet::kRename:
       for (auto& [name, value] : request_.attributes)
         if (name == "name") value = payload;
       return 0;
-    default: break;
+    default:
+      break;
   }
   return failed_with(EPROTO, Operation::kParse, "control packet");
 }
@@ -59,8 +73,8 @@ Result<void> Monitor::need_running() const {
   return failed_with(ESRCH, Operation::kSignalProcess, request_.id, Hint::kProcessGone);
 }
 
-// No answer: input is a stream.  What the program does not read fills its pipe, then our buffer, then the client's
-// socket (Clients::add_to).
+// No answer: input is a stream.  What the program does not read fills its pipe, then our buffer, then the
+// client's socket (Clients::add_to).
 Result<std::optional<int>> Monitor::input(std::string_view payload, bool end) {
   if (!input_ends_) pending_input_.append(payload);
   if (end) input_ends_ = true;
@@ -75,7 +89,8 @@ Result<std::optional<int>> Monitor::resize(std::uint32_t size) {
 
 Result<std::optional<int>> Monitor::signal(int number) {
   FASTDOCK_CHECK(need_running());
-  if (number < 1 || number > 64) return failed_with(EINVAL, Operation::kSignalProcess, std::to_string(number));
+  if (number < 1 || number > 64)
+    return failed_with(EINVAL, Operation::kSignalProcess, std::to_string(number));
   // As Docker: who kills it, or sends what stop would send, does not want it back.
   if (number == SIGKILL || number == request_.stop_signal) state_.stopped_by_user = true;
   if (state_.status == Status::kPaused && number == SIGKILL) FASTDOCK_CHECK(group_->freeze(false));

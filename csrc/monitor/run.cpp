@@ -30,7 +30,8 @@ struct Pipe {
   Fd read, write;
 };
 
-// Our end does not block.  Theirs may be opened again in the container through /dev/stdout, by any of its users.
+// Our end does not block.  Theirs may be opened again in the container through /dev/stdout, by any of its
+// users.
 Result<Pipe> make_pipe(bool we_read) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return failed(Operation::kCreatePipe);
@@ -76,12 +77,16 @@ Result<void> Monitor::run() {
     plan.parent_death_signal = SIGKILL;
     if (!plan.oom_score_adjustment) plan.oom_score_adjustment = 0;  // not the monitor's own
     FASTDOCK_CHECK(make_streams(plan));
-    auto process = launch::launch(plan);
+    launch::Observer observer;
+    if (request_.network)
+      observer.created = [this](pid_t pid) { return net::attach_process(*request_.network, pid); };
+    auto process = launch::launch(plan, observer);
     for (int fd : plan.stdio) ::close(fd);
     return process;
   }();
   if (!launched) {
     output_.reset(), errors_.reset(), input_.reset();
+    if (request_.network) (void)net::detach(*request_.network);
     (void)group_->remove();
     return std::unexpected(std::move(launched.error()));
   }
@@ -154,14 +159,16 @@ void Monitor::program_ended() {
   if (health_) health_->pause();
   // Without a PID namespace of its own, a container's other processes outlive the first.
   auto left = group_->processes();
-  if (left && std::ranges::any_of(*left, [&](pid_t pid) { return pid != process_->pid; })) (void)group_->kill_all();
+  if (left && std::ranges::any_of(*left, [&](pid_t pid) { return pid != process_->pid; }))
+    (void)group_->kill_all();
   drain_streams();
   log_.finish();
   input_.reset(), terminal_side_.reset(), memory_events_.reset();
 
   // The state says that it has ended before its number is free for another process (exec.cpp).
   siginfo_t info{};
-  int waited = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(process_->pidfd.get()), &info, WEXITED | __WALL | WNOWAIT);
+  int waited = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(process_->pidfd.get()), &info,
+                        WEXITED | __WALL | WNOWAIT);
   if (waited == 0) state_.exit_code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
   if (auto usage = group_->usage()) state_.oom_killed = usage->oom_kills > 0;
   state_.finished = now();
@@ -178,23 +185,29 @@ void Monitor::program_ended() {
   event("die", {{"exitCode", std::to_string(state_.exit_code)}, {"execDuration", seconds_since(started_)}});
   if (state_.stopped_by_user && !again) event("stop");
   reap_others();
+  // The devices have gone with the network namespace.
+  if (request_.network) (void)net::release(*request_.network);
   (void)group_->remove();
   group_.reset();
   if (!again) return finish();
   clients_.exited(state_.exit_code);
-  backoff_ = Clock::now() - started_ >= kLongRun || backoff_.count() == 0 ? kFirstBackoff : std::min(backoff_ * 2, kLongestBackoff);
+  backoff_ = Clock::now() - started_ >= kLongRun || backoff_.count() == 0
+                 ? kFirstBackoff
+                 : std::min(backoff_ * 2, kLongestBackoff);
   restart_at_ = Clock::now() + backoff_;
 }
 
 bool Monitor::should_restart() const {
   if (state_.stopped_by_user) return false;
   switch (request_.restart.policy) {
-    case RestartPolicy::kNo: return false;
+    case RestartPolicy::kNo:
+      return false;
     case RestartPolicy::kOnFailure:
-      return state_.exit_code != 0 &&
-             (request_.restart.maximum == 0 || state_.restart_count < static_cast<int>(request_.restart.maximum));
+      return state_.exit_code != 0 && (request_.restart.maximum == 0 ||
+                                       state_.restart_count < static_cast<int>(request_.restart.maximum));
     case RestartPolicy::kAlways:
-    case RestartPolicy::kUnlessStopped: break;
+    case RestartPolicy::kUnlessStopped:
+      break;
   }
   return true;
 }

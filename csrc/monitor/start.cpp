@@ -29,7 +29,7 @@ std::span<const std::byte> monitor_program;
 constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 bool is_our_program(int fd) {
-  struct stat status {};
+  struct stat status{};
   if (::fcntl(fd, F_GET_SEALS) != kSeals || ::fstat(fd, &status) != 0 ||
       static_cast<std::size_t>(status.st_size) != monitor_program.size())
     return false;
@@ -40,8 +40,8 @@ bool is_our_program(int fd) {
   return equal;
 }
 
-// The program of a monitor that runs: page cache is shared by inode, so each memfd of our own would cost every
-// monitor its pages again.  Whatever process the number leads to, the seals and the bytes decide.
+// The program of a monitor that runs: page cache is shared by inode, so each memfd of our own would cost
+// every monitor its pages again.  Whatever process the number leads to, the seals and the bytes decide.
 Fd running_program(const Places& places) {
   constexpr int kMaximumTried = 4;
   std::unique_ptr<DIR, int (*)(DIR*)> containers(::opendir((places.run + "/containers").c_str()), ::closedir);
@@ -50,7 +50,8 @@ Fd running_program(const Places& places) {
     if (entry == nullptr) break;
     if (entry->d_name[0] == '.') continue;
     ++tried;
-    auto state = read_file(places.run + "/containers/" + static_cast<const char*>(entry->d_name) + "/state.json");
+    auto state =
+        read_file(places.run + "/containers/" + static_cast<const char*>(entry->d_name) + "/state.json");
     if (!state) continue;
     constexpr std::string_view kKey = "\"monitor\":";
     auto at = state->find(kKey);
@@ -88,7 +89,8 @@ struct Exec {
   struct {
     PacketHeader head;
     Failure failure;
-  } packet{{Packet::kFailed, 0}, {static_cast<std::int32_t>(-answer), static_cast<std::uint16_t>(Operation::kRunHelper), 0}};
+  } packet{{Packet::kFailed, 0},
+           {static_cast<std::int32_t>(-answer), static_cast<std::uint16_t>(Operation::kRunHelper), 0}};
   raw_syscall(SYS_sendto, exec.answer, &packet, sizeof packet, MSG_NOSIGNAL, nullptr, 0);
   while (true) raw_syscall(SYS_exit_group, 127);
 }
@@ -116,8 +118,8 @@ Result<Started> receive_answer(Fd socket) {
   Failure failure;
   if (payload.size() < sizeof failure) return failed_with(EPROTO, Operation::kRunHelper, "monitor");
   std::memcpy(&failure, payload.data(), sizeof failure);
-  return failed_with(failure.number, static_cast<Operation>(failure.operation), payload.substr(sizeof failure),
-                     static_cast<Hint>(failure.hint));
+  return failed_with(failure.number, static_cast<Operation>(failure.operation),
+                     payload.substr(sizeof failure), static_cast<Hint>(failure.hint));
 }
 
 }  // namespace
@@ -129,20 +131,27 @@ Result<Started> start(const Request& request, int attached) {
   FASTDOCK_TRY(Fd memory, sealed_memory("fastdock-request", std::as_bytes(std::span(bytes))));
   FASTDOCK_TRY(int program, program_descriptor(request.places));
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return failed(Operation::kCreatePipe);
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return failed(Operation::kCreatePipe);
   Fd ours(ends[0]);
   Fd theirs(ends[1]);
   std::string request_number = std::to_string(memory.get());
   std::string answer_number = std::to_string(theirs.get());
   std::string bits = std::to_string(attached);
   // glibc would set aside an arena's address space for each thread, and keep freed memory: neither is wanted.
-  Exec exec{program, memory.get(), theirs.get(),
+  Exec exec{program,
+            memory.get(),
+            theirs.get(),
             {"fastdock-monitor", request_number.c_str(), answer_number.c_str(), bits.c_str(), nullptr},
-            {"GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=65536:glibc.malloc.mmap_threshold=65536", nullptr}};
+            {"GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=65536:glibc.malloc.mmap_"
+             "threshold=65536",
+             nullptr}};
   FASTDOCK_TRY(Child child, clone_sharing_memory(0, execute_monitor, &exec));
   theirs.reset();
   // It forks at once, so that the container is nobody's child here, and ends.
-  while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child.pidfd.get()), nullptr, WEXITED | __WALL) != 0 && errno == EINTR) {
+  while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child.pidfd.get()), nullptr,
+                  WEXITED | __WALL) != 0 &&
+         errno == EINTR) {
   }
   return receive_answer(std::move(ours));
 }

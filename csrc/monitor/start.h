@@ -22,9 +22,9 @@ struct Started {
   Fd socket;  // attached as was asked for; a control connection in any case (protocol.h)
 };
 
-// Starts the container with a monitor of its own, which is no child of the caller and outlives it.  Returns when
-// the container's program has been executed, or with the one error that stopped it; then nothing is left of it.
-// EBUSY: it runs already.  `attached`: kAttach* bits; so no output is missed.
+// Starts the container with a monitor of its own, which is no child of the caller and outlives it.  Returns
+// when the container's program has been executed, or with the one error that stopped it; then nothing is left
+// of it. EBUSY: it runs already.  `attached`: kAttach* bits; so no output is missed.
 Result<Started> start(const Request& request, int attached = 0);
 
 }  // namespace fastdock::monitor

@@ -15,10 +15,14 @@ namespace {
 
 const char* text(Status status) {
   switch (status) {
-    case Status::kRunning: return "running";
-    case Status::kPaused: return "paused";
-    case Status::kRestarting: return "restarting";
-    case Status::kExited: break;
+    case Status::kRunning:
+      return "running";
+    case Status::kPaused:
+      return "paused";
+    case Status::kRestarting:
+      return "restarting";
+    case Status::kExited:
+      break;
   }
   return "exited";
 }
@@ -33,8 +37,8 @@ std::string health_json(const HealthState& health) {
   out += R"(","failing_streak":)" + std::to_string(health.failing_streak) + R"(,"log":[)";
   for (const ProbeResult& probe : health.log) {
     if (out.back() != '[') out += ',';
-    out += R"({"Start":")" + time_text(probe.start) + R"(","End":")" + time_text(probe.end) + R"(","ExitCode":)" +
-           std::to_string(probe.exit_code) + R"(,"Output":)";
+    out += R"({"Start":")" + time_text(probe.start) + R"(","End":")" + time_text(probe.end) +
+           R"(","ExitCode":)" + std::to_string(probe.exit_code) + R"(,"Output":)";
     append_string(out, probe.output);
     out += '}';
   }
@@ -45,9 +49,12 @@ std::string health_json(const HealthState& health) {
 
 const char* text(Health health) {
   switch (health) {
-    case Health::kStarting: return "starting";
-    case Health::kHealthy: return "healthy";
-    case Health::kUnhealthy: break;
+    case Health::kStarting:
+      return "starting";
+    case Health::kHealthy:
+      return "healthy";
+    case Health::kUnhealthy:
+      break;
   }
   return "unhealthy";
 }
@@ -75,9 +82,11 @@ std::string to_json(const State& state) {
 Result<void> write_state(const std::string& directory, std::string_view json, bool sync) {
   FASTDOCK_TRY(Fd place, open_file(directory, O_RDONLY | O_DIRECTORY));
   {
-    FASTDOCK_TRY(Fd file, open_at(place.get(), "state.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+    FASTDOCK_TRY(Fd file,
+                 open_at(place.get(), "state.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
     if (::write(file.get(), json.data(), json.size()) != static_cast<ssize_t>(json.size()))
-      return failed(Operation::kWriteFile, directory + "/state.json", errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
+      return failed(Operation::kWriteFile, directory + "/state.json",
+                    errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
     if (sync && ::fsync(file.get()) != 0) return failed(Operation::kSyncFile, directory + "/state.json");
   }
   if (::renameat(place.get(), "state.json.new", place.get(), "state.json") != 0)

@@ -1,8 +1,8 @@
 // What a container is doing, as a small JSON file that anybody may read at any time.
 //
-// While a monitor lives, RUN/containers/ID/state.json says it.  Its durable twin STATE/containers/ID/state.json
-// is written when the program starts (so that a reboot is noticed) and, synced to the disk, when it has ended:
-// before anybody is told.
+// While a monitor lives, RUN/containers/ID/state.json says it.  Its durable twin
+// STATE/containers/ID/state.json is written when the program starts (so that a reboot is noticed) and, synced
+// to the disk, when it has ended: before anybody is told.
 #pragma once
 
 #include <sys/types.h>

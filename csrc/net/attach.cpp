@@ -49,33 +49,9 @@ Result<void> set_defaults(bool inet6) {
   return write_file_at(defaults->get(), "disable_ipv6", inet6 ? "0" : "1");
 }
 
-// The calling thread in the container's network namespace, for as long as this lives.  setns(2) with
-// CLONE_NEWNET moves only the thread that calls it, and what is done inside is a dozen system calls.  A
-// helper thread would keep the caller's out of it, but costs two context switches: 60 us on an idle machine,
-// milliseconds on a busy one.
-class Visit {
- public:
-  static Result<Visit> begin(int namespace_fd) {
-    FASTDOCK_TRY(auto home, open_file("/proc/thread-self/ns/net", O_RDONLY));
-    if (::setns(namespace_fd, CLONE_NEWNET) != 0) return failed(Operation::kJoinNamespace, "network");
-    return Visit(std::move(home));
-  }
-  Visit(Visit&&) = default;
-  Visit& operator=(Visit&&) = delete;
-  ~Visit() {
-    // With the privileges that were enough a moment ago it cannot fail; a thread that went on in a
-    // container's namespace would take the container for the world.
-    if (home_ && ::setns(home_.get(), CLONE_NEWNET) != 0) std::abort();
-  }
-
- private:
-  explicit Visit(Fd home) : home_(std::move(home)) {}
-  Fd home_;
-};
-
 // What has to be made inside; afterwards it is used from the host's namespace.
 Result<Inside> enter(int namespace_fd, bool inet6, bool resolver) {
-  FASTDOCK_TRY(auto visit, Visit::begin(namespace_fd));
+  FASTDOCK_TRY(auto visit, NamespaceVisit::begin(namespace_fd));
   Inside inside;
   FASTDOCK_CHECK(set_defaults(inet6));
   FASTDOCK_TRY(inside.netlink, NetlinkSocket::open(NETLINK_ROUTE));
@@ -163,6 +139,18 @@ Result<void> attach_all(const AttachPlan& plan, int namespace_fd, int process) {
 }
 
 }  // namespace
+
+Result<NamespaceVisit> NamespaceVisit::begin(int namespace_fd) {
+  FASTDOCK_TRY(auto home, open_file("/proc/thread-self/ns/net", O_RDONLY));
+  if (::setns(namespace_fd, CLONE_NEWNET) != 0) return failed(Operation::kJoinNamespace, "network");
+  return NamespaceVisit(std::move(home));
+}
+
+NamespaceVisit::~NamespaceVisit() {
+  // With the privileges that were enough a moment ago it cannot fail; a thread that went on in a container's
+  // namespace would take the container for the world.
+  if (home_ && ::setns(home_.get(), CLONE_NEWNET) != 0) std::abort();
+}
 
 Result<void> attach(const AttachPlan& plan, int namespace_fd, int process) {
   auto attached = attach_all(plan, namespace_fd, process);

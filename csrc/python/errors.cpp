@@ -26,8 +26,8 @@ bool is_about_archive(Hint hint) {
 
 void raise(const Error& error) {
   // Imported here, not at load: the exception tree is Python's, and an error is the rare case.
-  py::object make = py::module_::import("fastdock._errors").attr(
-      is_about_archive(error.hint) ? "_image_error_from_core" : "_from_core");
+  py::object make = py::module_::import("fastdock._errors")
+                        .attr(is_about_archive(error.hint) ? "_image_error_from_core" : "_from_core");
   py::object exception = make(error.number, std::string(text(error.operation)), error.path,
                               std::string(text(error.hint)), describe(error));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
@@ -35,12 +35,15 @@ void raise(const Error& error) {
 }
 
 void register_errors(py::module_& module) {
-  module.def("operations", [] {
-    py::list texts;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(Operation::kCount_); ++i)
-      texts.append(std::string(text(static_cast<Operation>(i))));
-    return texts;
-  }, "The text of each operation that an error can name.");
+  module.def(
+      "operations",
+      [] {
+        py::list texts;
+        for (std::size_t i = 0; i < static_cast<std::size_t>(Operation::kCount_); ++i)
+          texts.append(std::string(text(static_cast<Operation>(i))));
+        return texts;
+      },
+      "The text of each operation that an error can name.");
 }
 
 }  // namespace fastdock::python

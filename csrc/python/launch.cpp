@@ -1,9 +1,12 @@
+#include <fcntl.h>
 #include <pybind11/stl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 
+#include "base/path.h"
 #include "launch/capabilities.h"
 #include "launch/container.h"
 #include "launch/helper.h"
@@ -84,29 +87,37 @@ auto pair_list(std::vector<Struct> LaunchPlan::* member, First Struct::* first, 
   };
 }
 
-void set_namespace(LaunchPlan& plan, const std::string& name, const std::string& mode, const std::string& path) {
-  static const std::vector<std::string> kNames = {"user", "mount", "uts", "ipc", "net", "cgroup", "time", "pid"};
+void set_namespace(LaunchPlan& plan, const std::string& name, const std::string& mode,
+                   const std::string& path) {
+  static const std::vector<std::string> kNames = {"user", "mount",  "uts",  "ipc",
+                                                  "net",  "cgroup", "time", "pid"};
   auto found = std::find(kNames.begin(), kNames.end(), name);
   if (found == kNames.end()) throw py::value_error("no such namespace: " + name);
   NamespacePlan& wanted = plan.namespaces[static_cast<std::size_t>(found - kNames.begin())];
-  if (mode == "host") wanted = {NamespaceMode::kHost, ""};
-  else if (mode == "new") wanted = {NamespaceMode::kNew, ""};
-  else if (mode == "join") wanted = {NamespaceMode::kJoin, path};
-  else throw py::value_error("namespace mode must be host, new or join");
+  if (mode == "host")
+    wanted = {NamespaceMode::kHost, ""};
+  else if (mode == "new")
+    wanted = {NamespaceMode::kNew, ""};
+  else if (mode == "join")
+    wanted = {NamespaceMode::kJoin, path};
+  else
+    throw py::value_error("namespace mode must be host, new or join");
 }
 
 void register_plan(py::module_& module) {
-  value_class<LaunchPlan>(module, "LaunchPlan", "Everything that decides how a process starts: csrc/launch/plan.h.")
+  value_class<LaunchPlan>(module, "LaunchPlan",
+                          "Everything that decides how a process starts: csrc/launch/plan.h.")
       .def_readwrite("argv", &LaunchPlan::argv)
       .def_readwrite("environment", &LaunchPlan::environment)
       .def_readwrite("working_directory", &LaunchPlan::working_directory)
       .def_readwrite("create_working_directory", &LaunchPlan::create_working_directory)
-      .def("set_user",
-           [](LaunchPlan& plan, std::string name, std::vector<std::string> groups) {
-             plan.user.name = std::move(name);
-             plan.user.group_names = std::move(groups);
-           },
-           py::arg("name"), py::arg("groups") = std::vector<std::string>{})
+      .def(
+          "set_user",
+          [](LaunchPlan& plan, std::string name, std::vector<std::string> groups) {
+            plan.user.name = std::move(name);
+            plan.user.group_names = std::move(groups);
+          },
+          py::arg("name"), py::arg("groups") = std::vector<std::string>{})
       .def("set_umask", [](LaunchPlan& plan, mode_t mask) { plan.user.umask = mask; })
       .def("set_namespace", &set_namespace, py::arg("name"), py::arg("mode"), py::arg("path") = "")
       .def("set_id_maps",
@@ -129,13 +140,14 @@ void register_plan(py::module_& module) {
       .def_readwrite("hostname", &LaunchPlan::hostname)
       .def_readwrite("domainname", &LaunchPlan::domainname)
       .def_readwrite("raise_loopback", &LaunchPlan::raise_loopback)
-      .def("set_capabilities",
-           [](LaunchPlan& plan, std::uint64_t bounding, std::uint64_t effective, std::uint64_t permitted,
-              std::uint64_t inheritable, std::uint64_t ambient) {
-             plan.capabilities = {bounding, effective, permitted, inheritable, ambient};
-           },
-           py::arg("bounding"), py::arg("effective"), py::arg("permitted"), py::arg("inheritable") = 0,
-           py::arg("ambient") = 0)
+      .def(
+          "set_capabilities",
+          [](LaunchPlan& plan, std::uint64_t bounding, std::uint64_t effective, std::uint64_t permitted,
+             std::uint64_t inheritable, std::uint64_t ambient) {
+            plan.capabilities = {bounding, effective, permitted, inheritable, ambient};
+          },
+          py::arg("bounding"), py::arg("effective"), py::arg("permitted"), py::arg("inheritable") = 0,
+          py::arg("ambient") = 0)
       .def_readwrite("no_new_privileges", &LaunchPlan::no_new_privileges)
       .def("set_seccomp",
            [](LaunchPlan& plan, const py::bytes& program) {
@@ -152,8 +164,9 @@ void register_plan(py::module_& module) {
                               std::uint16_t columns) { plan.terminal = Terminal{rows, columns}; })
       .def_readwrite("apparmor_profile", &LaunchPlan::apparmor_profile)
       .def_readwrite("selinux_label", &LaunchPlan::selinux_label)
-      .def("to_bytes", [](const LaunchPlan& plan) { return py::bytes(to_bytes(plan)); },
-           "The plan for another process of this very build (csrc/launch/wire.h).")
+      .def(
+          "to_bytes", [](const LaunchPlan& plan) { return py::bytes(to_bytes(plan)); },
+          "The plan for another process of this very build (csrc/launch/wire.h).")
       .def_readwrite("init", &LaunchPlan::init)
       .def_readwrite("new_session", &LaunchPlan::new_session)
       .def_readwrite("parent_death_signal", &LaunchPlan::parent_death_signal);
@@ -164,7 +177,8 @@ py::object status_or_none(const std::optional<ExitStatus>& status) {
   return py::make_tuple(status->code, status->signal);
 }
 
-// A signal's Python handler runs (and may raise: KeyboardInterrupt); else the waiting goes on, for what is left.
+// A signal's Python handler runs (and may raise: KeyboardInterrupt); else the waiting goes on, for what is
+// left.
 py::object wait_interruptibly(Container& container, int timeout_ms) {
   using Clock = std::chrono::steady_clock;
   auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
@@ -183,55 +197,66 @@ py::object wait_interruptibly(Container& container, int timeout_ms) {
 
 void register_container(py::module_& module) {
   py::class_<Session, std::shared_ptr<Session>>(module, "Session", "The containers that this process owns.")
-      .def_static("current",
-                  [](std::string state, std::string run, std::string cgroup_parent) {
-                    Places places{std::move(state), std::move(run), std::move(cgroup_parent)};
-                    return without_gil([&] { return Session::current(places); });
-                  },
-                  py::arg("state"), py::arg("run"), py::arg("cgroup_parent"))
+      .def_static(
+          "current",
+          [](std::string state, std::string run, std::string cgroup_parent) {
+            Places places{std::move(state), std::move(run), std::move(cgroup_parent)};
+            return without_gil([&] { return Session::current(places); });
+          },
+          py::arg("state"), py::arg("run"), py::arg("cgroup_parent"))
       .def("new_id", &Session::new_id, "For Container.start().")
-      .def_static("remove_abandoned",
-                  [](std::string state, std::string run, std::string cgroup_parent) {
-                    Places places{std::move(state), std::move(run), std::move(cgroup_parent)};
-                    return without_gil([&] { return remove_abandoned(places); });
-                  },
-                  py::arg("state"), py::arg("run"), py::arg("cgroup_parent"));
+      .def_static(
+          "remove_abandoned",
+          [](std::string state, std::string run, std::string cgroup_parent) {
+            Places places{std::move(state), std::move(run), std::move(cgroup_parent)};
+            return without_gil([&] { return remove_abandoned(places); });
+          },
+          py::arg("state"), py::arg("run"), py::arg("cgroup_parent"));
 
-  py::class_<Container>(module, "Container", "A container from its start to its end: csrc/launch/container.h.")
-      .def_static("start",
-                  [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
-                     bool own_ids, bool in_memory, bool outlive_thread, std::string id,
-                     const net::AttachPlan* network) {
-                    ContainerOptions options{std::move(id), limits, own_ids, in_memory};
-                    Observer observer;
-                    if (network != nullptr)
-                      observer.created = [network](pid_t pid) { return net::attach_process(*network, pid); };
-                    return without_gil([&] {
-                      if (!outlive_thread) return Container::start(session, plan, options, observer);
-                      Result<std::unique_ptr<Container>> started;
-                      run_on_launcher_thread(
-                          [&] { started = Container::start(session, plan, options, observer); });
-                      return started;
-                    });
-                  },
-                  py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
-                  py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true,
-                  py::arg("id") = "", py::arg("network") = nullptr)
+  py::class_<Container>(module, "Container",
+                        "A container from its start to its end: csrc/launch/container.h.")
+      .def_static(
+          "start",
+          [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
+             bool own_ids, bool in_memory, bool outlive_thread, std::string id,
+             const net::AttachPlan* network, std::string network_of) {
+            ContainerOptions options{std::move(id), limits, own_ids, in_memory};
+            Observer observer;
+            if (network != nullptr)
+              observer.created = [network](pid_t pid) { return net::attach_process(*network, pid); };
+            // A network namespace belongs to the user namespace it was made in, so a container with its own
+            // ids cannot join another's: it is born there.
+            auto start = [&]() -> Result<std::unique_ptr<Container>> {
+              if (network_of.empty()) return Container::start(session, plan, options, observer);
+              FASTDOCK_TRY(auto target, open_file(network_of, O_RDONLY));
+              FASTDOCK_TRY(auto visit, net::NamespaceVisit::begin(target.get()));
+              return Container::start(session, plan, options, observer);
+            };
+            return without_gil([&] {
+              if (!outlive_thread) return start();
+              Result<std::unique_ptr<Container>> started;
+              run_on_launcher_thread([&] { started = start(); });
+              return started;
+            });
+          },
+          py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
+          py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true,
+          py::arg("id") = "", py::arg("network") = nullptr, py::arg("network_of") = "")
       .def_property_readonly("id", &Container::id)
       .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
       .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })
-      .def("take_terminal", [](Container& self) { return self.process().terminal.release(); },
-           "The descriptor of the terminal's other side; the caller's to close.")
+      .def(
+          "take_terminal", [](Container& self) { return self.process().terminal.release(); },
+          "The descriptor of the terminal's other side; the caller's to close.")
       .def_property_readonly("warnings", &Container::warnings)
-      .def("wait",
-           [](Container& self, int timeout_ms) { return wait_interruptibly(self, timeout_ms); },
-           py::arg("timeout_ms") = -1)
+      .def(
+          "wait", [](Container& self, int timeout_ms) { return wait_interruptibly(self, timeout_ms); },
+          py::arg("timeout_ms") = -1)
       .def("kill", [](Container& self, int signal) { without_gil([&] { return self.kill(signal); }); })
-      .def("finish",
-           [](Container& self) {
-             cgroup::Usage usage = without_gil([&] { return self.finish(); });
-             return py::make_tuple(usage.cpu_ns, usage.memory_peak, usage.oom_kills);
-           });
+      .def("finish", [](Container& self) {
+        cgroup::Usage usage = without_gil([&] { return self.finish(); });
+        return py::make_tuple(usage.cpu_ns, usage.memory_peak, usage.oom_kills);
+      });
 }
 
 }  // namespace
@@ -241,11 +266,14 @@ void register_launch(py::module_& module) {
   register_mount(module);
   register_plan(module);
   register_container(module);
-  module.def("release_kept", [] {
-    release_kept_ids();
-    rootfs::release_kept_layers();
-    rootfs::release_kept_user_namespaces();
-  }, "Closes what is kept for further starts: id ranges, layers' mounts, user namespaces.");
+  module.def(
+      "release_kept",
+      [] {
+        release_kept_ids();
+        rootfs::release_kept_layers();
+        rootfs::release_kept_user_namespaces();
+      },
+      "Closes what is kept for further starts: id ranges, layers' mounts, user namespaces.");
   module.def("memory_holds_upper", &rootfs::memory_holds_upper,
              "Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6).");
 }

@@ -23,10 +23,12 @@ long open_tree_of(int fd, const char* path, std::uint32_t flags) {
 }
 
 long move_to(int mount, int target) {
-  return raw_syscall(SYS_move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  return raw_syscall(SYS_move_mount, mount, "", target, "",
+                     MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
-// Opens the directory that holds the last component of `path`, making what is missing; `name` is that component.
+// Opens the directory that holds the last component of `path`, making what is missing; `name` is that
+// component.
 int open_parent(int root, const char* path, const char*& name, Failure& failure);
 
 int create_last(int root, const char* path, bool directory, Failure& failure) {
@@ -111,7 +113,8 @@ bool attach_layers(const ChildMount& mount, const char* attach_point, Failure& f
   if (!check(target.get(), failure, Operation::kOpenMountPoint, attach_point)) return false;
   for (int layer : mount.layers)
     if (!check(move_to(layer, target.get()), failure, Operation::kAttachMount, "layer")) return false;
-  return mount.tree < 0 || check(move_to(mount.tree, target.get()), failure, Operation::kAttachMount, "upper");
+  return mount.tree < 0 ||
+         check(move_to(mount.tree, target.get()), failure, Operation::kAttachMount, "upper");
 }
 
 // The layers, upper/ and work/ are given as descriptors: no 4 KiB limit on their number, and no path that
@@ -165,7 +168,8 @@ char* append_number(char* at, unsigned number) {
   return at;
 }
 
-// Before Linux 6.13 overlayfs takes no descriptors, and its options must fit one page.  So the layers are attached below a tmpfs, and named "0:1:2": 500 names are 2 KiB.
+// Before Linux 6.13 overlayfs takes no descriptors, and its options must fit one page.  So the layers are
+// attached below a tmpfs, and named "0:1:2": 500 names are 2 KiB.
 int mount_overlay_by_name(const ChildMount& mount, const char* attach_point, Failure& failure) {
   ChildMount scaffold{};
   scaffold.type = "tmpfs";
@@ -180,7 +184,8 @@ int mount_overlay_by_name(const ChildMount& mount, const char* attach_point, Fai
   end = append(end, mount.joined_options[0] == '\0' ? "lowerdir=" : ",lowerdir=");
   unsigned number = 0;
   for (int layer : mount.layers) {
-    if (end - options > 4000) return fail(failure, -E2BIG, Operation::kMountOverlay, "", Hint::kTooManyLayers), -1;
+    if (end - options > 4000)
+      return fail(failure, -E2BIG, Operation::kMountOverlay, "", Hint::kTooManyLayers), -1;
     if (number > 0) end = append(end, ":");
     char* name = end;
     end = append_number(end, number++);
@@ -197,7 +202,8 @@ int mount_overlay_by_name(const ChildMount& mount, const char* attach_point, Fai
     end = append(end, ",upperdir=c/upper,workdir=c/work");
   }
   raw_syscall(SYS_mkdirat, base.get(), "root", 0755);
-  if (!check(raw_syscall(SYS_fchdir, base.get()), failure, Operation::kChangeDirectory, attach_point)) return -1;
+  if (!check(raw_syscall(SYS_fchdir, base.get()), failure, Operation::kChangeDirectory, attach_point))
+    return -1;
   long answer = raw_syscall(SYS_mount, mount.source, "root", "overlay", 0, options);
   if (!check(answer, failure, Operation::kMountOverlay, mount.destination)) return -1;
   long opened = raw_syscall(SYS_openat, base.get(), "root", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
@@ -216,18 +222,20 @@ int mount_overlay_by_name(const ChildMount& mount, const char* attach_point, Fai
 
 int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure) {
   switch (mount.kind) {
-    case ChildMountKind::kBind: return mount.tree;
+    case ChildMountKind::kBind:
+      return mount.tree;
     case ChildMountKind::kOverlay:
       return plan.overlay_takes_descriptors ? mount_overlay(mount, plan.attach_point, failure)
                                             : mount_overlay_by_name(mount, plan.attach_point, failure);
-    case ChildMountKind::kFilesystem: break;
+    case ChildMountKind::kFilesystem:
+      break;
   }
   return mount_filesystem(mount, failure);
 }
 
 // Overlays below the root, made before the root is attached: what they are made of is attached at the same
-// point, and must stay below the root.  On top of it, it would be what setns(2) takes for the root directory of
-// this mount namespace (mntns_install follows all mounts at "/"), and every exec would land in a layer.
+// point, and must stay below the root.  On top of it, it would be what setns(2) takes for the root directory
+// of this mount namespace (mntns_install follows all mounts at "/"), and every exec would land in a layer.
 struct Overlays {
   static constexpr int kMaximum = 32;
   int made[kMaximum];
@@ -256,7 +264,8 @@ bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& 
     Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
     if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;
-    if (!check(move_to(made, target.get()), failure, Operation::kAttachMount, mount.destination)) return false;
+    if (!check(move_to(made, target.get()), failure, Operation::kAttachMount, mount.destination))
+      return false;
     if (proc < 0 && child::equal(mount.type, "proc")) proc = made;  // stays open: our own door to procfs
   }
   return true;
@@ -293,8 +302,9 @@ bool add_link(const ChildLink& link, int root, Failure& failure) {
 int open_null(Failure& failure) {
   long null = raw_syscall(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC, 0);
   if (!check(null, failure, Operation::kOpenFile, "/dev/null")) return -1;
-  struct stat status {};
-  if (!check(child::status_of(static_cast<int>(null), status), failure, Operation::kInspectFile, "/dev/null")) return -1;
+  struct stat status{};
+  if (!check(child::status_of(static_cast<int>(null), status), failure, Operation::kInspectFile, "/dev/null"))
+    return -1;
   if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) {
     fail(failure, -ENODEV, Operation::kMaskPath, "/dev/null");
     return -1;
@@ -304,9 +314,10 @@ int open_null(Failure& failure) {
 
 bool mask(const char* path, int root, int null, Failure& failure) {
   Descriptor target(open_in_root(root, path, O_PATH));
-  if (!target.ok()) return target.get() == -ENOENT || target.get() == -ENOTDIR ||
-                           fail(failure, target.get(), Operation::kMaskPath, path);
-  struct stat status {};
+  if (!target.ok())
+    return target.get() == -ENOENT || target.get() == -ENOTDIR ||
+           fail(failure, target.get(), Operation::kMaskPath, path);
+  struct stat status{};
   if (!check(child::status_of(target.get(), status), failure, Operation::kInspectFile, path)) return false;
   if (!S_ISDIR(status.st_mode)) {
     Descriptor cover(open_tree_of(null, "", AT_EMPTY_PATH));
@@ -323,8 +334,9 @@ bool mask(const char* path, int root, int null, Failure& failure) {
 
 bool make_read_only(const char* path, int root, Failure& failure) {
   Descriptor target(open_in_root(root, path, O_PATH));
-  if (!target.ok()) return target.get() == -ENOENT || target.get() == -ENOTDIR ||
-                           fail(failure, target.get(), Operation::kMakeReadOnly, path);
+  if (!target.ok())
+    return target.get() == -ENOENT || target.get() == -ENOTDIR ||
+           fail(failure, target.get(), Operation::kMakeReadOnly, path);
   Descriptor tree(open_tree_of(target.get(), "", AT_EMPTY_PATH | AT_RECURSIVE));
   if (!check(tree.get(), failure, Operation::kMakeReadOnly, path)) return false;
   mount_attr attributes{};
@@ -356,7 +368,8 @@ int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
   if (root < 0) return -1;
   Overlays overlays;
   if (!make_overlays(plan, overlays, failure)) return -1;
-  Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+  Descriptor target(
+      raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
   if (!check(target.get(), failure, Operation::kOpenMountPoint, plan.attach_point)) return -1;
   if (!check(move_to(root, target.get()), failure, Operation::kAttachMount, plan.attach_point)) return -1;
   if (!add_mounts(plan, overlays, root, proc, failure)) return -1;
@@ -382,7 +395,8 @@ bool finish_root(const ChildRoot& plan, int root, Failure& failure) {
   attributes.attr_set = MOUNT_ATTR_RDONLY;
   for (const ChildMount& mount : plan.mounts) {
     if (!mount.late_read_only) continue;
-    long answer = raw_syscall(SYS_mount_setattr, mount.tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+    long answer =
+        raw_syscall(SYS_mount_setattr, mount.tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
     if (!check(answer, failure, Operation::kMakeReadOnly, mount.destination)) return false;
   }
   if (!plan.root.late_read_only) return true;
@@ -405,7 +419,8 @@ bool enter_root(int root, bool pivot, Failure& failure) {
   if (!check(raw_syscall(SYS_fchdir, root), failure, Operation::kChangeRoot, "/")) return false;
   if (!pivot) {
     constexpr unsigned long kMove = 8192;  // MS_MOVE
-    return check(raw_syscall(SYS_mount, ".", "/", nullptr, kMove, nullptr), failure, Operation::kChangeRoot, "/") &&
+    return check(raw_syscall(SYS_mount, ".", "/", nullptr, kMove, nullptr), failure, Operation::kChangeRoot,
+                 "/") &&
            check(raw_syscall(SYS_chroot, "."), failure, Operation::kChangeRoot, "/") &&
            check(raw_syscall(SYS_chdir, "/"), failure, Operation::kChangeDirectory, "/");
   }

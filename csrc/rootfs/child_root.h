@@ -31,10 +31,10 @@ struct ChildMount {
   const char* joined_options = "";  // the same for mount(2)
   std::uint64_t attributes = 0;     // MOUNT_ATTR_*
   bool onto_directory = true;
-  bool late_read_only = false;      // made read-only when everything in it is made
-  bool copy_up = false;             // starts with what the root has there (tmpcopyup)
-  int tree = -1;                  // kBind: the detached mount; kOverlay: that of the directory with upper/ and work/
-  std::span<const int> layers;    // kOverlay: detached mounts, the topmost first
+  bool late_read_only = false;  // made read-only when everything in it is made
+  bool copy_up = false;         // starts with what the root has there (tmpcopyup)
+  int tree = -1;  // kBind: the detached mount; kOverlay: that of the directory with upper/ and work/
+  std::span<const int> layers;  // kOverlay: detached mounts, the topmost first
 };
 
 struct ChildDevice {
@@ -85,7 +85,8 @@ bool enter_root(int root, bool pivot, child::Failure& failure);
 // (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).  -1 with `failure` set.
 int open_private_proc(child::Failure& failure);
 
-// An O_PATH descriptor of `path` in the root; missing directories (and the file, unless `directory`) are made.
+// An O_PATH descriptor of `path` in the root; missing directories (and the file, unless `directory`) are
+// made.
 int open_or_create(int root, const char* path, bool directory, child::Failure& failure);
 
 }  // namespace fastdock::rootfs

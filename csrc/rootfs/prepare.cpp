@@ -26,13 +26,15 @@ Result<Fd> clone_tree(const std::string& path, bool recursive, Operation operati
   auto fd = static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), flags));
   if (fd < 0) {
     if (errno == EPERM) hint = Hint::kNeedsRoot;
-    return failed(operation, path, errno == ENOENT || errno == EPERM || errno == ENOTDIR ? hint : Hint::kNone);
+    if (errno == ENOSPC) hint = Hint::kNamespaceLimit;  // a detached tree has a mount namespace of its own
+    bool telling = errno == ENOENT || errno == EPERM || errno == ENOTDIR || errno == ENOSPC;
+    return failed(operation, path, telling ? hint : Hint::kNone);
   }
   return Fd(fd);
 }
 
-int set_attributes(int tree, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation, unsigned flags,
-                   int user_namespace = -1) {
+int set_attributes(int tree, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation,
+                   unsigned flags, int user_namespace = -1) {
   mount_attr attributes{};
   attributes.attr_set = set;
   attributes.attr_clr = clear;
@@ -90,8 +92,8 @@ class Layers {
   }
 
   static bool is_current(int tree, const std::string& path) {
-    struct stat kept {};
-    struct stat now {};
+    struct stat kept{};
+    struct stat now{};
     return ::fstat(tree, &kept) == 0 && ::stat(path.c_str(), &now) == 0 && kept.st_ino == now.st_ino &&
            kept.st_dev == now.st_dev;
   }
@@ -143,7 +145,7 @@ bool release_at_least(int major, int minor) {
 void release_kept_layers() { layers().clear(); }
 
 mode_t root_mode(const Mount& mount) {
-  struct stat status {};
+  struct stat status{};
   if (mount.layers.empty() || ::stat(mount.layers.back().c_str(), &status) != 0) return 0755;
   return status.st_mode & 07777;
 }
@@ -182,8 +184,9 @@ Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps, boo
 
 Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child) {
   child.kind = ChildMountKind::kBind;
-  FASTDOCK_TRY(Fd tree, clone_tree(mount.source, mount.recursive, Operation::kOpenBindSource, Hint::kBindSourceMissing));
-  struct stat status {};
+  FASTDOCK_TRY(Fd tree, clone_tree(mount.source, mount.recursive, Operation::kOpenBindSource,
+                                   Hint::kBindSourceMissing));
+  struct stat status{};
   if (::fstat(tree.get(), &status) != 0) return failed(Operation::kOpenBindSource, mount.source);
   child.onto_directory = S_ISDIR(status.st_mode);
   const IdMaps& wanted = mount.id_maps.empty() ? maps : mount.id_maps;
@@ -191,7 +194,8 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
     FASTDOCK_TRY(auto mapping, user_namespace(wanted));
     unsigned recursive = mount.recursive ? AT_RECURSIVE : 0;
     if (set_attributes(tree.get(), 0, 0, 0, recursive, mapping->get()) != 0) {
-      // EINVAL: a file system without FS_ALLOW_IDMAP.  Asked for by name it is an error, by default it is noted.
+      // EINVAL: a file system without FS_ALLOW_IDMAP.  Asked for by name it is an error, by default it is
+      // noted.
       if (!mount.id_maps.empty() || errno != EINVAL) return failed(Operation::kMapBindSource, mount.source);
       unmapped_.push_back(mount.source);
     }

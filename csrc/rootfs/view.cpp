@@ -14,7 +14,8 @@ namespace fastdock::rootfs {
 namespace {
 
 Result<Fd> mapped_layer(const std::string& path, const IdMaps& maps) {
-  Fd tree(static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  Fd tree(static_cast<int>(
+      ::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
   if (!tree) return failed(Operation::kOpenLayer, path, Hint::kLayerUnreadable);
   FASTDOCK_TRY(auto mapping, user_namespace(maps));
   mount_attr attributes{};
@@ -30,7 +31,8 @@ Result<void> set(int context, const char* key, const std::string& value) {
   return failed(Operation::kConfigureFilesystem, value);
 }
 
-Result<void> add_layers(int context, const std::vector<std::string>& layers, const IdMaps& maps, std::vector<Fd>& kept) {
+Result<void> add_layers(int context, const std::vector<std::string>& layers, const IdMaps& maps,
+                        std::vector<Fd>& kept) {
   // overlay: the uppermost first.
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
     if (maps.empty()) {
@@ -47,11 +49,13 @@ Result<void> add_layers(int context, const std::vector<std::string>& layers, con
 
 }  // namespace
 
-Result<Fd> open_view(const std::vector<std::string>& layers, const std::string& directory, const IdMaps& maps) {
+Result<Fd> open_view(const std::vector<std::string>& layers, const std::string& directory,
+                     const IdMaps& maps) {
   if (!maps.empty() && !overlay_takes_descriptors())
     return failed_with(EINVAL, Operation::kMountOverlay, directory, Hint::kKernelTooOld);
   if (directory.empty() && layers.size() == 1) {  // overlayfs wants two
-    Fd tree(static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, layers[0].c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+    Fd tree(static_cast<int>(
+        ::syscall(SYS_open_tree, AT_FDCWD, layers[0].c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
     if (!tree) return failed(Operation::kOpenLayer, layers[0], Hint::kLayerUnreadable);
     return tree;
   }
@@ -64,11 +68,13 @@ Result<Fd> open_view(const std::vector<std::string>& layers, const std::string& 
     FASTDOCK_CHECK(set(context.get(), "workdir", directory + "/work"));
   }
   // As the container mounts it: its whiteouts and opaque marks are in user.* attributes.
-  if (!maps.empty() && ::syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_FLAG, "userxattr", nullptr, 0) != 0)
+  if (!maps.empty() &&
+      ::syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_FLAG, "userxattr", nullptr, 0) != 0)
     return failed(Operation::kConfigureFilesystem, "userxattr");
   if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
     return failed(Operation::kMountOverlay, directory);
-  Fd mount(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID)));
+  Fd mount(static_cast<int>(
+      ::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID)));
   if (!mount) return failed(Operation::kMountOverlay, directory);
   return mount;
 }

@@ -10,9 +10,10 @@
 
 namespace fastdock::rootfs {
 
-// A detached mount, which goes with its descriptor.  `layers`, the lowest first, show their ids through `maps`;
-// `directory` holds upper/ and work/; without it the view is read-only.  EINVAL kKernelTooOld: before Linux 6.15
-// with maps.
-Result<Fd> open_view(const std::vector<std::string>& layers, const std::string& directory, const IdMaps& maps);
+// A detached mount, which goes with its descriptor.  `layers`, the lowest first, show their ids through
+// `maps`; `directory` holds upper/ and work/; without it the view is read-only.  EINVAL kKernelTooOld: before
+// Linux 6.15 with maps.
+Result<Fd> open_view(const std::vector<std::string>& layers, const std::string& directory,
+                     const IdMaps& maps);
 
 }  // namespace fastdock::rootfs

@@ -428,8 +428,11 @@ class Container:
         outlive_thread: bool = True,
         id: str = "",
         network: net.AttachPlan | None = None,
+        network_of: str = "",
     ) -> Container:
         """``network`` is attached while the process waits to execute; ``id`` is ``Session.new_id()``'s.
+
+        ``network_of``: a network namespace's file (``/proc/PID/ns/net``) that the container is born in.
 
         ``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner.
         """
@@ -473,8 +476,12 @@ class MonitorRequest:
     def __init__(
         self, state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, limits: Limits
     ) -> None: ...
+    def set_network(self, plan: net.AttachPlan) -> None:
+        """Attached at each start, detached at each end."""
     def set_restart(self, name: str, maximum: int) -> None: ...
-    def set_log(self, driver: str, path: str, maximum_size: int, maximum_files: int, compress: bool) -> None: ...
+    def set_log(
+        self, driver: str, path: str, maximum_size: int, maximum_files: int, compress: bool
+    ) -> None: ...
     def set_health(
         self,
         probe: LaunchPlan,
@@ -495,7 +502,13 @@ class Exec:
 
     @staticmethod
     def start(
-        state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, target: int, own_group: bool = False
+        state: str,
+        run: str,
+        cgroup_parent: str,
+        id: str,
+        plan: LaunchPlan,
+        target: int,
+        own_group: bool = False,
     ) -> Exec: ...
     @property
     def pid(self) -> int: ...
@@ -522,7 +535,9 @@ def repair(state: str, run: str, cgroup_parent: str) -> list[str]:
 
 def remove_cgroup(state: str, run: str, cgroup_parent: str, id: str) -> None: ...
 def write_state(directory: str, json: str, sync: bool) -> None: ...
-def append_event(directory: str, type: str, action: str, id: str, attributes: Sequence[tuple[str, str]]) -> None: ...
+def append_event(
+    directory: str, type: str, action: str, id: str, attributes: Sequence[tuple[str, str]]
+) -> None: ...
 def watch_files(paths: list[str]) -> int:
     """A descriptor (inotify) that becomes readable when one of the files or directories changes."""
 

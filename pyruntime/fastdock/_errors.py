@@ -21,7 +21,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class FastdockError(Exception):
@@ -57,6 +60,10 @@ class KernelError(FastdockError, OSError):
         self.message = message
         self.errno, self.operation, self.path, self.hint = errno, operation, path, hint
         self.strerror = os.strerror(errno) if errno else message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError's own would give the arguments of OSError; and the subclasses have no name to be found by.
+        return _from_core, (self.errno, self.operation, self.path, self.hint, self.message)
 
 
 class NotFound(FastdockError):

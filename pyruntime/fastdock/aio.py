@@ -142,7 +142,9 @@ class Popen:
     def output(self) -> tuple[bytes | None, bytes | None]:
         """What communicate() has read until now."""
         stdout, stderr = self._outputs
-        return (None if self.stdout is None else bytes(stdout)), (None if self.stderr is None else bytes(stderr))
+        return (None if self.stdout is None else bytes(stdout)), (
+            None if self.stderr is None else bytes(stderr)
+        )
 
     async def _feed(self, input: bytes | None) -> None:
         if self.stdin is None:
@@ -196,7 +198,9 @@ async def run(
     text = bool(text or encoding or errors)
     if text and isinstance(input, str):
         input = input.encode(encoding or "utf-8", errors or "strict")
-    process = await Popen.start(image, args, stdin=stdin, stdout=stdout, stderr=stderr, engine=engine, **options)
+    process = await Popen.start(
+        image, args, stdin=stdin, stdout=stdout, stderr=stderr, engine=engine, **options
+    )
     try:
         outputs: tuple[Any, Any] = await asyncio.wait_for(process.communicate(input), timeout)
     except TimeoutError:

@@ -32,6 +32,7 @@ class Endpoint:
         """Takes what the container needs.  Raises NotFound, Conflict, SpecError."""
         self._networks = networks
         self._id = container_id
+        self.namespace_file = ""  # of the container whose network namespace this one shares
         self._directory = os.path.join(run_directory, "networks", container_id)
         names = options.network.split(",")
         first = Attachment(
@@ -64,8 +65,9 @@ class Endpoint:
                 raise ContainerNotRunning(
                     f"the container {namespace} has no network to share: it is not running"
                 )
-            plan.set_namespace("net", "join", f"/proc/{pid}/ns/net")
+            plan.set_namespace("net", "host")  # it is born in the other's: see ``namespace_file``
             plan.raise_loopback = False
+            self.namespace_file = f"/proc/{pid}/ns/net"
             return
         os.makedirs(self._directory, 0o700)
         texts = dict(

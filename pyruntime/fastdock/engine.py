@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
 
 from fastdock import _core
 from fastdock._errors import ImageNotFound, KernelError, SpecError
@@ -13,7 +12,10 @@ from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any, cast
+
     from fastdock.containers import Containers
     from fastdock.image import Images
     from fastdock.network import Networks
@@ -79,6 +81,7 @@ class Engine:
             self._networks.collect()
         return self._networks
 
+    @property
     def containers(self) -> Containers:
         """The containers that outlive their caller: create, get, list …"""
         if self._containers is None:
@@ -193,6 +196,7 @@ class Engine:
                 outlive_thread=outlive_thread,
                 id=identifier,
                 network=endpoint.plan.core,
+                network_of=endpoint.namespace_file,
             )
             endpoint.started(container.pid)
         except BaseException as error:

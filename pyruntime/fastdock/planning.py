@@ -6,12 +6,13 @@ The sets below are those of Docker (moby, ``oci/defaults.go`` and ``oci/caps``),
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
-from typing import NamedTuple
 
 from fastdock import _core
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
 
@@ -199,7 +200,7 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
             options="newinstance,ptmxmode=0666,mode=0620,gid=5",
         ),
     ]  # fmt: skip
-    if own_ids and options.network == "host":
+    if own_ids and (options.network == "host" or options.network.startswith("container:")):
         # A user namespace may mount sysfs only for its own network namespace (sysfs_init_fs_context).
         mounts.append(
             _core.Mount(
@@ -210,13 +211,16 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
         mounts.append(
             _core.Mount(type="sysfs", source="sysfs", destination="/sys", attributes_set=usual | system)
         )
-        mounts += _cgroup_view(system)
+        mounts += _host_cgroup_view() if options.cgroupns == "host" else _cgroup_view(system)
+    if options.ipc == "host":
+        # The host's own: a user namespace may mount them only for its own IPC namespace (mqueue_init_fs_context).
+        for path in filter(os.path.ismount, ("/dev/mqueue", "/dev/shm")):
+            mounts.append(_core.Mount(type="bind", source=path, destination=path))
+        return mounts
     mounts.append(
         _core.Mount(type="mqueue", source="mqueue", destination="/dev/mqueue", attributes_set=usual)
     )
-    if options.ipc == "host":
-        mounts.append(_core.Mount(type="bind", source="/dev/shm", destination="/dev/shm"))
-    elif options.ipc != "none":
+    if options.ipc != "none":
         mounts.append(
             _core.Mount(
                 type="tmpfs",
@@ -227,6 +231,20 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
             )
         )
     return mounts
+
+
+def _host_cgroup_view() -> list[_core.Mount]:
+    """cgroupns=host: what the host sees, read-only; cgroup file systems cannot be mounted from inside then."""
+    usual = NOSUID | NODEV | NOEXEC
+    return [
+        _core.Mount(
+            type="bind",
+            source="/sys/fs/cgroup",
+            destination="/sys/fs/cgroup",
+            recursive=True,
+            recursive_set=RDONLY | usual,
+        )
+    ]
 
 
 def _cgroup_view(system: int) -> list[_core.Mount]:
@@ -264,7 +282,10 @@ def _user_mount(mount: MountOption, own_ids: bool) -> _core.Mount:
             f"volume {mount.source or mount.target}: a named volume needs a container that is kept"
         )
     if not os.path.exists(mount.source) and mount.create_source:
-        os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
+        try:
+            os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
+        except OSError as error:
+            raise SpecError(f"volume {mount.source}: cannot make this directory: {error.strerror}") from None
     recursive = mount.propagation.startswith("r") or not mount.propagation
     made = _core.Mount(
         type="bind", source=mount.source, destination=mount.target, recursive=mount.recursive, map_ids=own_ids,
@@ -389,12 +410,14 @@ def _add_process_limits(plan: _core.LaunchPlan, options: Options) -> None:
 
 
 def _sysctls(options: Options) -> list[tuple[str, str]]:
-    shared = {"net": options.network == "host", "ipc": options.ipc == "host"}
+    borrowed = options.network == "host" or options.network.startswith("container:")
+    shared = {"net": borrowed, "ipc": options.ipc == "host"}
     for name, _ in options.sysctls:
         kind = next(
             (kind for prefix, kind in _SYSCTLS.items() if name.replace("/", ".").startswith(prefix)), None
         )
-        if kind is None or ".." in name.split("/"):
+        # Dots and slashes change places on the way to a path (sysctl.d(5)), so both spellings of ".." are out.
+        if kind is None or "" in re.split("[./]", name) or "\0" in name:
             raise SpecError(
                 f"sysctl {name!r} belongs to no namespace of a container: it would change the host's"
             )

@@ -44,7 +44,7 @@ TEST_F(Base, RemoveTreeDoesNotFollowLinks) {
   ASSERT_TRUE(make_directories(path_ + "/kept"));
   ASSERT_EQ(::symlink((path_ + "/kept").c_str(), (path_ + "/tree/link").c_str()), 0);
   EXPECT_TRUE(remove_tree(directory_.get(), "tree"));
-  struct stat status {};
+  struct stat status{};
   EXPECT_EQ(::stat((path_ + "/kept").c_str(), &status), 0);
   EXPECT_NE(::stat((path_ + "/tree").c_str(), &status), 0);
   EXPECT_TRUE(remove_tree(directory_.get(), "tree")) << "removing what is gone is success";

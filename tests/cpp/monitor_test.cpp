@@ -1,7 +1,6 @@
 // What of the monitor needs no container: its JSON, its log files, and the bytes that ask it for things.
-#include <gtest/gtest.h>
-
 #include <dirent.h>
+#include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -37,7 +36,9 @@ TEST(MonitorJson, WhatIsNotUtf8IsReplacedByteByByte) {
     EXPECT_FALSE(append_escaped(out, bad)) << bad;
     EXPECT_NE(out.find("\\ufffd"), std::string::npos);
   }
-  EXPECT_EQ(escaped("a\xff" "b"), "a\\ufffdb");
+  EXPECT_EQ(escaped("a\xff"
+                    "b"),
+            "a\\ufffdb");
 }
 
 TEST(MonitorJson, TimesHaveNoTrailingZeros) {
@@ -59,7 +60,8 @@ TEST(MonitorJson, TimesAreThoseOfTheCLibrary) {
 }
 
 TEST(MonitorJson, Base64) {
-  for (auto [bytes, text] : {std::pair("", ""), {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}}) {
+  for (auto [bytes, text] :
+       {std::pair("", ""), {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}}) {
     std::string out;
     append_base64(out, bytes);
     EXPECT_EQ(out, text);
@@ -87,8 +89,9 @@ TEST_F(MonitorFiles, LogSplitsAndJoinsLines) {
   log.write(Stream::kOutput, "line\nsecond\nrest");
   log.finish();
   std::string text = content("log");
-  std::vector<std::string> starts = {R"({"log":"other\n","stream":"stderr","time":")", R"({"log":"first line\n","stream":"stdout")",
-                                     R"({"log":"second\n","stream":"stdout")", R"({"log":"rest","stream":"stdout")"};
+  std::vector<std::string> starts = {
+      R"({"log":"other\n","stream":"stderr","time":")", R"({"log":"first line\n","stream":"stdout")",
+      R"({"log":"second\n","stream":"stdout")", R"({"log":"rest","stream":"stdout")"};
   std::size_t at = 0;
   for (const std::string& start : starts) {
     EXPECT_EQ(text.substr(at, start.size()), start);
@@ -126,7 +129,8 @@ TEST_F(MonitorFiles, StateIsReplacedAtOnce) {
   state.health = HealthState{};
   ASSERT_TRUE(write_state(directory_, to_json(state), true));
   EXPECT_NE(content("state.json").find(R"("error":"a \"quoted\" error")"), std::string::npos);
-  EXPECT_NE(content("state.json").find(R"("health":{"status":"starting","failing_streak":0,"log":[]})"), std::string::npos);
+  EXPECT_NE(content("state.json").find(R"("health":{"status":"starting","failing_streak":0,"log":[]})"),
+            std::string::npos);
   EXPECT_EQ(content("state.json.new"), "");
 }
 
@@ -135,7 +139,8 @@ TEST_F(MonitorFiles, EventsAreLines) {
   ASSERT_TRUE(append_event(directory_, {"volume", "create", "name", {}}));
   std::string text = content("events");
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
-  EXPECT_NE(text.find(R"("Action":"start","Actor":{"ID":"id","Attributes":{"image":"i","a\"b":"c\nd"}})"), std::string::npos);
+  EXPECT_NE(text.find(R"("Action":"start","Actor":{"ID":"id","Attributes":{"image":"i","a\"b":"c\nd"}})"),
+            std::string::npos);
 }
 
 Request full_request() {
@@ -152,6 +157,9 @@ Request full_request() {
   request.restart = {RestartPolicy::kOnFailure, 3};
   request.health = HealthCheck{};
   request.health->probe.argv = {"probe"};
+  request.network.emplace();
+  request.network->endpoints.resize(2);
+  request.network->firewall.ports.resize(1);
   request.ids = 9;
   return request;
 }

@@ -24,8 +24,8 @@ Message query(std::string_view name, std::uint16_t type) {
 TEST(NetAddress, ReadsAndRefuses) {
   EXPECT_EQ(to_text(parse_address("10.0.0.1").value()), "10.0.0.1");
   EXPECT_EQ(to_text(parse_address("fd00::0:1").value()), "fd00::1");
-  for (std::string_view bad :
-       {"", "10.0.0", "10.0.0.1 ", "fe80::1%eth0", "1.2.3.4:80", std::string_view("1.2.3.4\0x", 9)})
+  for (std::string_view bad : std::initializer_list<std::string_view>{
+           "", "10.0.0", "10.0.0.1 ", "fe80::1%eth0", "1.2.3.4:80", std::string_view("1.2.3.4\0x", 9)})
     EXPECT_FALSE(parse_address(bad)) << bad;
   for (std::string_view bad : {"10.0.0.0/33", "10.0.0.0/", "fd00::/129", "10.0.0.0/-1", "10.0.0.0/8x"})
     EXPECT_FALSE(parse_prefix(bad)) << bad;

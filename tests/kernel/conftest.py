@@ -14,7 +14,6 @@ import leaks
 import v2
 from netlab import Lab
 
-
 # Layers are files, and networks know nothing of cgroups: once is enough.
 NOT_ABOUT_CGROUPS = ("test_layer_", "test_net_")
 
@@ -24,7 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if v2.REPORT not in os.environ:
         kernel = [item for item in items if here in item.path.parents]
-        items.extend(v2.doubles([item for item in kernel if not item.path.name.startswith(NOT_ABOUT_CGROUPS)]))
+        items.extend(
+            v2.doubles([item for item in kernel if not item.path.name.startswith(NOT_ABOUT_CGROUPS)])
+        )
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -48,7 +49,9 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     root = request.getfixturevalue("session_root")
     engine = request.getfixturevalue("engine")
-    engine.run("busybox", ["true"])  # what is kept for the next start (id ranges, mounts, a session) is not a leak
+    engine.run(
+        "busybox", ["true"]
+    )  # what is kept for the next start (id ranges, mounts, a session) is not a leak
     before = leaks.footprint(root)
     yield
     assert leaks.footprint(root).leaked_since(before) == []

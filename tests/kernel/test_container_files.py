@@ -117,7 +117,9 @@ class TestAttacks:
 
     def test_links_stay_inside(self, engine: Engine, outside: Path) -> None:
         """CVE-2018-15664, CVE-2019-14271: what leads out of the container leads nowhere, both ways."""
-        script = f"ln -s {outside} /tmp/out; ln -s ../../../../..{outside} /tmp/up; ln -s /proc/1/root/proc /tmp/p"
+        script = (
+            f"ln -s {outside} /tmp/out; ln -s ../../../../..{outside} /tmp/up; ln -s /proc/1/root/proc /tmp/p"
+        )
         with container(engine, shell(f"{script}; echo ok; sleep 1000")) as made:
             made.wait_for(log="ok", timeout=60)
             for name in ("out", "up"):

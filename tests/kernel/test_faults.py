@@ -30,7 +30,19 @@ pytestmark = [pytest.mark.kernel, pytest.mark.here, pytest.mark.timeout(900)]
 MARKER = "getpgid(523532)"  # 0x7fd0c, of launch_once.cpp
 # Memory that runs out is C++'s bad_alloc, not an error of a system call; close(2) closes whatever it answers,
 # which an injected error would prevent; the rest cannot fail or does not return.
-NOT_INJECTED = {"close", "brk", "mmap", "munmap", "mprotect", "futex", "exit", "exit_group", "rt_sigreturn", "getpgid", "execve"}
+NOT_INJECTED = {
+    "close",
+    "brk",
+    "mmap",
+    "munmap",
+    "mprotect",
+    "futex",
+    "exit",
+    "exit_group",
+    "rt_sigreturn",
+    "getpgid",
+    "execve",
+}
 # Their failure is an answer ("there is no such hierarchy"), and the error is about what follows from it.
 QUESTIONS = {"statfs", "faccessat2"}
 LINE = re.compile(r"^(\d+) +([a-z_0-9]+)\(")
@@ -61,7 +73,17 @@ class Launch:
         state.mkdir()
         run.mkdir()
         parent = f"fastdock-faults-{os.getpid()}-{number}"
-        command = ["strace", "-f", "-qq", "-o", str(log), *strace, str(self.program), str(self.plan), str(state)]
+        command = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            str(log),
+            *strace,
+            str(self.program),
+            str(self.plan),
+            str(state),
+        ]
         done = subprocess.run([*command, str(run), parent], stdout=subprocess.PIPE, text=True, timeout=60)
         text = log.read_text(errors="replace")
         # Into the removal, or twice: what stays then is for who comes next.

@@ -72,7 +72,9 @@ class TestStreams:
 class TestEnds:
     def test_timeout_kills_everything_and_keeps_the_output(self, engine: Engine) -> None:
         with pytest.raises(fastdock.TimeoutExpired) as caught:
-            engine.run("busybox", ["sh", "-c", "echo first; sleep 1000 & sleep 1000"], stdout=PIPE, timeout=0.5)
+            engine.run(
+                "busybox", ["sh", "-c", "echo first; sleep 1000 & sleep 1000"], stdout=PIPE, timeout=0.5
+            )
         assert caught.value.output == b"first\n"
         assert isinstance(caught.value, subprocess.TimeoutExpired)
 
@@ -147,7 +149,10 @@ def _wait_until_gone(pid: int) -> None:
 
 class TestIsolation:
     def test_everything_is_its_own(self, engine: Engine) -> None:
-        lines = shell(engine, "echo $$; hostname; ls /sys/class/net; ps -o pid | wc -l; for n in /proc/1/ns/*; do readlink $n; done").split()
+        lines = shell(
+            engine,
+            "echo $$; hostname; ls /sys/class/net; ps -o pid | wc -l; for n in /proc/1/ns/*; do readlink $n; done",
+        ).split()
         assert lines[0] == "1"
         assert lines[1] != socket.gethostname()
         assert lines[2] == "lo"
@@ -168,7 +173,10 @@ class TestIsolation:
             process.stdin.close()
 
     def test_two_containers_have_different_ids(self, engine: Engine) -> None:
-        with engine.Popen("busybox", ["cat"], stdin=PIPE) as one, engine.Popen("busybox", ["cat"], stdin=PIPE) as two:
+        with (
+            engine.Popen("busybox", ["cat"], stdin=PIPE) as one,
+            engine.Popen("busybox", ["cat"], stdin=PIPE) as two,
+        ):
             uids = {os.stat(f"/proc/{process.pid}").st_uid for process in (one, two)}
             assert len(uids) == 2
             for process in (one, two):
@@ -224,14 +232,23 @@ class TestManyAtOnce:
 class TestAsync:
     async def test_run(self, engine: Engine) -> None:
         done = await fastdock.aio.run(
-            "busybox", ["sh", "-c", "cat; exit 3"], input="hello", capture_output=True, text=True, engine=engine
+            "busybox",
+            ["sh", "-c", "cat; exit 3"],
+            input="hello",
+            capture_output=True,
+            text=True,
+            engine=engine,
         )
         assert (done.returncode, done.stdout) == (3, "hello")
 
     async def test_timeout(self, engine: Engine) -> None:
         with pytest.raises(fastdock.TimeoutExpired) as caught:
             await fastdock.aio.run(
-                "busybox", ["sh", "-c", "echo first; sleep 1000"], capture_output=True, timeout=1.0, engine=engine
+                "busybox",
+                ["sh", "-c", "echo first; sleep 1000"],
+                capture_output=True,
+                timeout=1.0,
+                engine=engine,
             )
         assert caught.value.output == b"first\n"
 

@@ -1,6 +1,6 @@
-// One launch of a plan, for tests/kernel/test_faults.py, which makes every system call of it fail, one run each,
-// with strace.  strace counts calls for each process, so a fresh process does the launch: from its beginning to
-// the call of getpgid all calls belong to it.
+// One launch of a plan, for tests/kernel/test_faults.py, which makes every system call of it fail, one run
+// each, with strace.  strace counts calls for each process, so a fresh process does the launch: from its
+// beginning to the call of getpgid all calls belong to it.
 //   launch_once PLAN STATE RUN CGROUP_PARENT
 // Prints "started", or the error as "errno<TAB>operation<TAB>path<TAB>hint".
 #include <sys/syscall.h>
@@ -49,8 +49,8 @@ int main(int argc, char** argv) {
   auto done = run(argv);
   if (!done) {
     const Error& error = done.error();
-    std::printf("%d\t%s\t%s\t%s\n", error.number, std::string(text(error.operation)).c_str(), error.path.c_str(),
-                std::string(text(error.hint)).c_str());
+    std::printf("%d\t%s\t%s\t%s\n", error.number, std::string(text(error.operation)).c_str(),
+                error.path.c_str(), std::string(text(error.hint)).c_str());
     return 1;
   }
   std::printf("started\n");

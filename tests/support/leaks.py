@@ -30,7 +30,10 @@ class Footprint(NamedTuple):
         leaks += [f"cgroup {path}" for path in self.cgroups - before.cgroups]
         leaks += [f"network device {name}" for name in self.devices - before.devices]
         leaks += [f"directory {path}" for path in self.directories - before.directories]
-        leaks += [f"{count} descriptors of {target}" for target, count in (self.descriptors - before.descriptors).items()]
+        leaks += [
+            f"{count} descriptors of {target}"
+            for target, count in (self.descriptors - before.descriptors).items()
+        ]
         return leaks
 
 
@@ -66,7 +69,21 @@ def _cgroups(root: Path) -> frozenset[str]:
 def hierarchies() -> list[Path]:
     """Where cgroup hierarchies are mounted: one on v2, one for each controller on v1."""
     top = Path("/sys/fs/cgroup")
-    return [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
+    return (
+        [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
+    )
+
+
+def _cgroups(root: Path) -> frozenset[str]:
+    """Those of this state directory: other engines of the machine have theirs beside them (Engine.cgroup_parent)."""
+    directories = cgroup_directories("fastdock/" + os.path.basename(run_directory(str(root))))
+    return frozenset(str(path) for directory in directories for path in directory.iterdir() if path.is_dir())
+
+
+def cgroup_directories(path: str) -> list[Path]:
+    """A cgroup's directory in each hierarchy that has it (v1 has several, v2 one)."""
+    tops = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
+    return [top / path for top in tops if (top / path / "cgroup.procs").exists()]
 
 
 def _children() -> frozenset[int]:
@@ -79,9 +96,17 @@ def _children() -> frozenset[int]:
     return frozenset(pids)
 
 
-# One for the life of the process: the init's program, and SQLite's descriptors, which it closes late
+# One for the life of the process: the init's program; of the engine: an image's lease; and SQLite's
+# descriptors, which it closes late
 # because closing one drops all POSIX locks of the file (sqlite.org, os_unix.c, "setPendingFd").
-_KEPT = ("/memfd:fastdock-init", "/memfd:fastdock-helper", "/memfd:fastdock-monitor", "fastdock.db", "/proc/")
+_KEPT = (
+    "/memfd:fastdock-init",
+    "/memfd:fastdock-helper",
+    "/memfd:fastdock-monitor",
+    "fastdock.db",
+    "/locks/lease-",
+    "/proc/",
+)
 
 
 def _descriptors() -> Counter[str]:

@@ -484,7 +484,9 @@ async def test_a_cancelled_pull_leaves_no_thread(registry, store, fetch):
     registry.hooks.append(stall)
     task = asyncio.create_task(fetch(registry))
     await arrived.wait()
-    while not os.path.exists(store.blobs.partial_path(digest)) or not os.path.getsize(store.blobs.partial_path(digest)):
+    while not os.path.exists(store.blobs.partial_path(digest)) or not os.path.getsize(
+        store.blobs.partial_path(digest)
+    ):
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -7,7 +7,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from fastdock.cli import cli
+from fastdock.cli.group import cli
 from fastdock.image import Images
 from tests.system import make
 
@@ -198,7 +198,7 @@ def test_login_needs_a_user_for_stdin(fastdock):
 )
 def test_help_imports_little(arguments):
     """No HTTP client, no rich: help is there at once."""
-    code = "import sys; from fastdock.cli import cli\ntry: cli(sys.argv[1:])\nexcept SystemExit: pass\n"
+    code = "import sys; from fastdock.cli.group import cli\ntry: cli(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "print(sorted({'aiohttp', 'rich', 'msgspec', 'asyncio'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True

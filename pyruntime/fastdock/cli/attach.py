@@ -11,6 +11,7 @@ import click
 from fastdock._errors import ContainerNotRunning, FastdockError, SpecError
 from fastdock.cli.common import Command
 from fastdock.cli.containers import get_containers
+from fastdock.cli.errors import describe
 
 if TYPE_CHECKING:
     from fastdock.containers import Container
@@ -59,7 +60,6 @@ class ExecCommand(Command):
             return click.Command.invoke(self, ctx)
         except FastdockError as error:
             code = exit_code_of(error)
-            from fastdock.cli.common import describe
 
             click.echo(f"Error: {describe(error)}", err=True)
             ctx.exit(1 if code == FAILED else code)

@@ -94,7 +94,7 @@ class Attachment:
             self._resize()
         if self._terminal and self._interactive and os.isatty(0):
             before = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
         try:
             return self._copy()
         finally:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastdock._errors import FastdockError
-from fastdock.cli.common import Command, Group, describe, each
+from fastdock.cli.common import Command, Group, each
+from fastdock.cli.errors import describe
 
 if TYPE_CHECKING:
     from fastdock.containers import Container, Containers

@@ -16,9 +16,11 @@ import struct
 import sys
 import termios
 import tty
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastdock import _core
     from fastdock.containers import Container
     from fastdock.containers.execution import Execution
@@ -120,7 +122,7 @@ class Foreground:
         before = None
         if self._interactive and os.isatty(0):
             before = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
             signal.signal(signal.SIGWINCH, self._resize)
             self._resize()
         try:
@@ -247,7 +249,7 @@ class ForegroundExec:
 
         if self._interactive and os.isatty(0):
             before = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
         signal.signal(signal.SIGWINCH, resize)
         detached = False
         try:

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from fastdock._errors import FastdockError, NotFound
-from fastdock.cli.common import Command, describe, get_images
+from fastdock.cli.common import Command, get_images
 from fastdock.cli.containers import get_containers
+from fastdock.cli.errors import describe
 from fastdock.cli.output import format_rows
 
 Finder = Callable[[str], dict[str, Any]]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastdock._errors import FastdockError, SpecError
-from fastdock.cli.common import Group, describe, each
+from fastdock.cli.common import Group, each
+from fastdock.cli.errors import describe
 from fastdock.cli.output import format_rows
 from fastdock.cli.template import Template
 from fastdock.cli.template_functions import to_json

@@ -79,7 +79,11 @@ class LayerDownload:
             if self.store.blobs.has(self.descriptor.digest):
                 self._tell("Extracting")
                 await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self.store.layers.unpack_blob, self.descriptor.digest, self.diff_id, self._blob
+                    self._threads,
+                    self.store.layers.unpack_blob,
+                    self.descriptor.digest,
+                    self.diff_id,
+                    self._blob,
                 )
             else:
                 async with locked(self.store.layers.lock(self.diff_id), waiting):
@@ -129,7 +133,9 @@ class LayerDownload:
                     async for batch in batches:
                         offset += sum(map(len, batch))
                         if offset > self.descriptor.size:
-                            raise ImageError(f"the registry sends more of {self.descriptor.digest} than its size")
+                            raise ImageError(
+                                f"the registry sends more of {self.descriptor.digest} than its size"
+                            )
                         await sink.put(batch)
                         self._tell("Downloading", offset)
             except (aiohttp.ClientError, TimeoutError) as error:

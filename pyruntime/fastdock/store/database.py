@@ -132,7 +132,7 @@ MIGRATIONS: Sequence[str] = (
       container_id  TEXT PRIMARY KEY,
       name          TEXT NOT NULL,
       document      TEXT NOT NULL,                 -- JSON: endpoints, ports, egress, names (plan.py)
-      owner         TEXT NOT NULL,                 -- "pid start-time" of who keeps it alive: the container's init process
+      owner         TEXT NOT NULL,                 -- "pid start-time" of who keeps it alive (details.py)
       resolver      INTEGER NOT NULL               -- uses fastdock's resolver
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE network_endpoints (

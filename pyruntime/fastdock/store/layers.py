@@ -14,15 +14,17 @@ import contextlib
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdock._errors import ImageError
+from fastdock._light import NamedTuple
 from fastdock.store.blobs import CHUNK, BlobStore, check_digest
 from fastdock.store.database import Database
 from fastdock.store.locks import FileLock
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 
 TOP = "top-"  # begins the key of a directory that completes the layers below it
@@ -137,7 +139,8 @@ class LayerStore:
                 raise ImageError(f"layer {diff_id} is not here", hint="pull the image again")
             layers.append(layer)
         keys = [layer.key for layer in layers]
-        if any(layer.repairs for layer in layers[1:]):
+        # Nothing is below the first: what it implies it has, and a file that it only links to is nowhere.
+        if any(layer.repairs for layer in layers[1:]) or (layers and _has_links(layers[0].repairs)):
             keys += self._top(layers, chain_id(diff_ids))
         return keys
 
@@ -236,7 +239,8 @@ class Unpacking:
 def _record_blob(connection: sqlite3.Connection, blob: Blob | None, diff_id: str) -> None:
     if blob is not None:
         connection.execute(
-            "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?, ?)", (blob.digest, diff_id, blob.size, blob.media_type)
+            "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?, ?)",
+            (blob.digest, diff_id, blob.size, blob.media_type),
         )
 
 
@@ -294,3 +298,8 @@ def sync_filesystem(path: str) -> None:
             raise OSError(number, os.strerror(number), path)
     finally:
         os.close(fd)
+
+
+def _has_links(repairs: bytes) -> bool:
+    """Whether hard links are among the needs: they come after the directories (csrc/layer/unpack.cpp, repairs())."""
+    return next((word for word in repairs.split(b"\0") if not word.startswith(b"d")), b"").startswith(b"l")

@@ -30,7 +30,9 @@ LAYER_SUFFIXES = {"": "none", "+gzip": "gzip", ".gzip": "gzip", "+zstd": "zstd"}
 
 MAX_MANIFEST = 4 << 20  # bytes; the limit that registries set too (distribution-spec, "Pushing Manifests")
 MAX_CONFIG = 8 << 20
-MAX_LAYERS = 498  # OVL_MAX_STACK (fs/overlayfs/params.h) is 500; one completes the others, one is the engine's
+MAX_LAYERS = (
+    498  # OVL_MAX_STACK (fs/overlayfs/params.h) is 500; one completes the others, one is the engine's
+)
 
 
 class Platform(msgspec.Struct, omit_defaults=True):

@@ -236,7 +236,9 @@ class Store:
         blobs = {self.blobs.write(config), self.blobs.write(manifest), *extra_blobs}
         for layer, diff_id in zip(parsed.layers, checked.rootfs.diff_ids, strict=True):
             blobs.add(layer.digest)
-            if not self._is_blob_of(layer.digest, diff_id):  # another blob of the same tar keeps the image whole
+            if not self._is_blob_of(
+                layer.digest, diff_id
+            ):  # another blob of the same tar keeps the image whole
                 with suppress(ImageNotFound):
                     blobs.add(self.blob_of_layer(diff_id))
         now = time.time()
@@ -372,7 +374,9 @@ class Store:
         if "@" not in reference or len(record.names) + len(record.digests) < 2:
             return []
         name = parse(reference)
-        self.database.execute("DELETE FROM digests WHERE name = ? AND digest = ?", (name.repository, name.digest or ""))
+        self.database.execute(
+            "DELETE FROM digests WHERE name = ? AND digest = ?", (name.repository, name.digest or "")
+        )
         return [("Untagged", familiar(f"{name.repository}@{name.digest}"))]
 
     def _names_to_remove(

@@ -1,0 +1,64 @@
+"""Start times from a process that holds much memory: ``python -m fastdock.bench.caller DIRECTORY MIB ROUNDS``.
+
+Prints {name: [seconds, ...]} as JSON.  ``fork`` is what a library does that forks: its page tables are copied.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from .measure import Subject, measure
+from .peers import Missing, make_peers
+from .workload import WORKLOADS, rootfs_for
+
+
+def _hold(mebibytes: int) -> mmap.mmap | None:
+    """Anonymous memory, every page of it written once and none of it huge, as a heap of small objects has it."""
+    if not mebibytes:
+        return None
+    memory = mmap.mmap(-1, mebibytes << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for offset in range(0, len(memory), mmap.PAGESIZE):
+        memory[offset] = 1
+    return memory
+
+
+def _fork(argv: list[str]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.execv(argv[0], argv)
+        finally:
+            os._exit(127)
+    if os.waitpid(pid, 0)[1]:
+        raise OSError(f"{argv[0]} failed")
+
+
+def main() -> None:
+    scratch, mebibytes, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    workload = WORKLOADS["true"]
+    with ExitStack() as stack:
+        subjects = []
+        for peer in make_peers(scratch, ["fastdock", "fork+exec", "crun"]):
+            try:
+                stack.enter_context(peer.opened())
+                peer.prepare(workload)
+            except Missing as reason:
+                print(f"{peer.name}: {reason}", file=sys.stderr)
+                continue
+            subjects.append(Subject(peer.name, peer.run))
+        bare = workload.outside(rootfs_for(workload, scratch))
+        subjects.append(Subject("fork (copying)", lambda: _fork(bare)))
+        held = _hold(mebibytes)
+        found = measure(subjects, rounds=rounds)
+        del held
+    print(json.dumps({name: series.values for name, series in found.items() if series.failure is None}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The ways to run a workload that are measured side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .bare import Bare, Floor, FloorDisk
+from .base import Missing, Peer, Running
+from .engines import Docker, Lxc, Podman
+from .oci import Crun, CrunFull, Runc, RuncFull
+from .ours import Fastdock, FastdockDisk, FastdockShell
+from .sandbox import Bubblewrap, Sandlock
+from .vm import Q35, CloudHypervisor, Firecracker, Microvm
+
+__all__ = ["PEERS", "Missing", "Peer", "Running", "make_peers"]
+
+PEERS: tuple[type[Peer], ...] = (
+    Fastdock,
+    FastdockDisk,
+    FastdockShell,
+    Bare,
+    Floor,
+    FloorDisk,
+    Bubblewrap,
+    Sandlock,
+    Crun,
+    CrunFull,
+    Runc,
+    RuncFull,
+    Lxc,
+    Podman,
+    Docker,
+    Microvm,
+    Q35,
+    Firecracker,
+    CloudHypervisor,
+)
+
+
+def make_peers(scratch: Path, names: list[str] | None = None) -> list[Peer]:
+    """All peers, or those whose name or kind is named; KeyError for a word that names none."""
+    known = [kind(scratch) for kind in PEERS]
+    if names is None:
+        return known
+    for name in names:
+        if not any(name in (peer.name, peer.kind) for peer in known):
+            raise KeyError(name)
+    return [peer for peer in known if peer.name in names or peer.kind in names]

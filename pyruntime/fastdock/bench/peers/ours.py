@@ -1,0 +1,183 @@
+"""fastdock itself: called in this process, and as a command."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..spawn import CommandFailed, spawn
+from ..workload import Workload
+from .base import Missing, Peer, Running, find_program, first_line
+from .engines import Ended
+
+__all__ = ["Fastdock", "FastdockDisk", "FastdockShell", "import_workload"]
+
+_LIMITS: dict[str, Any] = {"memory": "256m", "pids": 100, "cpus": 1}
+
+
+def import_workload(engine: Any, workload: Workload, rootfs: Path) -> str:
+    """The workload's root file system as an image of this engine's store; its name."""
+    name = f"fdbench/{workload.image}"
+    if name not in engine.images:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            tar.add(rootfs, arcname=".")
+        buffer.seek(0)
+        engine.images.import_tar(buffer, name)
+    return name
+
+
+class Fastdock(Peer):
+    """``fastdock.run`` in this process, with the limits that the other engines get."""
+
+    name = "fastdock"
+    isolation = "all namespaces, user ids, overlay (in memory), cgroups, seccomp; in-process"
+    storage = "memory"
+
+    def open(self) -> str:
+        try:
+            import fastdock
+            from fastdock import Engine
+        except ImportError as error:
+            raise Missing(f"fastdock is not built: {error}") from error
+        if os.geteuid() != 0:
+            raise Missing("needs root (the cgroups)")
+        self._engine = Engine(root=self.scratch / "root")
+        return str(fastdock.__version__)
+
+    def prepare(self, workload: Workload) -> None:
+        self._image = import_workload(self._engine, workload, self.rootfs(workload))
+        self._argv, self._expect = workload.inside(), workload.expect
+        self._options = {**_LIMITS, "storage": self.storage, "pull": "never"}
+
+    def run(self) -> float | None:
+        if not self._expect:
+            done = self._engine.run(self._image, self._argv, **self._options)
+        else:
+            done = self._engine.run(self._image, self._argv, capture_output=True, **self._options)
+        if done.returncode != 0 or (self._expect and self._expect not in done.stdout):
+            raise CommandFailed(f"status {done.returncode}: {done.stdout!r} {done.stderr!r}")
+        return None
+
+    def start(self) -> Running:
+        from fastdock import DEVNULL
+
+        return _Started(
+            self._engine.Popen(self._image, self._argv, stdin=DEVNULL, stdout=DEVNULL, **self._options)
+        )
+
+    def run_archive(self, archive: Path, image: str) -> Callable[[], float | None]:
+        """Loads an archive of `docker save`; the function runs the image's own command."""
+        self._engine.images.load(archive)
+
+        def run() -> None:
+            done = self._engine.run(image, **_LIMITS, storage=self.storage, pull="never")
+            if done.returncode:
+                raise CommandFailed(f"status {done.returncode}")
+
+        return run
+
+    def close(self) -> None:
+        if hasattr(self, "_engine"):
+            self._engine.close()
+        super().close()
+
+
+class FastdockDisk(Fastdock):
+    """The same with the container's files on the state directory's file system."""
+
+    name = "fastdock on disk"
+    isolation = "as fastdock, overlay on disk"
+    storage = "disk"
+
+
+class _Started(Running):
+    """A container that this process owns: nothing else is kept for it."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def own_pids(self) -> list[int]:
+        return [self._process.pid]
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class FastdockShell(Peer):
+    """``fastdock run --rm`` as a whole process, without a server."""
+
+    name = "fastdock shell"
+    isolation = "as fastdock; the whole command"
+
+    def open(self) -> str:
+        # The native launcher where it is built, the Python command line otherwise.
+        beside = [Path(sys.executable).with_name(name) for name in ("fastdock", "fastdock-python")]
+        found = [str(path) for path in beside if path.exists()]
+        self._program = found[0] if found else find_program("fastdock")
+        self._environment = {**os.environ, "FASTDOCK_ROOT": str(self.scratch / "root")}
+        helped = subprocess.run([self._program, "run", "--help"], capture_output=True, check=False)
+        if helped.returncode:
+            raise Missing("this fastdock has no command `run`")
+        return first_line(self._program, "version")
+
+    def prepare(self, workload: Workload) -> None:
+        from fastdock import Engine
+
+        with Engine(root=self.scratch / "root") as engine:
+            image = import_workload(engine, workload, self.rootfs(workload))
+        self._words = [
+            "--network",
+            "none",
+            "--memory",
+            "256m",
+            "--pids-limit",
+            "100",
+            "--cpus",
+            "1",
+            image,
+            *workload.inside(),
+        ]
+        self._expect = workload.expect
+
+    def run(self) -> float | None:
+        return spawn([self._program, "run", "--rm", *self._words], expect=self._expect, env=self._environment)
+
+    def start(self) -> Running:
+        done = subprocess.run(
+            [self._program, "run", "--detach", *self._words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self._environment,
+        )
+        if done.returncode:
+            raise Missing(f"run --detach: {done.stderr.strip()[-200:]}")
+        return Ended([self._program], done.stdout.strip(), environment=self._environment)
+
+    def keeper_pids(self) -> list[int]:
+        """The monitors of this root: every fastdock process that names it in its arguments or environment."""
+        marker = str(self.scratch / "root").encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if b"fastdock" in (entry / "cmdline").read_bytes() and (
+                    marker in (entry / "cmdline").read_bytes() or marker in (entry / "environ").read_bytes()
+                ):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def close(self) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)

@@ -1,0 +1,183 @@
+"""The suites by name, as ``fastdock bench`` runs them: each fills a Report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .growth import by_caller_memory, by_layers, by_running, by_starters
+from .machine import describe
+from .peers import PEERS, Missing
+from .pull import pull
+from .report import Report
+from .suites import Bench, Comparison, Progress, memory, parallel, run_inside, start
+
+__all__ = ["README_BEGIN", "README_END", "SUITES", "chosen_names", "run", "update_readme"]
+
+README_BEGIN, README_END = "<!-- fastdock bench: begin -->", "<!-- fastdock bench: end -->"
+
+SUITES: Mapping[str, str] = {
+    "start": "start to end of a small program: back to back, spaced by half a second, cold",
+    "programs": "the start of a Python interpreter and of a web server until its first answer",
+    "exec": "/bin/true in a running container, back to back and spaced",
+    "pull": "pull and unpack of one large layer from a registry on loopback",
+    "parallel": "starts per second by 1, 4 and 16 threads",
+    "memory": "what engines keep in memory for 1, 10 and 100 idle containers",
+    "density": "start time beside 0 to 1,000 running containers",
+    "growth": "start time by layers, by the caller's memory, by starters at once",
+}
+_CURVES = ("fastdock", "fastdock on disk", "crun", "docker")
+
+
+def chosen_names(against: Sequence[str]) -> list[str] | None:
+    """Names and kinds to open for ``--against``: with them fastdock itself, the floor and a bare process.
+
+    None for all.  Raises KeyError for a word that names nothing.
+    """
+    if not against:
+        return None
+    known = {kind.name for kind in PEERS} | {kind.kind for kind in PEERS}
+    for word in against:
+        if word not in known:
+            raise KeyError(word)
+    ours = [kind.name for kind in PEERS if kind.name.startswith("fastdock")]
+    return [*ours, "floor", "fork+exec", *against]
+
+
+@contextmanager
+def _directory(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="fdbench-", dir="/var/tmp") as made:
+        Path(made).chmod(0o755)  # the containers' ids walk through it
+        yield Path(made)
+
+
+def run(
+    suites: Sequence[str],
+    *,
+    names: list[str] | None = None,
+    rounds: int = 20,
+    directory: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Runs suites by name and returns their figures.  Raises KeyError for a name that is not in SUITES."""
+    steps = [_STEPS[suite] for suite in suites]
+    with _directory(directory) as scratch, Bench(scratch, names) as bench:
+        report = Report(describe(scratch), dict(bench.versions))
+        for step in steps:
+            step(bench, report, rounds, scratch, progress)
+    return report
+
+
+def _start(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+    report.comparisons += [
+        start(bench, "true", rounds=rounds, progress=progress),
+        start(bench, "hello", rounds=max(3, rounds // 2), progress=progress),
+        start(bench, "true", rounds=max(3, rounds // 2), spacing=0.5, progress=progress),
+        start(bench, "true", rounds=max(3, rounds // 4), cold=True, progress=progress),
+    ]
+
+
+def _programs(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+    for workload in ("python", "web"):
+        report.comparisons.append(start(bench, workload, rounds=max(3, rounds // 2), progress=progress))
+
+
+def _exec(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+    for spacing in (0.0, 0.5):
+        report.comparisons.append(run_inside(bench, rounds=rounds, spacing=spacing, progress=progress))
+
+
+def _pull(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
+    try:
+        report.comparisons.append(pull(bench, scratch, rounds=max(3, rounds // 4), progress=progress))
+    except Missing as reason:
+        report.comparisons.append(Comparison("pull and unpack", "", {}, {"all": str(reason)}))
+
+
+def _parallel(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+    quick = [name for name, peer in bench.peers.items() if peer.kind != "vm"]
+    for threads in (1, 4, 16):
+        report.comparisons.append(
+            parallel(bench, threads, rounds=max(3, rounds // 5), names=quick, progress=progress)
+        )
+
+
+def _memory(bench: Bench, report: Report, _: int, __: Path, progress: Progress | None) -> None:
+    for number, (name, peer) in enumerate(bench.peers.items()):
+        if progress:
+            progress(number, len(bench.peers), name)
+        try:
+            report.memory[name] = memory(peer, (1, 4) if peer.kind == "vm" else (1, 10, 100))
+        except Missing:
+            continue  # an engine that leaves nothing running keeps nothing either
+
+
+def _density(bench: Bench, report: Report, _: int, __: Path, progress: Progress | None) -> None:
+    if progress:
+        progress(0, 1, "up to 1,000 running containers")
+    report.curves.append(by_running(bench, _present(bench), (0, 1, 10, 100, 300, 1000)))
+
+
+def _growth(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
+    steps: list[tuple[str, Callable[[], object]]] = [
+        (
+            "layers",
+            lambda: report.curves.append(
+                by_layers(bench, scratch, (1, 4, 16, 64, 120), rounds=max(5, rounds // 2))
+            ),
+        ),
+        (
+            "memory of the caller",
+            lambda: report.curves.append(by_caller_memory(scratch, (10, 100, 1000, 4000, 8000))),
+        ),
+        (
+            "starters",
+            lambda: report.curves.append(
+                by_starters(bench, [*_present(bench), "floor"], (1, 2, 4, 8, 16, 32))
+            ),
+        ),
+    ]
+    for number, (name, step) in enumerate(steps):
+        if progress:
+            progress(number, len(steps), name)
+        step()
+
+
+def _present(bench: Bench) -> list[str]:
+    return [name for name in _CURVES if name in bench.peers]
+
+
+_STEPS: Mapping[str, Callable[[Bench, Report, int, Path, Progress | None], None]] = {
+    "start": _start,
+    "programs": _programs,
+    "exec": _exec,
+    "pull": _pull,
+    "parallel": _parallel,
+    "memory": _memory,
+    "density": _density,
+    "growth": _growth,
+}
+
+
+def update_readme(readme: Path, report: Report, plots: Path) -> Path:
+    """Puts the report's first table and plot between the two marks of a README; returns the plot's file.
+
+    Raises ValueError if the README does not have the marks.
+    """
+    before, begin, rest = readme.read_text().partition(README_BEGIN)
+    _, end, after = rest.partition(README_END)
+    if not begin or not end:
+        raise ValueError(f"{readme}: the lines {README_BEGIN} and {README_END} are missing")
+    name, drawing = next(iter(report.plots().items()))
+    plots.mkdir(parents=True, exist_ok=True)
+    target = plots / f"{name}.svg"
+    target.write_text(drawing)
+    relative = target.resolve().relative_to(readme.resolve().parent)
+    made = f"\n![{report.comparisons[0].title}]({relative})\n\n{report.markdown()}\n"
+    readme.write_text(f"{before}{begin}{made}{end}{after}")
+    return target

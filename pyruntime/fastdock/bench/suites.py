@@ -1,0 +1,229 @@
+"""What is measured: start latency, parallel starts, memory, growth.  Every function takes an open Bench."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from .footprint import Footprint, kernel_bytes, pss
+from .machine import drop_caches
+from .measure import Series, Subject, measure
+from .peers import Missing, Peer, Running, make_peers
+from .spawn import CommandFailed
+from .workload import WORKLOADS
+
+__all__ = ["Bench", "Comparison", "memory", "parallel", "run_inside", "start"]
+
+_SETTLE = 0.5  # seconds until a container's start is over and its process is only the workload
+# Parents of its containers' cgroups that an engine leaves when it ends.
+_LEFT_CGROUPS = ("docker", "libpod_parent", "lxc.pivot", "fastdock-floor")
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Comparison:
+    """Subjects measured side by side: seconds by name, and why others were not measured."""
+
+    title: str
+    method: str
+    series: dict[str, Series]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def measured(self) -> dict[str, Series]:
+        """The subjects that have figures, fastest first."""
+        good = {name: one for name, one in self.series.items() if one.samples and one.failure is None}
+        return dict(sorted(good.items(), key=lambda item: item[1].median))
+
+    def not_measured(self) -> dict[str, str]:
+        """The others, each with its reason."""
+        failed = {
+            name: one.failure or "no sample"
+            for name, one in self.series.items()
+            if not one.samples or one.failure is not None
+        }
+        return {**self.missing, **failed}
+
+
+class Bench:
+    """Opens the peers (which may start a daemon) for a with block, and closes them."""
+
+    def __init__(self, scratch: Path, names: list[str] | None = None) -> None:
+        self._scratch, self._names = scratch, names
+        self._stack = ExitStack()
+        self.peers: dict[str, Peer] = {}
+        self.versions: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+
+    def __enter__(self) -> Bench:
+        # Containers with ids of their own walk down to the root file systems here.
+        self._scratch.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            for peer in make_peers(self._scratch, self._names):
+                try:
+                    self.versions[peer.name] = stack.enter_context(peer.opened())
+                    self.peers[peer.name] = peer
+                except Missing as reason:
+                    self.missing[peer.name] = str(reason)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        for left in _LEFT_CGROUPS:
+            for group in sorted(Path("/sys/fs/cgroup").glob(f"*/{left}")) if self.peers else []:
+                with suppress(OSError):  # somebody uses it: theirs
+                    group.rmdir()
+
+    def prepared(
+        self, workload: str, names: Iterable[str] | None = None
+    ) -> tuple[list[Peer], dict[str, str]]:
+        """The peers that can run a workload, made ready for it, and why the others cannot."""
+        ready, missing = [], dict(self.missing)
+        for name, peer in self.peers.items():
+            if names is not None and name not in names:
+                continue
+            try:
+                peer.prepare(WORKLOADS[workload])
+                ready.append(peer)
+            except Missing as reason:
+                missing[name] = str(reason)
+        return ready, missing
+
+
+def start(
+    bench: Bench,
+    workload: str = "true",
+    *,
+    rounds: int = 30,
+    spacing: float = 0.0,
+    cold: bool = False,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Start, run, wait, clean up: the wall time of one workload by every peer."""
+    peers, missing = bench.prepared(workload, names)
+    subjects = [Subject(peer.name, peer.run, peer.every) for peer in peers]
+    mode = (
+        "page cache dropped before each"
+        if cold
+        else f"{spacing:g} s before each"
+        if spacing
+        else "back to back"
+    )
+    series = measure(
+        subjects, rounds=rounds, spacing=spacing, before=drop_caches if cold else None, progress=progress
+    )
+    return Comparison(
+        f"start to end of `{workload}`, {mode}", f"{rounds} rounds in turn, 2 to warm up", series, missing
+    )
+
+
+def parallel(
+    bench: Bench,
+    threads: int,
+    *,
+    starts: int = 40,
+    workload: str = "true",
+    rounds: int = 3,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """``starts`` starts by ``threads`` threads of this process; the samples are seconds per start (1 / throughput)."""
+    peers, missing = bench.prepared(workload, names)
+
+    def batch(peer: Peer) -> Callable[[], float]:
+        # A slow peer gets fewer starts: its rate shows as well.
+        count = max(threads, starts // peer.every)
+        return lambda: _in_threads(peer, threads, count) / count
+
+    subjects = [Subject(peer.name, batch(peer), peer.every) for peer in peers]
+    series = measure(subjects, rounds=rounds, warmup=1, progress=progress)
+    return Comparison(
+        f"{threads} starters at once",
+        f"{starts} starts of `{workload}`, {rounds} rounds in turn; time per start",
+        series,
+        missing,
+    )
+
+
+def _in_threads(peer: Peer, threads: int, count: int) -> float:
+    own = peer.batch(threads, count)
+    if own is not None:
+        return own
+    left = iter(range(count))  # next() on it is atomic under the GIL
+    failures: list[Exception] = []
+
+    def work() -> None:
+        for _ in left:
+            try:
+                peer.run()
+            except Exception as error:  # handed to the caller below
+                failures.append(error)
+                return
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    begin = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    seconds = time.perf_counter() - begin
+    if failures:
+        raise failures[0]
+    return seconds
+
+
+def run_inside(
+    bench: Bench,
+    *,
+    rounds: int = 20,
+    spacing: float = 0.0,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """/bin/true in a container that runs already (exec), by every engine that keeps containers."""
+    peers, missing = bench.prepared("sleep", names)
+    with ExitStack() as stack:
+        subjects = []
+        for peer in peers:
+            try:
+                running = peer.start()
+                stack.callback(running.stop)
+                running.run_inside()
+            except (Missing, CommandFailed) as reason:
+                missing[peer.name] = str(reason)
+            else:
+                subjects.append(Subject(peer.name, running.run_inside))
+        time.sleep(_SETTLE)
+        series = measure(subjects, rounds=rounds, spacing=spacing, progress=progress)
+    mode = f"{spacing:g} s before each" if spacing else "back to back"
+    return Comparison(f"exec of `true`, {mode}", f"{rounds} rounds in turn, 2 to warm up", series, missing)
+
+
+def memory(peer: Peer, counts: Sequence[int] = (1, 10, 100)) -> list[Footprint]:
+    """What an engine keeps for 0 and for each number of idle containers; Missing if it cannot leave one running."""
+    peer.prepare(WORKLOADS["sleep"])
+    running: list[Running] = []
+    found = [Footprint(0, pss(peer.keeper_pids()), 0, 0)]
+    try:
+        base = kernel_bytes()
+        for count in counts:
+            while len(running) < count:
+                running.append(peer.start())
+            time.sleep(_SETTLE)
+            own = [pid for one in running for pid in one.own_pids()]
+            found.append(
+                Footprint(count, pss(set(peer.keeper_pids()) - set(own)), pss(own), kernel_bytes() - base)
+            )
+    finally:
+        for one in reversed(running):
+            one.stop()
+    return found

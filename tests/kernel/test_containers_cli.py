@@ -1,0 +1,212 @@
+"""The commands of containers as their users type them: words, columns, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastdock import Engine
+
+pytestmark = pytest.mark.kernel
+
+
+class Shell:
+    """``fastdock`` in a process of its own, with the engine's root."""
+
+    def __init__(self, root: str) -> None:
+        self._environment = {**os.environ, "FASTDOCK_ROOT": root, "TZ": "UTC"}
+
+    def __call__(self, *words: str, code: int = 0, input: str | None = None) -> str:
+        done = subprocess.run(
+            self.command(*words),
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            input=input,
+            check=False,
+        )
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        self.errors = done.stderr
+        return done.stdout
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        return [sys.executable, "-m", "fastdock", *words]
+
+    def in_terminal(self, *words: str) -> tuple[subprocess.Popen[bytes], int]:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            self.command(*words), env=self._environment, stdin=theirs, stdout=theirs, stderr=theirs,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        return process, ours
+
+
+@pytest.fixture
+def shell(engine: Engine) -> Shell:
+    return Shell(engine.root)
+
+
+def read_until(descriptor: int, wanted: bytes) -> bytes:
+    seen = b""
+    while wanted not in seen:
+        assert select.select([descriptor], [], [], 60)[0], seen
+        seen += os.read(descriptor, 4096)
+    return seen
+
+
+def test_a_day_with_containers(shell: Shell) -> None:
+    container_id = shell("run", "-d", "--name", "day", "-l", "a=b", "busybox", "sleep", "1000").strip()
+    assert len(container_id) == 64
+    rows = shell("ps", "--format", "{{.ID}} {{.Image}} {{.Command}} {{.Names}} {{.State}} {{.Labels}}")
+    assert rows == f'{container_id[:12]} busybox "sleep 1000" day running a=b\n'
+    assert shell("ps").startswith("CONTAINER ID   IMAGE")
+    assert shell("exec", "-i", "day", "cat", input="typed") == "typed"
+    shell("exec", "day", "sh", "-c", "exit 9", code=9)
+    shell("exec", "day", "nosuchprogram", code=127)
+    shell("exec", "day", "/tmp", code=126)
+    assert "sleep 1000" in shell("top", "day")
+    assert shell("pause", "day") == "day\n"
+    assert "(Paused)" in shell("ps", "--format", "{{.Status}}")
+    shell("unpause", "day")
+    assert shell("stop", "-t", "0", "day") == "day\n"
+    assert shell("wait", "day") == "137\n"
+    assert shell("ps", "-q") == ""
+    assert shell("ps", "-aq", "--no-trunc").strip() == container_id
+    shell("rename", "day", "night")
+    shell("start", "night")
+    shell("rm", "night", code=1)
+    assert "force" in shell.errors
+    assert shell("rm", "-f", "night") == "night\n"
+    shell("rm", "night", code=1)
+    shell("rm", "-f", "night")
+
+
+def test_run_in_the_foreground_is_kept(shell: Shell) -> None:
+    assert (
+        shell("run", "--name", "fore", "busybox", "sh", "-c", "echo out; echo err >&2; exit 4", code=4)
+        == "out\n"
+    )
+    assert shell.errors == "err\n"
+    assert shell("logs", "fore") == "out\n"
+    assert shell("start", "-a", "fore", code=4) == "out\n"
+    assert shell("logs", "--tail", "1", "fore") + shell.errors in ("out\nerr\n", "out\n", "err\n")
+    assert shell("run", "-i", "--rm", "--name", "fore2", "busybox", "cat", input="x") == "x"
+    shell("run", "--name", "fore", "busybox", "true", code=125)
+    assert "already in use" in shell.errors
+    shell("run", "--name", "fore3", "busybox", "nosuchprogram", code=127)
+    shell("rm", "fore", "fore3")
+
+
+def test_inspect_filters_and_prune(shell: Shell) -> None:
+    shell("create", "--name", "made", "-l", "kind=x", "--restart", "always", "-m", "64m", "busybox", "true")
+    (document,) = json.loads(shell("inspect", "made"))
+    assert document["State"]["Status"] == "created"
+    assert shell("inspect", "-f", "{{.HostConfig.Memory}} {{json .HostConfig.RestartPolicy}}", "made") == (
+        '67108864 {"Name":"always","MaximumRetryCount":0}\n'
+    )
+    for wanted in (
+        "name=mad",
+        "label=kind=x",
+        "label=kind",
+        "status=created",
+        "ancestor=busybox",
+        f"id={document['Id'][:5]}",
+    ):
+        assert shell("ps", "-a", "--filter", wanted, "--format", "{{.Names}}") == "made\n", wanted
+    for other in ("name=zzz", "label=kind=y", "status=running", "ancestor=host"):
+        assert shell("ps", "-a", "--filter", other, "-q") == "", other
+    shell("ps", "--filter", "nonsense=1", code=1)
+    shell("inspect", "nothing", code=1)
+    assert "Deleted Containers:" in shell("container", "prune", "-f")
+    assert shell("container", "ls", "-aq") == ""
+
+
+def test_cp(shell: Shell, tmp_path: Path) -> None:
+    shell("create", "--name", "copied", "busybox", "true")
+    (tmp_path / "file").write_text("content")
+    shell("cp", str(tmp_path / "file"), "copied:/root/renamed")
+    shell("cp", "copied:/root/renamed", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "content"
+    archive = subprocess.run(
+        Shell.command("cp", "copied:/etc", "-"), env=shell._environment, capture_output=True, check=True
+    ).stdout
+    subprocess.run(
+        Shell.command("cp", "-", "copied:/tmp"),
+        env=shell._environment,
+        input=archive,
+        check=True,
+        capture_output=True,
+    )
+    shell("cp", "copied:/tmp/etc/passwd", str(tmp_path / "passwd"))
+    shell("cp", "copied:/none", str(tmp_path), code=1)
+    shell("cp", "a:/x", "b:/y", code=1)
+    shell("rm", "copied")
+
+
+def test_events_stats_diff_port(shell: Shell) -> None:
+    shell("run", "-d", "--name", "seen", "busybox", "sleep", "1000")
+    shell("exec", "seen", "touch", "/root/new")
+    assert "A /root/new" in shell("diff", "seen")
+    row = json.loads(shell("stats", "--no-stream", "--format", "json", "seen"))
+    assert row["Name"] == "seen"
+    assert int(row["PIDs"]) >= 1
+    assert shell("port", "seen") == ""
+    assert shell("update", "--memory", "64m", "seen") == "seen\n"
+    assert shell("inspect", "-f", "{{.HostConfig.Memory}}", "seen") == "67108864\n"
+    shell("rm", "-f", "seen")
+    lines = shell(
+        "events", "--since", "1h", "--until", "0s", "--filter", "container=seen", "--format", "{{.Action}}"
+    ).split()
+    assert lines == ["create", "start", "update", "kill", "die", "stop", "destroy"]
+
+
+def test_volumes(shell: Shell) -> None:
+    assert shell("volume", "create", "--label", "a=b", "cli-volume") == "cli-volume\n"
+    shell("run", "--rm", "-v", "cli-volume:/data", "busybox", "sh", "-c", "echo x > /data/y")
+    assert shell("run", "--rm", "-v", "cli-volume:/data:ro", "busybox", "cat", "/data/y") == "x\n"
+    assert "cli-volume" in shell("volume", "ls", "--filter", "label=a=b")
+    assert shell("volume", "inspect", "-f", "{{.Driver}}", "cli-volume") == "local\n"
+    assert shell("volume", "rm", "cli-volume") == "cli-volume\n"
+    shell("volume", "rm", "cli-volume", code=1)
+    shell("volume", "prune", "-f")
+
+
+def test_terminal_attach_and_detach_keys(shell: Shell) -> None:
+    shell("run", "-dit", "--name", "term", "busybox", "sh")
+    process, terminal = shell.in_terminal("attach", "term")
+    os.write(terminal, b"echo $((40+2)); tty\n")
+    read_until(terminal, b"42\r\n/dev/pts/0")
+    os.write(terminal, b"\x10\x11")
+    assert process.wait(60) == 0
+    os.close(terminal)
+    assert shell("ps", "--format", "{{.Names}}") == "term\n"
+    process, terminal = shell.in_terminal("exec", "-it", "term", "sh")
+    os.write(terminal, b"tty; exit 6\n")
+    read_until(terminal, b"/dev/pts/1")
+    assert process.wait(60) == 6
+    os.close(terminal)
+    shell("rm", "-f", "term")
+
+
+def test_signals_are_passed_on(shell: Shell, engine: Engine) -> None:
+    script = "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    process = subprocess.Popen(
+        Shell.command("run", "--name", "proxied", "busybox", "sh", "-c", script), env=shell._environment,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.terminate()
+    assert process.wait(60) == 3
+    assert process.stdout.read() == b"got\n"
+    process.stdout.close()
+    shell("rm", "proxied")
