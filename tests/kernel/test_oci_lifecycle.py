@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import signal
@@ -238,6 +239,15 @@ def test_update_and_events(bundle: Bundle, tmp_path: Path) -> None:
     assert bundle.command("update", "--memory", "much", "c").returncode == 1
 
 
+def watches_memory(pid: int) -> bool:
+    """Whether `events` has opened what it watches."""
+    targets = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            targets.add(os.readlink(file))
+    return bool({"anon_inode:[eventfd]", "anon_inode:inotify"} & targets)
+
+
 def test_an_out_of_memory_event(bundle: Bundle) -> None:
     """`events` tells of it while it happens."""
     bundle.config["linux"]["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
@@ -246,11 +256,7 @@ def test_an_out_of_memory_event(bundle: Bundle) -> None:
     command = [bundle.runtime, "--root", str(bundle.root), "events", "--interval", "1h", "c"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
         assert events.stdout is not None
-        # It watches when it has opened what it watches.
-        descriptors = Path(f"/proc/{events.pid}/fd")
-        while not {"anon_inode:[eventfd]", "anon_inode:inotify"} & {
-            os.readlink(file) for file in descriptors.iterdir()
-        }:
+        while not watches_memory(events.pid):
             pass
         greedy = bundle.command("exec", "c", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
         assert greedy.returncode == 137
@@ -382,7 +388,8 @@ def test_a_number_that_became_another_process(bundle: Bundle) -> None:
     state = json.loads((bundle.root / "c/state.json").read_text())
     real, started = state["pid"], state["startTime"]
     with subprocess.Popen(["sleep", "1000"]) as other:
-        state.update(pid=other.pid)
+        fields = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()
+        state.update(pid=other.pid, startTime=int(fields[19]) - 1)
         (bundle.root / "c/state.json").write_text(json.dumps(state))
         assert bundle.state()["status"] == "stopped"
         assert bundle.command("kill", "c", "KILL").returncode == 1
