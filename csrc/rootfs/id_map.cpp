@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,12 +21,18 @@ namespace {
 
 constexpr std::size_t kMaximumKept = 256;
 
-[[noreturn]] void wait_to_be_killed(void*) {
+// Only its user namespace is wanted.  It must not outlive a parent that is killed meanwhile, nor hold a copy of
+// the parent's descriptors (the lock of its session among them), so it gives both up first.
+[[noreturn]] void wait_to_be_killed(void* argument) {
+  raw_syscall(SYS_close_range, 0, ~0U, 0);
+  raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  if (raw_syscall(SYS_getppid) != *static_cast<const pid_t*>(argument)) raw_syscall(SYS_exit_group, 0);
   while (true) raw_syscall(SYS_pause);
 }
 
 Result<Fd> make_user_namespace(const IdMaps& maps) {
-  FASTDOCK_TRY(auto holder, clone_sharing_memory(CLONE_NEWUSER, wait_to_be_killed, nullptr));
+  pid_t own_pid = ::getpid();
+  FASTDOCK_TRY(auto holder, clone_sharing_memory(CLONE_NEWUSER, wait_to_be_killed, &own_pid));
   std::string proc = "/proc/" + std::to_string(holder.pid) + "/";
   auto described = [&]() -> Result<Fd> {
     if (auto written = write_file(proc + "uid_map", map_text(maps.uids)); !written)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -44,7 +45,7 @@ class Store:
         for name in _DIRECTORIES:
             make_private(os.path.join(self.root, name))
         # Written last and renamed: its presence says that all the directories are there.
-        temporary = os.path.join(self.root, f".oci-layout-{os.getpid()}")
+        temporary = os.path.join(self.root, f".oci-layout-{os.getpid()}-{threading.get_ident()}")
         with open(temporary, "w") as file:
             file.write('{"imageLayoutVersion":"1.0.0"}')
         os.rename(temporary, os.path.join(self.root, "oci-layout"))
