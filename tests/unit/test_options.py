@@ -269,7 +269,6 @@ class TestContradictions:
             ({"userns": "private", "privileged": True}, "contradicts"),
             ({"pull": "sometimes"}, "none of missing, always and never"),
             ({"pids": -2}, "negative"),
-            ({"network": "nowhere"}, "network"),
             ({"name": "-"}, "container name"),
             ({"hostname": "a b"}, "host name"),
             ({"domainname": "x" * 65}, "domain name"),
