@@ -14,7 +14,7 @@ from fastdock.store.paths import default_root, make_private, run_directory
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from typing import Any, cast
+    from typing import Any
 
     from fastdock.containers import Containers
     from fastdock.image import Images
@@ -181,6 +181,8 @@ class Engine:
         tries: int = 2,
     ) -> _core.Container:
         """Starts a container with networks."""
+        from typing import cast
+
         from fastdock.endpoint import AttachedContainer, Endpoint, is_lost
 
         identifier, own = session.new_id(), plan.copy()
