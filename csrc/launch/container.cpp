@@ -1,6 +1,7 @@
 #include "launch/container.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -96,8 +97,13 @@ Result<void> Container::make_cgroup(LaunchPlan& plan) {
 }
 
 Result<std::optional<ExitStatus>> Container::wait(int timeout_ms) {
-  if (status_) return status_;
-  FASTDOCK_TRY(status_, launch::wait(process_, timeout_ms));
+  // Several threads may wait: all see the end, one asks for the status.
+  pollfd ended{process_.pidfd.get(), POLLIN, 0};
+  int ready = ::poll(&ended, 1, timeout_ms);
+  if (ready < 0) return failed(Operation::kWaitForProcess);
+  std::scoped_lock lock(status_mutex_);
+  if (status_ || ready == 0) return status_;
+  FASTDOCK_TRY(status_, launch::wait(process_, 0));
   return status_;
 }
 

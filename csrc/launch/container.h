@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -63,6 +64,7 @@ class Container {
   std::optional<cgroup::Cgroup> cgroup_;
   cgroup::Join join_;
   Process process_;
+  std::mutex status_mutex_;
   std::optional<ExitStatus> status_;
   std::vector<std::string> warnings_;
   bool has_directory_ = false;

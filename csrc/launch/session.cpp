@@ -2,12 +2,15 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <ctime>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -20,6 +23,7 @@ namespace {
 
 constexpr std::size_t kNameBytes = 12;
 constexpr std::size_t kIdBytes = 32;
+constexpr const char* kOwner = "owner";  // a file of the session's directory: the pid of its process
 
 std::string random_hex(std::size_t bytes) {
   unsigned char raw[kIdBytes];
@@ -55,6 +59,22 @@ bool lock_directory(int directory) {
   struct stat status{};
   return ::flock(directory, LOCK_EX | LOCK_NB) == 0 && ::fstat(directory, &status) == 0 &&
          status.st_nlink > 0;
+}
+
+// A container's process that was being started holds a copy of the lock until it notices, a moment later,
+// that its parent is gone: worth waiting for where the owner itself is dead.
+bool lock_abandoned(int directory) {
+  constexpr int kAttempts = 400;
+  constexpr timespec kPause{0, 5'000'000};
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    if (lock_directory(directory)) return true;
+    auto owner = open_at(directory, kOwner, O_RDONLY);
+    if (!owner) return false;  // it is just being made, or removed
+    auto pid = read_all(owner->get(), kOwner);
+    if (!pid || pid->empty() || ::kill(std::atoi(pid->c_str()), 0) == 0 || errno != ESRCH) return false;
+    ::nanosleep(&kPause, nullptr);
+  }
+  return false;
 }
 
 Result<void> remove_containers_of(const std::string& session, const Places& places) {
@@ -104,6 +124,9 @@ Result<void> Session::begin() {
     if (!directory || !lock_directory(directory->get())) continue;
     lock_ = std::move(*directory);
     owner_ = ::getpid();
+    FASTDOCK_TRY(Fd owner, open_at(lock_.get(), kOwner, O_WRONLY | O_CREAT | O_EXCL, 0600));
+    std::string pid = std::to_string(owner_);
+    if (::write(owner.get(), pid.data(), pid.size()) < 0) return failed(Operation::kWriteFile, kOwner);
     return {};
   }
 }
@@ -111,7 +134,8 @@ Result<void> Session::begin() {
 Session::~Session() {
   // In a forked child this is the parent's: only the descriptor goes.  Where something could not be removed
   // the name stays, for remove_abandoned().
-  if (owner_ == ::getpid() && !has_leftovers_) ::rmdir((places_.run + "/sessions/" + name_).c_str());
+  if (owner_ == ::getpid() && !has_leftovers_)
+    (void)remove_tree(AT_FDCWD, places_.run + "/sessions/" + name_);
 }
 
 std::string Session::new_id() const { return random_hex(kIdBytes - kNameBytes) + name_; }
@@ -122,7 +146,7 @@ Result<int> remove_abandoned(const Places& places) {
   for (const std::string& session : sessions) {
     std::string path = places.run + "/sessions/" + session;
     auto directory = open_file(path, O_RDONLY | O_DIRECTORY);
-    if (!directory || !lock_directory(directory->get())) continue;
+    if (!directory || !lock_abandoned(directory->get())) continue;
     FASTDOCK_CHECK(remove_containers_of(session, places));
     FASTDOCK_CHECK(remove_tree(AT_FDCWD, path));
     ++count;

@@ -206,7 +206,7 @@ class Engine:
             if tries > 1 and isinstance(error, KernelError) and is_lost(error):
                 return self._start_attached(session, planned, plan, outlive_thread, tries - 1)
             raise
-        return cast("_core.Container", AttachedContainer(container, endpoint))
+        return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods
 
     def _planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
         """The plan for this image and these options, from the last time if they were the same."""

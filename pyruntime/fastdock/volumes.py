@@ -103,6 +103,9 @@ class Volumes:
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Conflict: a container has it.  NotFound, unless ``force``."""
+        # Containers of `run --rm` are gone from the disk before their rows: those do not count.
+        for _ in self._engine.containers.entries():
+            pass
         try:
             with self._database.transaction() as connection:
                 if connection.execute("DELETE FROM volumes WHERE name = ?", (name,)).rowcount == 0:

@@ -24,7 +24,7 @@ SEED = 20261124
 
 # Starts and ends containers of both kinds of storage without pause, and tells when it has begun.
 PROGRAM = """
-import sys, threading
+import os, sys, threading
 import fastdock
 engine = fastdock.Engine(sys.argv[1])
 def loop(storage):
@@ -33,7 +33,7 @@ def loop(storage):
         with engine.Popen("busybox", ["cat"], stdin=fastdock.PIPE, storage=storage, memory="64m"):
             engine.run("busybox", ["sh", "-c", "sleep 1000 & echo x > /x"], storage=storage, init=True)
         if first:
-            print("started", flush=True)
+            os.write(1, b"started\\n")
             first = False
 threading.Thread(target=loop, args=("disk",), daemon=True).start()
 loop("memory")
