@@ -181,8 +181,6 @@ class Engine:
         tries: int = 2,
     ) -> _core.Container:
         """Starts a container with networks."""
-        from typing import cast
-
         from fastdock.endpoint import AttachedContainer, Endpoint, is_lost
 
         identifier, own = session.new_id(), plan.copy()
