@@ -64,7 +64,7 @@ bool lock_directory(int directory) {
 // A container's process that was being started holds a copy of the lock until it notices, a moment later,
 // that its parent is gone: worth waiting for where the owner itself is dead.
 bool lock_abandoned(int directory) {
-  constexpr int kAttempts = 400;
+  constexpr int kAttempts = 100;  // half a second in all
   constexpr timespec kPause{0, 5'000'000};
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (lock_directory(directory)) return true;

@@ -21,8 +21,8 @@ namespace {
 
 constexpr std::size_t kMaximumKept = 256;
 
-// Only its user namespace is wanted.  It must not outlive a parent that is killed meanwhile, nor hold a copy of
-// the parent's descriptors (the lock of its session among them), so it gives both up first.
+// Only its user namespace is wanted.  It must not outlive a parent that is killed meanwhile, nor hold a copy
+// of the parent's descriptors (the lock of its session among them), so it gives both up first.
 [[noreturn]] void wait_to_be_killed(void* argument) {
   raw_syscall(SYS_close_range, 0, ~0U, 0);
   raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);

@@ -23,9 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if v2.REPORT not in os.environ:
         kernel = [item for item in items if here in item.path.parents]
-        items.extend(
-            v2.doubles([item for item in kernel if item.path.name in ALSO_IN_THE_VM])
-        )
+        items.extend(v2.doubles([item for item in kernel if item.path.name in ALSO_IN_THE_VM]))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -176,7 +176,7 @@ def test_a_taken_port_says_who_has_it(lab: Lab) -> None:
         lab.guest(publish=["127.0.0.1:8080:80"])
     with (
         socket.create_server(("127.0.0.1", 9090)),
-        pytest.raises(Conflict, match=r"python.*process") as caught,
+        pytest.raises(Conflict, match=r"in use by py.*process") as caught,
     ):
         lab.guest(publish=["9090:80"])
     assert caught.value.errno == errno.EADDRINUSE
