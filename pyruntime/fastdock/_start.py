@@ -1,6 +1,6 @@
 """The command line as the native launcher starts it: ``python -I -S …/fastdock/_start.py ARGUMENTS``.
 
-``-S`` leaves out ``site``, which costs 3 of Python's 13 ms here.  Nearly always what is needed lies beside this
+``-S`` leaves out ``site``, which costs 2 of Python's 10 ms.  Nearly always what is needed lies beside this
 package; what does not is looked for once more after ``site`` has run.
 """
 

@@ -349,6 +349,8 @@ def _check(options: Options) -> None:
         raise SpecError("cpus contradicts cpu_quota and cpu_period: give one or the other")
     if options.storage not in ("", "memory", "disk"):
         raise SpecError(f"storage: {options.storage!r} is neither memory nor disk")
+    if options.network == "none" and (options.publish or options.publish_all):
+        raise SpecError("ports are published from a network: name one, as in --network bridge")
     if options.userns not in ("", "host", "private"):
         raise SpecError(f"userns: {options.userns!r} is neither host nor private")
     if options.userns == "private" and options.privileged:

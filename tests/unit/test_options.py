@@ -265,6 +265,7 @@ class TestContradictions:
             ({"cpus": "nan"}, "cpus"),
             ({"cpus": "two"}, "not a number"),
             ({"storage": "floppy"}, "neither memory nor disk"),
+            ({"publish": ["8080:80"]}, "network bridge"),
             ({"userns": "keep"}, "neither host nor private"),
             ({"userns": "private", "privileged": True}, "contradicts"),
             ({"pull": "sometimes"}, "none of missing, always and never"),
