@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import busybox_tar
 
 import fastdock
+from support import busybox_tar
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,10 @@ void Child::kill_and_reap() {
   if (pid < 0) return;
   // By pid where the descriptor will not do: until we have waited for it, nobody else can have this pid.
   if (::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0) != 0) ::kill(pid, SIGKILL);
+  reap();
+}
+
+void Child::reap() {
   siginfo_t ended{};
   while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.get()), &ended, WEXITED | __WALL) != 0 &&
          errno == EINTR) {

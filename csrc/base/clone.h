@@ -31,6 +31,8 @@ struct Child {
   StackLease stack;
   // For a child that is no longer wanted: SIGKILL, then waits for its end.
   void kill_and_reap();
+  // Waits for its end.
+  void reap();
 };
 
 using ChildMain = void (*)(void* argument);  // never returns

@@ -120,7 +120,10 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "add the address",
     "add the route",
     "configure the firewall",
+    "open the container's resolver address",
+    "talk to the resolver at",
     "parse",
+    "use the container:",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 
@@ -174,6 +177,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "the directory must be empty",
     "the file changed while it was being read; stop or pause what writes to it",
     "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that changed",
+    "a bridge takes 1,023 containers: put the others on another network",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

@@ -135,8 +135,12 @@ enum class Operation : std::uint16_t {
   kAddAddress,
   kAddRoute,
   kConfigureFirewall,
+  kOpenResolver,
+  kConnectResolver,
   // input
   kParse,
+  // the OCI runtime: the path is the whole sentence
+  kUseContainer,
   kCount_,
 };
 
@@ -190,6 +194,7 @@ enum class Hint : std::uint16_t {
   kDirectoryNotEmpty,
   kChangedWhileRead,
   kOverlayReference,
+  kBridgeFull,
   kCount_,
 };
 

@@ -38,21 +38,27 @@ struct State {
 };
 
 long send(int sync, const Message& message, const char* text, int descriptor) {
+  if (descriptor < 0) {
+    // One plain write: a seccomp filter that is loaded already will hardly forbid that.
+    char packet[sizeof message + 4096];
+    __builtin_memcpy(packet, &message, sizeof message);
+    std::size_t size = sizeof message;
+    while (*text != '\0' && size < sizeof packet) packet[size++] = *text++;
+    return raw_syscall(SYS_write, sync, packet, size);
+  }
   iovec parts[2] = {{const_cast<Message*>(&message), sizeof message},
                     {const_cast<char*>(text), child::length(text)}};
   msghdr header{};
   header.msg_iov = parts;
   header.msg_iovlen = parts[1].iov_len > 0 ? 2 : 1;
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (descriptor >= 0) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    cmsghdr* first = CMSG_FIRSTHDR(&header);
-    first->cmsg_level = SOL_SOCKET;
-    first->cmsg_type = SCM_RIGHTS;
-    first->cmsg_len = CMSG_LEN(sizeof(int));
-    *reinterpret_cast<int*>(CMSG_DATA(first)) = descriptor;
-  }
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  cmsghdr* first = CMSG_FIRSTHDR(&header);
+  first->cmsg_level = SOL_SOCKET;
+  first->cmsg_type = SCM_RIGHTS;
+  first->cmsg_len = CMSG_LEN(sizeof(int));
+  *reinterpret_cast<int*>(CMSG_DATA(first)) = descriptor;
   return raw_syscall(SYS_sendmsg, sync, &header, MSG_NOSIGNAL);
 }
 
@@ -227,6 +233,7 @@ bool build_and_enter_root(State& state) {
     Descriptor made(rootfs::open_or_create(state.root, plan.working_directory, true, state.failure));
     if (!made.ok()) return false;
   }
+  if (!rootfs::finish_root(plan.root, state.root, state.failure)) return false;
   if (!rootfs::enter_root(state.root, plan.pivot, state.failure)) return false;
   if (plan.final_propagation == 0) return true;
   return check(raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.final_propagation, nullptr), state.failure,
@@ -254,11 +261,28 @@ bool find_groups(State& state) {
   return true;
 }
 
+// A user given by number has the home that the image's /etc/passwd says; no line, or one that is no good: "/".
+void find_home(State& state, std::uint32_t uid) {
+  char digits[11];
+  std::size_t at = sizeof digits;
+  digits[--at] = '\0';
+  do {
+    digits[--at] = static_cast<char>('0' + uid % 10);
+    uid /= 10;
+  } while (uid != 0);
+  Descriptor passwd(open_account_file(state.root, "etc/passwd"));
+  int passwd_file = passwd.get();
+  long answer = resolve_user(digits + at, descriptor_source(passwd_file), ByteSource{}, state.user);
+  if (raw_failed(answer)) state.user.home[0] = '\0';
+}
+
 // The image's account files are data, read by us below the root; see users.h.
 bool find_user(State& state) {
   const ChildUser& wanted = state.plan.user;
   if (!open_current_root(state)) return false;
   if (wanted.name == nullptr) {
+    if (state.plan.home_slot != nullptr) find_home(state, wanted.uid);
+    state.user.group_count = 0;
     state.user.uid = wanted.uid;
     state.user.gid = wanted.gid;
     for (std::uint32_t group : wanted.groups) {
@@ -286,7 +310,7 @@ bool set_limits(State& state) {
     std::uint64_t values[2] = {limit.soft, limit.hard};
     long answer = raw_syscall(SYS_prlimit64, 0, limit.resource, values, nullptr);
     Hint hint = answer == -EPERM ? Hint::kHardLimit : Hint::kNone;
-    if (!check(answer, state.failure, Operation::kSetLimit, "", hint)) return false;
+    if (!check(answer, state.failure, Operation::kSetLimit, limit.name, hint)) return false;
   }
   if (plan.scheduler != nullptr && !check(raw_syscall(SYS_sched_setattr, 0, plan.scheduler, 0), state.failure,
                                           Operation::kSetScheduler, ""))
@@ -414,7 +438,7 @@ bool drop_privileges(State& state) {
 
 void fill_home(State& state, char* buffer, std::size_t size) {
   if (state.plan.home_slot == nullptr) return;
-  const char* home = state.plan.user.name != nullptr ? state.user.home : "/";
+  const char* home = state.user.home[0] != '\0' ? state.user.home : "/";
   const char name[] = "HOME=";
   std::size_t at = 0;
   for (; name[at] != '\0'; ++at) buffer[at] = name[at];
@@ -443,24 +467,52 @@ Hint hint_of_execute(int root, const char* path, long answer) {
   }
 }
 
+// strerror(3), which has a lock.
+const char* reason_of(int number) {
+  switch (number) {
+    case ENOENT: return "No such file or directory";
+    case ENOTDIR: return "Not a directory";
+    case EACCES: return "Permission denied";
+    case EPERM: return "Operation not permitted";
+    case ENOEXEC: return "Exec format error";
+    case E2BIG: return "Argument list too long";
+    case ENOMEM: return "Cannot allocate memory";
+    case ELOOP: return "Too many levels of symbolic links";
+    default: return "the kernel refused";
+  }
+}
+
+enum class Purpose : std::uint8_t { kExecute, kFind };
+
 // With `init`, the program is looked for here too, so that a missing one is an error and not a status.
-long execute_at(const State& state, const char* path) {
+long execute_at(const State& state, const char* path, Purpose purpose) {
   const ChildPlan& plan = state.plan;
+  if (purpose == Purpose::kFind) {
+    Descriptor program(raw_syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0));
+    struct stat status {};
+    if (program.ok()) child::status_of(program.get(), status);
+    if (S_ISDIR(status.st_mode)) return -EACCES;
+    if (!program.ok()) return program.get();
+    return raw_syscall(SYS_faccessat2, AT_FDCWD, path, 1 /* X_OK */, AT_EACCESS);
+  }
   if (plan.init < 0) return raw_syscall(SYS_execve, path, plan.argv, plan.environment);
   long answer = raw_syscall(SYS_faccessat2, AT_FDCWD, path, 1 /* X_OK */, AT_EACCESS);
   if (raw_failed(answer)) return answer;
+  struct stat status {};
+  answer = raw_syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0);
+  if (raw_failed(answer) || S_ISDIR(status.st_mode)) return raw_failed(answer) ? answer : -EACCES;
   return raw_syscall(SYS_execveat, plan.init, "", plan.argv, plan.environment, AT_EMPTY_PATH);
 }
 
 // execvp(3): a name without a slash is looked for along PATH; EACCES is remembered while looking further.
-void execute(State& state) {
-  const char* name = state.plan.argv[state.plan.init < 0 ? 0 : 1];
+// Returns true where it was only to be found, and was.
+bool execute(State& state, Purpose purpose) {
+  const char* name = state.plan.program;
   bool has_slash = false;
   for (const char* at = name; *at != '\0'; ++at) has_slash = has_slash || *at == '/';
   if (has_slash || *name == '\0') {
-    long answer = execute_at(state, name);
-    fail(state.failure, answer, Operation::kExecute, name, hint_of_execute(state.root, name, answer));
-    return;
+    long answer = execute_at(state, name, purpose);
+    return check(answer, state.failure, Operation::kExecute, name, hint_of_execute(state.root, name, answer));
   }
   long remembered = -ENOENT;
   Hint hint = Hint::kProgramMissing;
@@ -474,23 +526,31 @@ void execute(State& state) {
     path[end++] = '/';
     for (const char* c = name; *c != '\0' && end < sizeof path - 1; ++c) path[end++] = *c;
     path[end] = '\0';
-    long answer = execute_at(state, path);
+    long answer = execute_at(state, path, purpose);
+    if (!raw_failed(answer)) return true;
     Hint found = hint_of_execute(state.root, path, answer);
     bool missing = (answer == -ENOENT || answer == -ENOTDIR) && found == Hint::kProgramMissing;
     if (!missing) remembered = answer, hint = found;
     if (!missing && answer != -EACCES) break;
   }
-  fail(state.failure, remembered, Operation::kExecute, name, hint);
+  return fail(state.failure, remembered, Operation::kExecute, name, hint);
 }
 
+// Nobody listens any more: the container's own standard error is where its user looks.
+[[noreturn]] void give_up_aloud(const State& state) {
+  const char* parts[] = {"exec ", state.failure.path, ": ", reason_of(state.failure.number), "\n"};
+  for (const char* part : parts) raw_syscall(SYS_write, 2, part, child::length(part));
+  while (true) raw_syscall(SYS_exit_group, 127);
+}
+
+// The program is looked for first: after this, nobody would hear that it is missing.
 bool wait_for_start(State& state) {
-  if (state.plan.start_fifo == nullptr) return true;
-  // fifo(7): opening for writing waits until `start` opens the other end.
-  Descriptor fifo(raw_syscall(SYS_openat, state.plan.start_fifo_directory, state.plan.start_fifo,
-                              O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0));
-  return check(fifo.get(), state.failure, Operation::kWaitForStart, state.plan.start_fifo) &&
-         check(raw_syscall(SYS_write, fifo.get(), "0", 1), state.failure, Operation::kWaitForStart,
-               state.plan.start_fifo);
+  if (!execute(state, Purpose::kFind)) return false;
+  Message message{MessageKind::kWaiting, 0, Operation::kNone, Hint::kNone, 0};
+  if (!check(send(state.plan.sync, message, "", -1), state.failure, Operation::kWaitForProcess, "parent")) return false;
+  child::close(state.plan.sync);
+  char word = 0;
+  return check(raw_syscall(SYS_read, state.plan.start_fifo, &word, 1), state.failure, Operation::kWaitForStart, "");
 }
 
 bool prepare(State& state) {
@@ -499,7 +559,8 @@ bool prepare(State& state) {
   if (!close_unneeded(state) || !die_with_parent(state)) return false;
   if (plan.wait_for_parent && !wait_for_word(state)) return false;
   if (!join_cgroups(state) || !set_affinity(state, plan.initial_cpus) || !join_namespaces(state)) return false;
-  if (plan.new_user_namespace && !become_root(state)) return false;
+  // Joined, too: what is made from here on (a terminal) must belong to somebody in it.
+  if ((plan.new_user_namespace || plan.joins_user_namespace) && !become_root(state)) return false;
   if (plan.new_keyring) raw_syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);  // ENOSYS: no keyrings
   if (!raise_loopback(state) || !build_and_enter_root(state) || !find_user(state)) return false;
   return set_limits(state) && set_labels(state) && use_terminal_and_stdio(state);
@@ -511,12 +572,12 @@ void run_child(void* argument) {
   State state{*static_cast<const ChildPlan*>(argument)};
   const ChildPlan& plan = state.plan;
   char home[4096];
-  if (!prepare(state) || !reach(state, SyncPoint::kReady) || !wait_for_start(state)) give_up(state);
+  if (!prepare(state) || !reach(state, SyncPoint::kReady)) give_up(state);
   if (!enter_working_directory(state)) give_up(state);
   fill_home(state, home, sizeof home);
   // Nothing of ours may stay open in the program (CVE-2024-21626); what it keeps was named in the plan.
   raw_syscall(SYS_close_range, 3 + plan.preserve, ~0U, CLOSE_RANGE_CLOEXEC);
-  if (!drop_privileges(state)) give_up(state);
+  if (!drop_privileges(state) || (plan.start_fifo >= 0 && !wait_for_start(state))) give_up(state);
   if (plan.no_new_privileges && (!check(raw_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), state.failure,
                                         Operation::kSetNoNewPrivileges, "") ||
                                  !load_filter(state)))
@@ -524,8 +585,8 @@ void run_child(void* argument) {
   if (!set_affinity(state, plan.final_cpus)) give_up(state);
   unsigned long none = 0;
   raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none);
-  execute(state);
-  give_up(state);
+  execute(state, Purpose::kExecute);
+  plan.start_fifo >= 0 ? give_up_aloud(state) : give_up(state);
 }
 
 }  // namespace fastdock::launch

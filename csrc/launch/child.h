@@ -26,6 +26,7 @@ enum class MessageKind : std::uint32_t {
   kTerminal,  // carries the terminal's descriptor
   kListener,  // carries the seccomp listener's descriptor
   kReached,   // value is a SyncPoint; the child waits for one byte
+  kWaiting,   // nothing more will come: the child waits at its start FIFO
 };
 
 // What goes over the socket between child and parent; an error's path follows it.
@@ -50,6 +51,7 @@ struct JoinedNamespace {
 struct ChildLimit {
   int resource;
   std::uint64_t soft, hard;
+  const char* name;
 };
 
 // As sched_setattr(2) takes it; glibc 2.36 has no declaration.
@@ -79,6 +81,7 @@ struct ChildPlan {
   std::span<const DescriptorRange> unneeded;  // descriptors to close first
   bool wait_for_parent = false;               // for the id maps
   bool new_user_namespace = false;
+  bool joins_user_namespace = false;
   int parent_death_signal = 0;
   std::span<const int> cgroup_tasks;
   std::span<const JoinedNamespace> joined;
@@ -118,13 +121,13 @@ struct ChildPlan {
 
   const char* working_directory = "/";
   bool create_working_directory = false;
+  const char* program = nullptr;
   const char* const* argv = nullptr;
   const char** environment = nullptr;  // has a free slot before its end for HOME
   const char** home_slot = nullptr;    // null: HOME is set already
   const char* search_path = "";        // PATH
   int init = -1;                       // the tiny init's program, to be process 1
-  const char* start_fifo = nullptr;
-  int start_fifo_directory = -1;
+  int start_fifo = -1;                 // open for reading and writing, so that a read waits for a byte
 };
 
 // The child's main; `argument` is a ChildPlan.  Ends in execve or _exit(127).

@@ -8,14 +8,17 @@
 #include <cerrno>
 
 #include "base/path.h"
+#include "rootfs/prepare.h"
 
 namespace fastdock::launch {
 namespace {
 
 Result<void> make_directory(const std::string& path, mode_t mode, uid_t owner) {
-  if (::mkdir(path.c_str(), mode) != 0)
+  if (::mkdir(path.c_str(), 0700) != 0)
     return failed(Operation::kPrepareDirectory, path, errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
   if (owner != 0 && ::lchown(path.c_str(), owner, owner) != 0) return failed(Operation::kSetOwner, path);
+  // chmod, because mkdir's mode passes the caller's umask.
+  if (mode != 0700 && ::chmod(path.c_str(), mode) != 0) return failed(Operation::kSetMode, path);
   return {};
 }
 
@@ -24,7 +27,7 @@ Result<void> make_directory(const std::string& path, mode_t mode, uid_t owner) {
 Container::Container(std::shared_ptr<Session> session, const ContainerOptions& options)
     : session_(std::move(session)),
       options_(options),
-      id_(session_->new_id()),
+      id_(options.id.empty() ? session_->new_id() : options.id),
       directory_(session_->places().state + "/containers/" + id_) {}
 
 Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> session, LaunchPlan plan,
@@ -46,7 +49,7 @@ Container::~Container() {
     (void)kill(SIGKILL);
     (void)wait(-1);
   }
-  (void)remove();
+  if (!remove()) session_->keep_for_repair();
 }
 
 Result<void> Container::make_directories(LaunchPlan& plan) {
@@ -74,7 +77,7 @@ Result<void> Container::make_directory_for(Mount& mount, int number) {
   mount.directory = number == 0 ? directory_ : directory_ + "/" + std::to_string(number);
   has_directory_ = true;
   FASTDOCK_CHECK(make_directory(mount.directory, 0700, owner));
-  FASTDOCK_CHECK(make_directory(mount.directory + "/upper", 0755, owner));
+  FASTDOCK_CHECK(make_directory(mount.directory + "/upper", rootfs::root_mode(mount), owner));
   return make_directory(mount.directory + "/work", 0755, owner);
 }
 

@@ -17,6 +17,7 @@
 namespace fastdock::launch {
 
 struct ContainerOptions {
+  std::string id;         // Session::new_id(); empty: one is made
   cgroup::Limits limits;
   bool own_ids = true;    // a range of its own; the plan then has a new user namespace, and its maps are filled in
   bool in_memory = true;  // what it writes is kept in memory, not on disk: faster, and gone with it

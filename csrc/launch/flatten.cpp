@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 
@@ -51,6 +52,15 @@ Result<int> init_descriptor() {
   return memory->get();
 }
 
+// getrlimit(2), in the order of their numbers.
+const char* limit_name(int resource) {
+  constexpr auto kNames = std::to_array<const char*>({"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile",
+                                                      "memlock", "as", "locks", "sigpending", "msgqueue", "nice",
+                                                      "rtprio", "rttime"});
+  auto index = static_cast<std::size_t>(resource);
+  return index < kNames.size() ? kNames[index] : "";
+}
+
 bool has_nul(const std::vector<std::string>& texts) {
   return std::ranges::any_of(texts, [](const std::string& text) { return text.find('\0') != std::string::npos; });
 }
@@ -86,8 +96,13 @@ Result<void> Flattened::add_namespaces() {
     bool by_parent = kind == Namespace::kPid || kind == Namespace::kTime;
     (by_parent ? joined_by_parent_ : joined_).push_back({fd, static_cast<int>(kFlags[index]), wanted.path.c_str()});
   }
+  if (!joined_.empty() && joined_.front().type == CLONE_NEWUSER && clone_flags_ != 0) {
+    owner_of_namespaces_ = joined_.front().descriptor;
+    joined_.erase(joined_.begin());
+  }
   child_.joined = joined_;
   child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0;
+  child_.joins_user_namespace = plan_.namespaces[0].mode == NamespaceMode::kJoin;
   child_.wait_for_parent = true;
   child_.cgroup_tasks = plan_.cgroup_tasks;
   return {};
@@ -103,7 +118,7 @@ Result<void> Flattened::add_root() {
   root.attach_point = plan_.attach_point.c_str();
   root.overlay_takes_descriptors = rootfs::overlay_takes_descriptors();
   root.old_root_propagation = kRecursive | kPrivate;
-  FASTDOCK_TRY(root.root, prepared_.add(*plan_.root, maps));
+  FASTDOCK_TRY(root.root, prepared_.add(*plan_.root, maps, true));
   for (const Mount& mount : plan_.mounts) {
     FASTDOCK_TRY(auto child, prepared_.add(mount, maps));
     mounts_.push_back(child);
@@ -173,7 +188,8 @@ void Flattened::add_names_and_limits() {
   if (!plan_.hostname.empty()) child_.hostname = plan_.hostname.c_str();
   if (!plan_.domainname.empty()) child_.domainname = plan_.domainname.c_str();
   child_.raise_loopback = plan_.raise_loopback;
-  for (const ResourceLimit& limit : plan_.limits) limits_.push_back({limit.resource, limit.soft, limit.hard});
+  for (const ResourceLimit& limit : plan_.limits)
+    limits_.push_back({limit.resource, limit.soft, limit.hard, limit_name(limit.resource)});
   child_.limits = limits_;
   if (plan_.scheduler) {
     const Scheduler& from = *plan_.scheduler;
@@ -223,6 +239,7 @@ Result<void> Flattened::add_program() {
   if (has_nul(plan_.argv) || has_nul(plan_.environment))
     return failed_with(EINVAL, Operation::kExecute, "a command or environment with a NUL byte");
   argv_ = pointers(plan_.argv);
+  child_.program = plan_.program.empty() ? plan_.argv.front().c_str() : plan_.program.c_str();
   if (plan_.init) {
     FASTDOCK_TRY(child_.init, init_descriptor());
     argv_.insert(argv_.begin(), "fastdock-init");
@@ -244,10 +261,9 @@ Result<void> Flattened::add_program() {
   child_.working_directory = plan_.working_directory.empty() ? "/" : plan_.working_directory.c_str();
   child_.create_working_directory = plan_.create_working_directory;
   if (!plan_.start_fifo.empty()) {
-    auto slash = plan_.start_fifo.find_last_of('/');
-    FASTDOCK_TRY(Fd directory, open_file(plan_.start_fifo.substr(0, slash), O_PATH | O_DIRECTORY));
-    child_.start_fifo_directory = descriptors_.emplace_back(std::move(directory)).get();
-    child_.start_fifo = plan_.start_fifo.c_str() + slash + 1;
+    // fifo(7): opened for both, so that this does not wait and a read later does.
+    FASTDOCK_TRY(Fd fifo, open_file(plan_.start_fifo, O_RDWR | O_NOFOLLOW));
+    child_.start_fifo = descriptors_.emplace_back(std::move(fifo)).get();
   }
   return {};
 }
@@ -263,7 +279,7 @@ void Flattened::add_unneeded_descriptors() {
   };
   if (child_.has_root) add(child_.root.root);
   for (const rootfs::ChildMount& mount : mounts_) add(mount);
-  needed.insert(needed.end(), {0, 1, 2, child_.sync, child_.init, child_.start_fifo_directory});
+  needed.insert(needed.end(), {0, 1, 2, child_.sync, child_.init, child_.start_fifo});
   std::ranges::sort(needed);
   unsigned next = 0;
   for (int fd : needed) {

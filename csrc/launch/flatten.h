@@ -26,6 +26,8 @@ class Flattened {
   [[nodiscard]] std::uint64_t clone_flags() const { return clone_flags_; }
   // To be joined by the cloning process itself before it clones: setns(2) moves only its children there.
   [[nodiscard]] const std::vector<JoinedNamespace>& joined_by_parent() const { return joined_by_parent_; }
+  // The user namespace that the new namespaces are to belong to, or -1: whoever clones has to be in it already.
+  [[nodiscard]] int owner_of_namespaces() const { return owner_of_namespaces_; }
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return prepared_.unmapped(); }
 
  private:
@@ -43,6 +45,7 @@ class Flattened {
   const LaunchPlan& plan_;
   ChildPlan child_;
   std::uint64_t clone_flags_ = 0;
+  int owner_of_namespaces_ = -1;
   rootfs::PreparedRoot prepared_;
   std::deque<Fd> descriptors_;
   std::deque<std::string> texts_;

@@ -20,6 +20,7 @@
 #include "base/path.h"
 #include "base/sealed.h"
 #include "launch/child.h"
+#include "launch/clone_container.h"
 #include "launch/flatten.h"
 #include "launch/wire.h"
 
@@ -29,7 +30,10 @@ namespace {
 std::span<const std::byte> helper_program;
 std::atomic<bool> sealed = false;
 
+Fd helper_memory;
+
 Result<int> helper_descriptor() {
+  if (helper_memory) return helper_memory.get();
   static const Result<Fd> memory = sealed_memory("fastdock-helper", helper_program);
   if (!memory) return std::unexpected(memory.error());
   return memory->get();
@@ -77,39 +81,17 @@ void report(int sync, const Message& message, const std::string& text) {
   ::sendmsg(sync, &header, MSG_NOSIGNAL);
 }
 
-Result<void> write_clock_offsets(const LaunchPlan& plan) {
-  // time_namespaces(7): the offsets are written before the first process enters, from the one that unshared it.
-  std::string text;
-  for (const ClockOffset& offset : plan.clock_offsets)
-    text += std::to_string(offset.clock) + ' ' + std::to_string(offset.seconds) + ' ' +
-            std::to_string(offset.nanoseconds) + '\n';
-  if (text.empty()) return {};
-  auto written = write_file("/proc/self/timens_offsets", text);
-  if (!written) return failed_with(written.error().number, Operation::kSetClockOffset, text);
-  return {};
-}
-
-Result<pid_t> clone_container(const LaunchPlan& plan, std::uint32_t sync_points, int sync) {
+Result<pid_t> clone_for_caller(const LaunchPlan& plan, std::uint32_t sync_points, int sync) {
   FASTDOCK_TRY(auto flat, Flattened::make(plan, sync));
   flat->child()->sync_points = sync_points;
-  std::uint64_t flags = flat->clone_flags();
-  if ((flags & CLONE_NEWTIME) != 0) {
-    if (::unshare(CLONE_NEWTIME) != 0) return failed(Operation::kCreateNamespace, "time", Hint::kNamespaceForbidden);
-    FASTDOCK_CHECK(write_clock_offsets(plan));
-    flags &= ~static_cast<std::uint64_t>(CLONE_NEWTIME);
-  }
-  for (const JoinedNamespace& joined : flat->joined_by_parent())
-    if (::setns(joined.descriptor, joined.type) != 0) return failed(Operation::kJoinNamespace, joined.path);
-  // A copy of our memory, not a share of it: the child is on its way to where others can reach it
-  // (CVE-2016-9962), and a time namespace cannot be entered with shared memory (copy_namespaces).
-  auto child = clone_child(flags | CLONE_PARENT, run_child, flat->child(), plan.cgroup_directory);
-  if (!child) return std::unexpected(child.error());
-  return child->pid;
+  FASTDOCK_TRY(Child child, clone_container(plan, *flat, CLONE_PARENT));
+  return child.pid;
 }
 
 }  // namespace
 
 void set_helper_program(std::span<const std::byte> program) { helper_program = program; }
+void set_helper_descriptor(Fd program) { helper_memory = std::move(program); }
 bool runs_from_sealed_memory() { return sealed; }
 void declare_sealed() { sealed = true; }
 
@@ -146,7 +128,7 @@ int helper_main(int argc, char** argv) {
     if (::lseek(plan_descriptor, 0, SEEK_SET) != 0) return failed(Operation::kReadFile, "plan");
     FASTDOCK_TRY(bytes, read_all(plan_descriptor, "plan"));
     FASTDOCK_TRY(LaunchPlan plan, from_bytes(bytes));
-    return clone_container(plan, static_cast<std::uint32_t>(std::atoi(argv[3])), sync);
+    return clone_for_caller(plan, static_cast<std::uint32_t>(std::atoi(argv[3])), sync);
   }();
   if (!cloned) {
     const Error& error = cloned.error();

@@ -6,12 +6,15 @@
 
 #include "base/clone.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "launch/plan.h"
 
 namespace fastdock::launch {
 
 // The bytes of the helper's executable, embedded by whoever links the core; set once at start.
 void set_helper_program(std::span<const std::byte> program);
+// Instead: a descriptor of sealed memory that has it already.
+void set_helper_descriptor(Fd program);
 
 // True in processes that run from sealed memory and are not dumpable: these may clone themselves.
 bool runs_from_sealed_memory();

@@ -17,6 +17,7 @@
 #include "base/clone.h"
 #include "base/path.h"
 #include "launch/child.h"
+#include "launch/clone_container.h"
 #include "launch/flatten.h"
 #include "launch/helper.h"
 #include "rootfs/id_map.h"
@@ -82,6 +83,7 @@ class Conversation {
       if (!received) fail(std::move(received.error()));
       if (!received || !*received) break;
       handle(**received);
+      if (waiting_) break;
     }
     if (error_) {
       child_.kill_and_reap();
@@ -98,8 +100,12 @@ class Conversation {
     std::string proc = "/proc/" + std::to_string(child_.pid) + "/";
     FASTDOCK_CHECK(write_id_maps(plan_, proc));
     if (plan_.oom_score_adjustment) {
-      auto written = write_file(proc + "oom_score_adj", std::to_string(*plan_.oom_score_adjustment));
-      if (!written) return failed_with(written.error().number, Operation::kSetOomScore, std::to_string(*plan_.oom_score_adjustment), Hint::kCapabilityMissing);
+      std::string value = std::to_string(*plan_.oom_score_adjustment);
+      if (auto written = write_file(proc + "oom_score_adj", value); !written) {
+        int number = written.error().number;
+        bool forbidden = number == EACCES || number == EPERM;  // below what it was: CAP_SYS_RESOURCE
+        return failed_with(number, Operation::kSetOomScore, value, forbidden ? Hint::kCapabilityMissing : Hint::kNone);
+      }
     }
     FASTDOCK_CHECK(answer());
     return observer_.created ? observer_.created(child_.pid) : Result<void>{};
@@ -118,7 +124,8 @@ class Conversation {
         return fail({message.number, message.operation, std::move(received.text), message.hint});
       case MessageKind::kCloned: return begin(adopt(message.value));
       case MessageKind::kTerminal: process_.terminal = std::move(received.descriptor); return;
-      case MessageKind::kListener: process_.seccomp_listener = std::move(received.descriptor); return;
+      case MessageKind::kWaiting: waiting_ = true; return;
+      case MessageKind::kListener: return listening(std::move(received.descriptor));
       case MessageKind::kReached: break;
     }
     bool mounted = message.value == static_cast<int>(SyncPoint::kMounted);
@@ -126,6 +133,14 @@ class Conversation {
     auto done = callback ? callback(child_.pid) : Result<void>{};
     if (done) done = answer();
     if (!done) fail(std::move(done.error()));
+  }
+
+  void listening(Fd listener) {
+    if (!observer_.listening) {
+      process_.seccomp_listener = std::move(listener);
+    } else if (auto passed = observer_.listening(child_.pid, std::move(listener)); !passed) {
+      fail(std::move(passed.error()));
+    }
   }
 
   static Child adopt(pid_t pid) {
@@ -146,6 +161,7 @@ class Conversation {
   Child child_;
   Process process_;
   std::optional<Error> error_;
+  bool waiting_ = false;
 };
 
 std::uint32_t sync_points(const Observer& observer) {
@@ -166,11 +182,14 @@ Result<Sockets> make_sockets() {
   return Sockets{Fd(ends[0]), Fd(ends[1])};
 }
 
-bool exposed(const LaunchPlan& plan) {
+bool needs_own_memory(const LaunchPlan& plan) {
   bool joins = false;
   for (const NamespacePlan& wanted : plan.namespaces) joins = joins || wanted.mode == NamespaceMode::kJoin;
-  return joins || !makes(plan, Namespace::kUser) || makes(plan, Namespace::kTime);
+  // At its FIFO the child outlives this process, and would see its memory go.
+  return joins || makes(plan, Namespace::kTime) || !plan.start_fifo.empty();
 }
+
+bool exposed(const LaunchPlan& plan) { return needs_own_memory(plan) || !makes(plan, Namespace::kUser); }
 
 }  // namespace
 
@@ -186,7 +205,9 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
   }
   FASTDOCK_TRY(auto flat, Flattened::make(plan, sockets.theirs.get()));
   flat->child()->sync_points = sync_points(observer);
-  FASTDOCK_TRY(Child child, clone_sharing_memory(flat->clone_flags(), run_child, flat->child(), plan.cgroup_directory));
+  FASTDOCK_TRY(Child child, needs_own_memory(plan) ? clone_container(plan, *flat, 0)
+                                                   : clone_sharing_memory(flat->clone_flags(), run_child, flat->child(),
+                                                                          plan.cgroup_directory));
   sockets.theirs.reset();
   conversation.begin(std::move(child));
   auto process = conversation.run();

@@ -29,10 +29,13 @@ struct Observer {
   std::function<Result<void>(pid_t)> created;
   std::function<Result<void>(pid_t)> mounted;  // the root is built but not yet entered
   std::function<Result<void>(pid_t)> ready;    // all is done but execve
+  // The seccomp listener is there.  The child goes on at once, and may need whoever holds it to get to its
+  // execve; so it is passed on here, not after launch().  Without this it comes back in Process.
+  std::function<Result<void>(pid_t, Fd)> listening;
 };
 
-// Starts the process and returns when it has called execve, or with the one error that stopped it; then
-// nothing of it is left.  The caller's memory is shared with the child until execve, so the cost does not
+// Starts the process and returns when it has called execve (or waits at its start FIFO), or with the one
+// error that stopped it; then nothing of it is left.  The caller's memory is shared with the child until execve, so the cost does not
 // grow with the caller's size.
 //
 // Where the child could be reached by what runs in a container before its execve (host user ids, or

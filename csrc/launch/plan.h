@@ -76,6 +76,7 @@ struct ClockOffset {
 
 struct LaunchPlan {
   std::vector<std::string> argv;
+  std::string program;                   // what is executed; empty: argv[0]
   std::vector<std::string> environment;  // "NAME=value"
   std::string working_directory = "/";
   bool create_working_directory = false;
@@ -117,7 +118,9 @@ struct LaunchPlan {
   bool init = false;                     // a tiny init is process 1 and runs argv
   bool new_session = true;
   int parent_death_signal = 0;           // 0: none
-  std::string start_fifo;  // OCI create: before execve, wait until someone opens this for reading
+  // OCI create: launch() returns when all is done but execve, and the process waits until someone writes a
+  // byte into this FIFO.
+  std::string start_fifo;
 
   // cgroup.  Descriptors of v1 `tasks` files, or one of a v2 directory: see cgroup/cgroup.h.
   std::vector<int> cgroup_tasks;

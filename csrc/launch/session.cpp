@@ -79,9 +79,9 @@ Result<void> remove_containers_of(const std::string& session, const Places& plac
 
 Result<std::shared_ptr<Session>> Session::current(const Places& places) {
   static std::mutex mutex;
-  static auto* sessions = new std::map<std::pair<std::string, std::string>, std::shared_ptr<Session>>;
+  static std::map<std::pair<std::string, std::string>, std::shared_ptr<Session>> sessions;
   std::scoped_lock guard(mutex);
-  auto& session = (*sessions)[{places.state, places.run}];
+  auto& session = sessions[{places.state, places.run}];
   if (!session || session->owner_ != ::getpid()) {
     std::shared_ptr<Session> made(new Session(places));
     FASTDOCK_CHECK(made->begin());
@@ -107,8 +107,9 @@ Result<void> Session::begin() {
 }
 
 Session::~Session() {
-  // In a forked child this is the parent's: only the descriptor goes.
-  if (owner_ == ::getpid()) ::rmdir((places_.run + "/sessions/" + name_).c_str());
+  // In a forked child this is the parent's: only the descriptor goes.  Where something could not be removed the
+  // name stays, for remove_abandoned().
+  if (owner_ == ::getpid() && !has_leftovers_) ::rmdir((places_.run + "/sessions/" + name_).c_str());
 }
 
 std::string Session::new_id() const { return random_hex(kIdBytes - kNameBytes) + name_; }

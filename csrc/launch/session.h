@@ -5,6 +5,7 @@
 // SIGKILL leaves behind is found by whoever comes next: remove_abandoned().
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -31,6 +32,8 @@ class Session {
   [[nodiscard]] const Places& places() const { return places_; }
   // 64 hexadecimal digits, the last 24 those of the session.
   [[nodiscard]] std::string new_id() const;
+  // A container could not be removed: whoever comes after this process is to do it.
+  void keep_for_repair() { has_leftovers_ = true; }
 
  private:
   explicit Session(Places places) : places_(std::move(places)) {}
@@ -40,6 +43,7 @@ class Session {
   std::string name_;
   Fd lock_;
   pid_t owner_ = -1;
+  std::atomic<bool> has_leftovers_ = false;
 };
 
 // Ends and removes what dead sessions left: processes, cgroups, directories.  Returns how many sessions.

@@ -1,90 +1,24 @@
 #include "launch/wire.h"
 
 #include <cerrno>
-#include <cstring>
-#include <type_traits>
+
+#include "base/archive.h"
 
 namespace fastdock::launch {
 namespace {
 
-// One list of the fields serves both directions: visit(archive, value) reads or writes, as `archive` is.
-class Writer {
- public:
-  static constexpr bool kReading = false;
-  void bytes(void* data, std::size_t size) { out.append(static_cast<const char*>(data), size); }
-  bool good = true;
-  std::string out;
-};
+using archive::visit;
+using archive::visit_all;
 
-class Reader {
- public:
-  static constexpr bool kReading = true;
-  explicit Reader(std::string_view bytes) : rest(bytes) {}
-  void bytes(void* data, std::size_t size) {
-    if (size > rest.size()) {
-      good = false;
-      std::memset(data, 0, size);
-      return;
-    }
-    std::memcpy(data, rest.data(), size);
-    rest.remove_prefix(size);
-  }
-  bool good = true;
-  std::string_view rest;
+// Of this namespace, so that the functions below are found for them (base/archive.h).
+struct Writer : archive::Writer {};
+struct Reader : archive::Reader {
+  using archive::Reader::Reader;
 };
-
-template <class Archive, class T>
-  requires(std::is_arithmetic_v<T> || std::is_enum_v<T>)
-void visit(Archive& archive, T& value) {
-  archive.bytes(&value, sizeof value);
-}
 
 template <class Archive>
 void visit(Archive& archive, sock_filter& value) {
   archive.bytes(&value, sizeof value);
-}
-
-template <class Archive, class Container>
-void resize(Archive& archive, Container& container) {
-  std::uint64_t size = container.size();
-  visit(archive, size);
-  if constexpr (Archive::kReading) {
-    // An element is at least a byte: a size beyond what is left is damage, not a reason to allocate.
-    if (size > archive.rest.size()) {
-      archive.good = false;
-      size = 0;
-    }
-    container.resize(size);
-  }
-}
-
-template <class Archive>
-void visit(Archive& archive, std::string& value) {
-  resize(archive, value);
-  archive.bytes(value.data(), value.size());
-}
-
-template <class Archive, class... T>
-void visit_all(Archive& archive, T&... values);
-
-template <class Archive, class T>
-void visit(Archive& archive, std::vector<T>& values) {
-  resize(archive, values);
-  for (T& value : values) visit(archive, value);
-}
-
-template <class Archive, class T, std::size_t N>
-void visit(Archive& archive, std::array<T, N>& values) {
-  for (T& value : values) visit(archive, value);
-}
-
-template <class Archive, class T>
-void visit(Archive& archive, std::optional<T>& value) {
-  bool present = value.has_value();
-  visit(archive, present);
-  if (!present) return;
-  if (!value) value.emplace();
-  visit(archive, *value);
 }
 
 template <class Archive>
@@ -99,7 +33,7 @@ template <class Archive>
 void visit(Archive& archive, Mount& value) {
   visit_all(archive, value.type, value.source, value.destination, value.options, value.attributes_set,
             value.attributes_clear, value.recursive_set, value.recursive_clear, value.propagation,
-            value.propagation_recursive, value.recursive, value.map_ids, value.id_maps.uids, value.id_maps.gids,
+            value.propagation_recursive, value.recursive, value.copy_up, value.map_ids, value.id_maps.uids, value.id_maps.gids,
             value.layers, value.directory, value.in_memory);
 }
 template <class Archive>
@@ -141,14 +75,9 @@ void visit(Archive& archive, ClockOffset& value) {
   visit_all(archive, value.clock, value.seconds, value.nanoseconds);
 }
 
-template <class Archive, class... T>
-void visit_all(Archive& archive, T&... values) {
-  (visit(archive, values), ...);
-}
-
 template <class Archive>
 void visit(Archive& archive, LaunchPlan& plan) {
-  visit_all(archive, plan.argv, plan.environment, plan.working_directory, plan.create_working_directory, plan.user,
+  visit_all(archive, plan.argv, plan.program, plan.environment, plan.working_directory, plan.create_working_directory, plan.user,
             plan.namespaces, plan.uid_map, plan.gid_map, plan.clock_offsets, plan.root, plan.attach_point,
             plan.root_propagation, plan.keep_root, plan.mounts, plan.devices, plan.links, plan.masked_paths,
             plan.read_only_paths, plan.sysctls, plan.hostname, plan.domainname, plan.raise_loopback);

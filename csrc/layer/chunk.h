@@ -13,7 +13,7 @@
 namespace fastdock::layer {
 
 // Large enough that locks and system calls do not count, small enough that a few of them stay in the caches.
-inline constexpr std::size_t kChunkSize = std::size_t{512} << 10;
+inline constexpr std::size_t kChunkSize = std::size_t{256} << 10;
 
 struct Chunk {
   std::unique_ptr<std::uint8_t[]> storage = std::make_unique_for_overwrite<std::uint8_t[]>(kChunkSize);

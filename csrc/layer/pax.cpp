@@ -87,12 +87,12 @@ class Applier {
   Result<void> apply(const std::string& key, const std::string& value) {
     // POSIX: an empty value takes back what a global header said; an attribute may well be empty.
     if (key.starts_with(kSchilyAttribute)) return attribute(key.substr(kSchilyAttribute.size()), value);
-    if (value.empty()) return {};
     if (key.starts_with(kLibarchiveAttribute)) {
       auto decoded = decode_base64(value);
       if (!decoded) return malformed(key);
       return attribute(decode_percent(std::string_view(key).substr(kLibarchiveAttribute.size())), *decoded);
     }
+    if (value.empty()) return {};
     bool fine = key.starts_with("GNU.sparse.") ? sparse(key, value) : plain(key, value);
     return fine ? Result<void>{} : malformed(key);
   }

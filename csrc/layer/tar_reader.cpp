@@ -185,7 +185,10 @@ Result<std::optional<Entry>> TarReader::next() {
     FASTDOCK_TRY(const std::uint8_t* block, this->block());
     // POSIX wants two blocks of zeros at the end.  Go's reader, hence Docker, also takes the end of the data.
     if (block == nullptr) break;
-    TarHeader header(block);
+    // A copy: reading on makes the block itself invalid, and the header is still needed then.
+    std::array<std::uint8_t, kBlock> copy;
+    std::memcpy(copy.data(), block, kBlock);
+    TarHeader header(copy.data());
     if (header.zero()) {
       FASTDOCK_TRY(const std::uint8_t* second, this->block());
       if (second != nullptr && !TarHeader(second).zero()) return corrupt("a single block of zeros");
@@ -306,7 +309,6 @@ Result<Entry> TarReader::make_entry(const TarHeader& header) {
   entry.size = sparse && pax.sparse_size ? *pax.sparse_size : data_size;
   if (data_size > limits_.size) return over_limit(entry.name, "max_size");
 
-  // The header's block may be overwritten from here on: the old map reads further blocks.
   std::vector<Extent> extents = std::move(entry.extents);
   entry.extents.clear();
   if (sparse && type == 'S') {

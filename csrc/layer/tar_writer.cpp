@@ -17,6 +17,37 @@ void add_record(std::string& pax, std::string_view key, std::string_view value) 
   pax.append(std::to_string(length)).append(" ").append(key).append("=").append(value).append("\n");
 }
 
+std::string encode_base64(std::string_view bytes) {
+  constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  std::uint32_t bits = 0;
+  int count = 0;
+  for (char byte : bytes) {
+    bits = bits << 8 | static_cast<std::uint8_t>(byte);
+    for (count += 8; count >= 6; count -= 6) text += kAlphabet[bits >> (count - 6) & 63];
+  }
+  if (count > 0) text += kAlphabet[bits << (6 - count) & 63];
+  return text;
+}
+
+// Every reader knows star's records, but their keys cannot hold "=".  libarchive's are encoded.
+void add_attribute(std::string& pax, const Attribute& attribute) {
+  if (attribute.name.find('=') == std::string::npos) {
+    add_record(pax, "SCHILY.xattr." + attribute.name, attribute.value);
+    return;
+  }
+  std::string name;
+  for (char symbol : attribute.name) {
+    if (symbol == '=')
+      name += "%3D";
+    else if (symbol == '%')
+      name += "%25";
+    else
+      name += symbol;
+  }
+  add_record(pax, "LIBARCHIVE.xattr." + name, encode_base64(attribute.value));
+}
+
 char type_flag(EntryType type) {
   switch (type) {
     case EntryType::kFile:
@@ -173,8 +204,7 @@ Result<void> TarWriter::write_header(const Entry& entry, char type, std::uint64_
 Result<void> TarWriter::add(const Entry& entry, EntryData& data) {
   ++entries_;
   std::string pax;
-  for (const Attribute& attribute : entry.attributes)
-    add_record(pax, "SCHILY.xattr." + attribute.name, attribute.value);
+  for (const Attribute& attribute : entry.attributes) add_attribute(pax, attribute);
   std::uint64_t size = data_size(entry);
   std::string map;
   if (entry.sparse) {

@@ -32,5 +32,7 @@ void register_cgroup(pybind11::module_& module);
 void register_launch(pybind11::module_& module);
 void register_security(pybind11::module_& module);
 void register_layer(pybind11::module_& module);
+void register_monitor(pybind11::module_& module);
+void register_net(pybind11::module_& module);
 
 }  // namespace fastdock::python

@@ -10,6 +10,7 @@
 #include "launch/helper/helper_program.h"
 #include "launch/launcher_thread.h"
 #include "launch/wire.h"
+#include "net/attach.h"
 #include "python/binding.h"
 #include "rootfs/id_map.h"
 #include "rootfs/prepare.h"
@@ -188,6 +189,7 @@ void register_container(py::module_& module) {
                     return without_gil([&] { return Session::current(places); });
                   },
                   py::arg("state"), py::arg("run"), py::arg("cgroup_parent"))
+      .def("new_id", &Session::new_id, "For Container.start().")
       .def_static("remove_abandoned",
                   [](std::string state, std::string run, std::string cgroup_parent) {
                     Places places{std::move(state), std::move(run), std::move(cgroup_parent)};
@@ -198,17 +200,23 @@ void register_container(py::module_& module) {
   py::class_<Container>(module, "Container", "A container from its start to its end: csrc/launch/container.h.")
       .def_static("start",
                   [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
-                     bool own_ids, bool in_memory, bool outlive_thread) {
-                    ContainerOptions options{limits, own_ids, in_memory};
+                     bool own_ids, bool in_memory, bool outlive_thread, std::string id,
+                     const net::AttachPlan* network) {
+                    ContainerOptions options{std::move(id), limits, own_ids, in_memory};
+                    Observer observer;
+                    if (network != nullptr)
+                      observer.created = [network](pid_t pid) { return net::attach_process(*network, pid); };
                     return without_gil([&] {
-                      if (!outlive_thread) return Container::start(session, plan, options);
+                      if (!outlive_thread) return Container::start(session, plan, options, observer);
                       Result<std::unique_ptr<Container>> started;
-                      run_on_launcher_thread([&] { started = Container::start(session, plan, options); });
+                      run_on_launcher_thread(
+                          [&] { started = Container::start(session, plan, options, observer); });
                       return started;
                     });
                   },
                   py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
-                  py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true)
+                  py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true,
+                  py::arg("id") = "", py::arg("network") = nullptr)
       .def_property_readonly("id", &Container::id)
       .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
       .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })

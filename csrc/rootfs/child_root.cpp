@@ -3,6 +3,8 @@
 #include <linux/mount.h>
 #include <sys/sysmacros.h>
 
+#include "rootfs/copy_tree.h"
+
 namespace fastdock::rootfs {
 namespace {
 
@@ -223,12 +225,37 @@ int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure)
   return mount_filesystem(mount, failure);
 }
 
-bool add_mounts(const ChildRoot& plan, int root, int& proc, Failure& failure) {
+// Overlays below the root, made before the root is attached: what they are made of is attached at the same
+// point, and must stay below the root.  On top of it, it would be what setns(2) takes for the root directory of
+// this mount namespace (mntns_install follows all mounts at "/"), and every exec would land in a layer.
+struct Overlays {
+  static constexpr int kMaximum = 32;
+  int made[kMaximum];
+  int count = 0;
+};
+
+bool make_overlays(const ChildRoot& plan, Overlays& overlays, Failure& failure) {
   for (const ChildMount& mount : plan.mounts) {
+    if (mount.kind != ChildMountKind::kOverlay) continue;
+    if (overlays.count == Overlays::kMaximum)
+      return fail(failure, -E2BIG, Operation::kMountOverlay, mount.destination, Hint::kTooManyLayers);
     int made = make_mount(mount, plan, failure);
     if (made < 0) return false;
+    overlays.made[overlays.count++] = made;
+  }
+  return true;
+}
+
+bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
+  int overlay = 0;
+  for (ChildMount& mount : plan.mounts) {
+    bool ready = mount.kind == ChildMountKind::kOverlay;
+    int made = ready ? overlays.made[overlay++] : make_mount(mount, plan, failure);
+    if (made < 0) return false;
+    mount.tree = made;
     Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
+    if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;
     if (!check(move_to(made, target.get()), failure, Operation::kAttachMount, mount.destination)) return false;
     if (proc < 0 && child::equal(mount.type, "proc")) proc = made;  // stays open: our own door to procfs
   }
@@ -319,21 +346,48 @@ int open_or_create(int root, const char* path, bool directory, Failure& failure)
   return -1;
 }
 
-int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
+namespace {
+
+int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
   // mount_namespaces(7): nothing of what follows may propagate to the host.
   long answer = raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.old_root_propagation, nullptr);
   if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
   int root = make_mount(plan.root, plan, failure);
   if (root < 0) return -1;
+  Overlays overlays;
+  if (!make_overlays(plan, overlays, failure)) return -1;
   Descriptor target(raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
   if (!check(target.get(), failure, Operation::kOpenMountPoint, plan.attach_point)) return -1;
   if (!check(move_to(root, target.get()), failure, Operation::kAttachMount, plan.attach_point)) return -1;
-  if (!add_mounts(plan, root, proc, failure)) return -1;
+  if (!add_mounts(plan, overlays, root, proc, failure)) return -1;
   for (const ChildDevice& device : plan.devices)
     if (!add_device(device, root, failure)) return -1;
   for (const ChildLink& link : plan.links)
     if (!add_link(link, root, failure)) return -1;
   return root;
+}
+
+}  // namespace
+
+int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
+  // mknod(2): devices have exactly the mode that the plan says.
+  long mask = raw_syscall(SYS_umask, 0);
+  int root = build_root_unmasked(plan, proc, failure);
+  raw_syscall(SYS_umask, mask);
+  return root;
+}
+
+bool finish_root(const ChildRoot& plan, int root, Failure& failure) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  for (const ChildMount& mount : plan.mounts) {
+    if (!mount.late_read_only) continue;
+    long answer = raw_syscall(SYS_mount_setattr, mount.tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+    if (!check(answer, failure, Operation::kMakeReadOnly, mount.destination)) return false;
+  }
+  if (!plan.root.late_read_only) return true;
+  long answer = raw_syscall(SYS_mount_setattr, root, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+  return check(answer, failure, Operation::kMakeReadOnly, "/");
 }
 
 bool protect_paths(const ChildRoot& plan, int root, Failure& failure) {

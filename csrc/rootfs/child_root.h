@@ -31,6 +31,8 @@ struct ChildMount {
   const char* joined_options = "";  // the same for mount(2)
   std::uint64_t attributes = 0;     // MOUNT_ATTR_*
   bool onto_directory = true;
+  bool late_read_only = false;      // made read-only when everything in it is made
+  bool copy_up = false;             // starts with what the root has there (tmpcopyup)
   int tree = -1;                  // kBind: the detached mount; kOverlay: that of the directory with upper/ and work/
   std::span<const int> layers;    // kOverlay: detached mounts, the topmost first
 };
@@ -59,7 +61,7 @@ struct ChildRoot {
   const char* attach_point = "/run";
   bool overlay_takes_descriptors = true;  // see prepare.cpp
   std::uint64_t old_root_propagation = 0;
-  std::span<const ChildMount> mounts;
+  std::span<ChildMount> mounts;  // their `tree` becomes the mount that was made
   std::span<const ChildDevice> devices;
   std::span<const ChildLink> links;
   std::span<const char* const> masked_paths, read_only_paths;
@@ -68,6 +70,9 @@ struct ChildRoot {
 // Mounts the root at the attach point and everything below it.  Returns the root's descriptor, or -1
 // with `failure` set.  `proc`: out, a descriptor of a procfs that was mounted here, or -1.
 int build_root(const ChildRoot& plan, int& proc, child::Failure& failure);
+
+// What was to be read-only and had to be written to until now.
+bool finish_root(const ChildRoot& plan, int root, child::Failure& failure);
 
 // Masks and read-only paths; after everything that needs them writable.
 bool protect_paths(const ChildRoot& plan, int root, child::Failure& failure);

@@ -26,7 +26,9 @@ Result<Fd> clone_tree(const std::string& path, bool recursive, Operation operati
   auto fd = static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), flags));
   if (fd < 0) {
     if (errno == EPERM) hint = Hint::kNeedsRoot;
-    return failed(operation, path, errno == ENOENT || errno == EPERM || errno == ENOTDIR ? hint : Hint::kNone);
+    if (errno == ENOSPC) hint = Hint::kNamespaceLimit;  // a detached tree has a mount namespace of its own
+    bool telling = errno == ENOENT || errno == EPERM || errno == ENOTDIR || errno == ENOSPC;
+    return failed(operation, path, telling ? hint : Hint::kNone);
   }
   return Fd(fd);
 }
@@ -106,17 +108,18 @@ Layers& layers() {
   return *instance;
 }
 
-Result<void> make_owned_directory(int parent, const char* name, const IdMaps& maps) {
+Result<void> make_owned_directory(int parent, const char* name, mode_t mode, const IdMaps& maps) {
   uid_t uid = maps.uids.empty() ? 0 : maps.uids.front().outside;
   gid_t gid = maps.gids.empty() ? 0 : maps.gids.front().outside;
-  if (::mkdirat(parent, name, 0755) != 0 || ::fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
+  if (::mkdirat(parent, name, 0700) != 0 || ::fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0 ||
+      ::fchmodat(parent, name, mode, 0) != 0)
     return failed(Operation::kPrepareDirectory, name);
   return {};
 }
 
 // A detached tmpfs with upper/ and work/: on a disk's file system the directories of a container that is
 // thrown away cost a third of its whole life (PERFORMANCE.md of this repository).
-Result<Fd> memory_directory(const IdMaps& maps) {
+Result<Fd> memory_directory(mode_t root_mode, const IdMaps& maps) {
   Fd context(static_cast<int>(::syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
   if (!context) return failed(Operation::kCreateFilesystem, "tmpfs");
   if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "mode", "755", 0) != 0 ||
@@ -124,8 +127,8 @@ Result<Fd> memory_directory(const IdMaps& maps) {
     return failed(Operation::kCreateFilesystem, "tmpfs");
   Fd mount(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, 0)));
   if (!mount) return failed(Operation::kMountFilesystem, "tmpfs");
-  FASTDOCK_CHECK(make_owned_directory(mount.get(), "upper", maps));
-  FASTDOCK_CHECK(make_owned_directory(mount.get(), "work", maps));
+  FASTDOCK_CHECK(make_owned_directory(mount.get(), "upper", root_mode, maps));
+  FASTDOCK_CHECK(make_owned_directory(mount.get(), "work", 0755, maps));
   return mount;
 }
 
@@ -141,6 +144,12 @@ bool release_at_least(int major, int minor) {
 
 void release_kept_layers() { layers().clear(); }
 
+mode_t root_mode(const Mount& mount) {
+  struct stat status {};
+  if (mount.layers.empty() || ::stat(mount.layers.back().c_str(), &status) != 0) return 0755;
+  return status.st_mode & 07777;
+}
+
 bool overlay_takes_descriptors() {
   // By the version: to try it is a mount.  Descriptors as layers came with 6.13, clones of detached mounts,
   // which this goes with (Layers), with 6.15.
@@ -154,12 +163,16 @@ bool memory_holds_upper() {
   return answer;
 }
 
-Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps) {
+Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps, bool is_root) {
   ChildMount child;
   child.type = mount.type.c_str();
   child.source = mount.source.empty() ? mount.type.c_str() : mount.source.c_str();
   child.destination = mount.destination.c_str();
   child.attributes = mount.attributes_set;
+  child.copy_up = mount.copy_up;
+  // Mount points and devices are made in these first.
+  child.late_read_only = (is_root || mount.type == "tmpfs") && (child.attributes & MOUNT_ATTR_RDONLY) != 0;
+  if (child.late_read_only) child.attributes &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
   if (mount.type == "bind") {
     FASTDOCK_CHECK(add_bind(mount, maps, child));
   } else {
@@ -190,8 +203,8 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
   if (set_attributes(tree.get(), 0, 0, propagation, spread) != 0 ||
       ((mount.recursive_set | mount.recursive_clear) != 0 &&
        set_attributes(tree.get(), mount.recursive_set, mount.recursive_clear, 0, AT_RECURSIVE) != 0) ||
-      ((mount.attributes_set | mount.attributes_clear) != 0 &&
-       set_attributes(tree.get(), mount.attributes_set, mount.attributes_clear, 0, 0) != 0))
+      ((child.attributes | mount.attributes_clear) != 0 &&
+       set_attributes(tree.get(), child.attributes, mount.attributes_clear, 0, 0) != 0))
     return failed(Operation::kSetMountAttributes, mount.source);
   child.tree = keep(std::move(tree));
   return {};
@@ -214,7 +227,7 @@ Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, C
   }
   child.layers = numbers;
   if (mount.in_memory) {
-    FASTDOCK_TRY(Fd tree, memory_directory(maps));
+    FASTDOCK_TRY(Fd tree, memory_directory(root_mode(mount), maps));
     child.tree = keep(std::move(tree));
   } else if (!mount.directory.empty()) {
     FASTDOCK_TRY(Fd tree, clone_tree(mount.directory, false, Operation::kPrepareDirectory, Hint::kNone));

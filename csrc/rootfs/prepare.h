@@ -19,7 +19,7 @@ namespace fastdock::rootfs {
 class PreparedRoot {
  public:
   // `maps`: the container's id maps, empty without a user namespace.
-  Result<ChildMount> add(const Mount& mount, const IdMaps& maps);
+  Result<ChildMount> add(const Mount& mount, const IdMaps& maps, bool is_root = false);
 
   // Ids could not be mapped there (the file system does not support it): the mount shows the host's ids.
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return unmapped_; }
@@ -42,6 +42,9 @@ bool overlay_takes_descriptors();
 
 // Lets go of the layers' mounts that are kept for the next container.
 void release_kept_layers();
+
+// The mode that upper/ must have: overlayfs shows the root directory with the attributes of the topmost one.
+mode_t root_mode(const Mount& mount);
 
 // A tmpfs can hold an overlay's upper directory, in a user namespace too.
 bool memory_holds_upper();

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         SpecError,
     )
     from fastdock._process_errors import CalledProcessError, TimeoutExpired
+    from fastdock.containers import Container
     from fastdock.engine import Engine
     from fastdock.image import Image, Images
     from fastdock.options import RunOptions
@@ -49,6 +50,7 @@ _HOME = {
     **dict.fromkeys(("CalledProcessError", "TimeoutExpired"), "fastdock._process_errors"),
     **dict.fromkeys(("DEVNULL", "PIPE", "STDOUT", "CompletedProcess", "Popen", "Usage"), "fastdock.process"),
     **dict.fromkeys(("Image", "Images"), "fastdock.image"),
+    "Container": "fastdock.containers",
     "Engine": "fastdock.engine",
 }
 
@@ -60,6 +62,7 @@ __all__ = [
     "CalledProcessError",
     "CompletedProcess",
     "Conflict",
+    "Container",
     "ContainerNotFound",
     "ContainerNotRunning",
     "Engine",

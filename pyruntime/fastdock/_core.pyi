@@ -110,6 +110,12 @@ def write_tar(
 ) -> LayerResult:
     """Writes a whole directory, without what is mounted in it."""
 
+def recompress(source_fd: int, output_fd: int, compression: str) -> LayerResult:
+    """Writes the same tar (gzip, zstd or plain) in another compression: none, gzip or zstd.
+
+    The result's digests and sizes are those of what was written; ``entries`` is 0.
+    """
+
 def changes(upper: StrPath, lower: Sequence[StrPath]) -> list[tuple[str, str]]:
     """What an upper directory changes in the layers below (bottom to top): ("A" | "C" | "D", "/path")."""
 
@@ -402,6 +408,8 @@ class Session:
 
     @staticmethod
     def current(state: str, run: str, cgroup_parent: str) -> Session: ...
+    def new_id(self) -> str:
+        """For ``Container.start``."""
     @staticmethod
     def remove_abandoned(state: str, run: str, cgroup_parent: str) -> int:
         """Removes what dead sessions left; returns how many there were."""
@@ -418,8 +426,13 @@ class Container:
         own_ids: bool = True,
         in_memory: bool = True,
         outlive_thread: bool = True,
+        id: str = "",
+        network: net.AttachPlan | None = None,
     ) -> Container:
-        """``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner."""
+        """``network`` is attached while the process waits to execute; ``id`` is ``Session.new_id()``'s.
+
+        ``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner.
+        """
     @property
     def id(self) -> str: ...
     @property
@@ -442,3 +455,212 @@ def release_kept() -> None:
 
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""
+
+# --- kept containers (csrc/monitor) ---
+
+IDS_PER_RANGE: int
+
+class MonitorRequest:
+    """One container, as its monitor is told: csrc/monitor/request.h."""
+
+    attributes: list[tuple[str, str]]
+    stop_signal: int
+    stop_timeout: int  # milliseconds; -1: for ever
+    open_stdin: bool
+    stdin_once: bool
+    remove: bool
+    ids: int
+    def __init__(
+        self, state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, limits: Limits
+    ) -> None: ...
+    def set_restart(self, name: str, maximum: int) -> None: ...
+    def set_log(self, driver: str, path: str, maximum_size: int, maximum_files: int, compress: bool) -> None: ...
+    def set_health(
+        self,
+        probe: LaunchPlan,
+        *,
+        interval: int,
+        timeout: int,
+        start_period: int,
+        start_interval: int,
+        retries: int,
+    ) -> None:
+        """Times are milliseconds."""
+
+def start_monitor(request: MonitorRequest, attached: int = 0) -> tuple[int, list[str], int]:
+    """Starts the container; (pid, warnings, descriptor of a control connection, the caller's to close)."""
+
+class Exec:
+    """A further process in a running container: csrc/monitor/exec.h."""
+
+    @staticmethod
+    def start(
+        state: str, run: str, cgroup_parent: str, id: str, plan: LaunchPlan, target: int, own_group: bool = False
+    ) -> Exec: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int: ...
+    def take_terminal(self) -> int: ...
+    def wait(self, timeout_ms: int = -1) -> tuple[int, int] | None:
+        """(code, signal) once, or None when the time is up."""
+    def kill(self, signal: int) -> None: ...
+    def kill_all(self) -> None: ...
+    def remove_group(self) -> None: ...
+
+def exec_plan(plan: LaunchPlan) -> LaunchPlan:
+    """A plan for further processes in a container that was started by this one."""
+
+def plan_bytes(plan: LaunchPlan) -> bytes: ...
+def update_bytes(limits: Limits, restart: str | None = None, maximum: int = 0) -> bytes: ...
+def reserve_ids(state: str, run: str, id: str) -> int:
+    """A range of 65,536 ids for a container that is kept: its number."""
+
+def first_id(number: int) -> int: ...
+def repair(state: str, run: str, cgroup_parent: str) -> list[str]:
+    """Ends what monitors that were killed left; the containers' ids."""
+
+def remove_cgroup(state: str, run: str, cgroup_parent: str, id: str) -> None: ...
+def write_state(directory: str, json: str, sync: bool) -> None: ...
+def append_event(directory: str, type: str, action: str, id: str, attributes: Sequence[tuple[str, str]]) -> None: ...
+def watch_files(paths: list[str]) -> int:
+    """A descriptor (inotify) that becomes readable when one of the files or directories changes."""
+
+def error_of(number: int, operation: int, hint: int, path: str) -> None:
+    """Raises the exception for an error that a monitor reported."""
+
+def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """Opens a path as if the directory ``root`` were "/": no link leads out of it.  openat2(2)."""
+
+def remove_tree(path: str) -> None:
+    """rm -rf; never follows a link.  A missing path is success."""
+
+def open_view(layers: list[str], directory: str = "", first_id: int = -1) -> int:
+    """A detached mount of a container's files that does not run: csrc/rootfs/view.h."""
+
+def connect_in(pid: int, port: int) -> int:
+    """A connection to 127.0.0.1:port in the process's network namespace; -1 if there is none."""
+
+def own_files_as(uid: int, gid: int) -> None:
+    """From now on what this thread creates belongs to these ids: csrc/monitor/connect.h."""
+
+# --- networks (csrc/net) ---
+
+class net:  # noqa: N801
+    """The submodule ``fastdock._core.net`` (a stub file cannot nest modules).  Addresses are text.
+
+    Everything works on the network namespace of the calling thread.
+    """
+
+    class Scope:
+        """Whose firewall tables: the engine's root decides."""
+
+        def __init__(self, table: str = "fastdock", port_prefix: str = "fdv") -> None: ...
+        @property
+        def table(self) -> str: ...
+        @property
+        def port_prefix(self) -> str: ...
+
+    class FirewallRules:
+        """Elements of the firewall's sets: of one network or container, or all there are."""
+
+        def add_bridge(
+            self, name: str, *, internal: bool = False, masquerade: bool = True, icc: bool = True
+        ) -> None: ...
+        def add_sender(self, port: str, mac: str, addresses: list[str]) -> None: ...
+        def add_port(
+            self, protocol: int, host: str, host_port: int, container: str, container_port: int
+        ) -> None: ...
+        def add_egress(self, source: str, allowed: list[str]) -> None: ...
+
+    class AttachPlan:
+        """What a container gets: devices, addresses, firewall elements, names."""
+
+        firewall: net.FirewallRules
+        resolver_socket: str
+        resolver_record: str
+        def __init__(self, scope: net.Scope) -> None: ...
+        def add_bridge_endpoint(
+            self,
+            bridge: str,
+            host_name: str,
+            name: str,
+            mac: str,
+            addresses: list[str],
+            gateways: list[str],
+            *,
+            mtu: int = 0,
+            isolated: bool = False,
+        ) -> None: ...
+        def add_macvlan_endpoint(
+            self,
+            parent: str,
+            name: str,
+            mac: str,
+            addresses: list[str],
+            gateways: list[str],
+            *,
+            mtu: int = 0,
+            mode: int = 0,
+        ) -> None: ...
+
+    @staticmethod
+    def rebuild_firewall(scope: net.Scope, rules: net.FirewallRules) -> None:
+        """Makes both tables anew, with exactly these elements, in one transaction."""
+    @staticmethod
+    def firewall_is_current(scope: net.Scope) -> bool:
+        """Whether both tables are there and of this version."""
+    @staticmethod
+    def add_rules(scope: net.Scope, rules: net.FirewallRules) -> None:
+        """Adds elements; ENOENT when the tables are gone."""
+    @staticmethod
+    def remove_rules(scope: net.Scope, rules: net.FirewallRules) -> None:
+        """Removes elements; those already gone are success."""
+    @staticmethod
+    def allow_destination(scope: net.Scope, source: str, destination: str, seconds: int) -> None:
+        """Lets a container with an egress policy reach one address for some seconds."""
+    @staticmethod
+    def remove_firewall(scope: net.Scope) -> None:
+        """Removes both tables."""
+    @staticmethod
+    def ensure_bridge(name: str, addresses: list[str], mac: str = "", mtu: int = 0) -> int:
+        """Creates a bridge or brings it into this state; its interface index."""
+    @staticmethod
+    def find_link(name: str) -> int:
+        """A device's index; ENODEV when there is none."""
+    @staticmethod
+    def remove_link(name: str) -> None:
+        """Removes a device; a missing one is success."""
+    @staticmethod
+    def used_prefixes() -> list[str]:
+        """Prefixes that this machine has routes to."""
+    @staticmethod
+    def attach(plan: net.AttachPlan, namespace_fd: int, process: int = -1) -> None:
+        """Gives the network namespace its networks; on failure nothing is left behind.
+
+        ``process`` is a pidfd: when it ends, the resolver forgets the container.
+        """
+    @staticmethod
+    def attach_process(plan: net.AttachPlan, pid: int) -> None:
+        """attach() to the namespace of a process."""
+    @staticmethod
+    def attach_loopback(namespace_fd: int) -> None:
+        """Only the loopback device."""
+    @staticmethod
+    def detach(plan: net.AttachPlan) -> None:
+        """Undoes attach(); good at any time, and twice."""
+    @staticmethod
+    def release(plan: net.AttachPlan) -> None:
+        """The same for a container that has ended: its devices end by themselves."""
+    @staticmethod
+    def register_container(resolver: str, record: str) -> None:
+        """Replaces the record of a container that the resolver knows."""
+    @staticmethod
+    def reconnect_resolver(plan: net.AttachPlan, pid: int) -> None:
+        """Gives a running container to a resolver that was started after it."""
+    @staticmethod
+    def unregister_container(resolver: str, id: str) -> None:
+        """Makes the resolver forget a container."""
+    @staticmethod
+    def list_registered(resolver: str) -> str:
+        """The ids that the resolver knows, a line each."""

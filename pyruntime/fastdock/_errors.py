@@ -58,6 +58,10 @@ class KernelError(FastdockError, OSError):
         self.errno, self.operation, self.path, self.hint = errno, operation, path, hint
         self.strerror = os.strerror(errno) if errno else message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError's own would give the arguments of OSError; and the subclasses have no name to be found by.
+        return _from_core, (self.errno, self.operation, self.path, self.hint, self.message)
+
 
 class NotFound(FastdockError):
     """No such image, container, network or volume."""

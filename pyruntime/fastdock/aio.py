@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastdock.containers.twin import Container
 from fastdock.process import PIPE, CompletedProcess, Stream
 from fastdock.process import Popen as _Popen
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fastdock.options import RunOptions
     from fastdock.process import Usage
 
-__all__ = ["Popen", "run"]
+__all__ = ["Container", "Popen", "run"]
 
 
 class Popen:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastdock import _core
-from fastdock._errors import ImageNotFound, SpecError
+from fastdock._errors import ImageNotFound, KernelError, SpecError
 from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
 if TYPE_CHECKING:
+    from fastdock.containers import Containers
     from fastdock.image import Images
+    from fastdock.network import Networks
     from fastdock.options import RunOptions
     from fastdock.process import CompletedProcess, Popen
     from fastdock.store import Store
+    from fastdock.volumes import Volumes
 
 DEFAULT_IMAGE = "host"
 _MAXIMUM_PLANS = 256
@@ -44,6 +47,8 @@ class Engine:
         self._leases: dict[str, int] = {}
         self._store: Store | None = None
         self._images: Images | None = None
+        self._networks: Networks | None = None
+        self._containers: Containers | None = None
         _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
 
     @property
@@ -63,6 +68,29 @@ class Engine:
 
             self._images = Images(self.store)
         return self._images
+
+    @property
+    def networks(self) -> Networks:
+        """The networks: create, list, remove …; who died without giving addresses back does it now."""
+        if self._networks is None:
+            from fastdock.network import Networks
+
+            self._networks = Networks(self.store.database, self.run_directory, self.root)
+            self._networks.collect()
+        return self._networks
+
+    def containers(self) -> Containers:
+        """The containers that outlive their caller: create, get, list …"""
+        if self._containers is None:
+            from fastdock.containers import Containers
+
+            self._containers = Containers(self)
+        return self._containers
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes: create, get, list …"""
+        return self.containers.volumes
 
     def run(
         self,
@@ -128,15 +156,51 @@ class Engine:
         if terminal is not None:
             plan.set_terminal(*terminal)
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
+        outlive = outlive_thread and threading.current_thread() is not threading.main_thread()
+        if planned.options.network not in ("none", "host"):
+            return command, self._start_attached(session, planned, plan, outlive)
         container = _core.Container.start(
             session,
             plan,
             limits=planned.limits,
             own_ids=planned.own_ids,
             in_memory=planned.in_memory,
-            outlive_thread=outlive_thread and threading.current_thread() is not threading.main_thread(),
+            outlive_thread=outlive,
         )
         return command, container
+
+    def _start_attached(
+        self,
+        session: _core.Session,
+        planned: Planned,
+        plan: _core.LaunchPlan,
+        outlive_thread: bool,
+        tries: int = 2,
+    ) -> _core.Container:
+        """Starts a container with networks."""
+        from fastdock.endpoint import AttachedContainer, Endpoint, is_lost
+
+        identifier, own = session.new_id(), plan.copy()
+        endpoint = Endpoint(self.networks, self.run_directory, identifier, planned.options, planned.exposed)
+        try:
+            endpoint.apply(own, planned.own_ids)
+            container = _core.Container.start(
+                session,
+                own,
+                limits=planned.limits,
+                own_ids=planned.own_ids,
+                in_memory=planned.in_memory,
+                outlive_thread=outlive_thread,
+                id=identifier,
+                network=endpoint.plan.core,
+            )
+            endpoint.started(container.pid)
+        except BaseException as error:
+            endpoint.close()
+            if tries > 1 and isinstance(error, KernelError) and is_lost(error):
+                return self._start_attached(session, planned, plan, outlive_thread, tries - 1)
+            raise
+        return cast("_core.Container", AttachedContainer(container, endpoint))
 
     def _planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
         """The plan for this image and these options, from the last time if they were the same."""
@@ -191,6 +255,7 @@ def base_of(record: Any) -> Base:
         cwd=config.get("WorkingDir") or "",
         stop_signal=config.get("StopSignal") or "",
         volumes=tuple(config.get("Volumes") or ()),
+        exposed=tuple(config.get("ExposedPorts") or ()),
         i386=record.architecture in ("386", "i386"),
     )
 

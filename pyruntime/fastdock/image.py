@@ -6,18 +6,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from fastdock._errors import ImageNotFound, SpecError
 from fastdock.registry.face import RemoteImages
 from fastdock.registry.reference import familiar, parse
-from fastdock.store import ImageRecord, Store, sweep
+from fastdock.store import ImageRecord, Store, default_root, sweep
 
 if TYPE_CHECKING:
-    from fastdock.store.archive import LayerProgress
+    from fastdock.registry.progress import ProgressCallback
     from fastdock.store.check import Finding
 
-_T = TypeVar("_T")
+__all__ = ["DiskUse", "HistoryEntry", "Image", "Images", "Pruned", "Space", "familiar", "parse"]
+
 Names = list[str]  # (inside Images, "list" is the method)
 Removals = list[tuple[str, str]]
 Source = str | os.PathLike[str] | IO[bytes]
@@ -149,6 +150,15 @@ class Images(RemoteImages):
 
     def __init__(self, store: Store) -> None:
         self.store = store
+
+    @classmethod
+    def at(cls, root: str | os.PathLike[str] | None = None) -> Images:
+        """The images below a state directory (FASTDOCK_ROOT or the default), without an engine around them."""
+        return cls(Store(root or default_root()))
+
+    def tags_of(self, repository: str) -> Sequence[str]:
+        """The full names of a repository that is given without a tag; none if ``repository`` has a tag."""
+        return self.store.names_in(repository)
 
     # -- what is here --------------------------------------------------------------------------------------
 
@@ -339,7 +349,7 @@ class Images(RemoteImages):
             archive.save(self.store, chosen, file, compression=compression, docker=format == "docker-archive")
 
     def load(
-        self, source: Source, *, progress: LayerProgress | None = None
+        self, source: Source, *, progress: ProgressCallback | None = None
     ) -> Sequence[tuple[Image, Sequence[str]]]:
         """Takes the images out of an archive of docker save or an OCI layout; each with the names it came with."""
         from fastdock.store import archive

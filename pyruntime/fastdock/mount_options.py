@@ -36,8 +36,15 @@ _MOUNT_KEYS = {
 }  # fmt: skip
 
 
-def _truth(value: Any) -> bool:
-    return value in (True, None, "", "true", "1", "True")
+_PROPAGATIONS = {recursive + kind for recursive in ("", "r") for kind in ("private", "shared", "slave")}
+
+
+def _truth(value: Any, mount: Any) -> bool:
+    if value in (True, None, "", "true", "1", "True"):
+        return True
+    if value in (False, "false", "0", "False"):
+        return False
+    raise SpecError(f"mount {mount!r}: {value!r} is neither true nor false")
 
 
 def parse_mount(value: str | Mapping[str, Any]) -> MountOption:
@@ -58,49 +65,68 @@ def parse_mount(value: str | Mapping[str, Any]) -> MountOption:
     kind: Any = given.get("type") or "volume"
     if kind not in ("bind", "volume", "tmpfs"):
         raise SpecError(f"mount {value!r}: type must be bind, volume or tmpfs")
-    target = given.get("target")
+    target, source = (_path(given.get(key), value) for key in ("target", "source"))
     if not target:
         raise SpecError(f"mount {value!r}: target is missing")
-    if kind == "bind" and not given.get("source"):
+    if kind == "bind" and not source:
         raise SpecError(f"mount {value!r}: a bind mount needs a source")
+    if kind == "bind" and not source.startswith("/"):
+        raise SpecError(f"mount {value!r}: the source must be an absolute path")
+    if kind == "tmpfs" and source:
+        raise SpecError(f"mount {value!r}: a tmpfs has no source")
+    if kind == "volume" and source and not _VOLUME_NAME.fullmatch(source):
+        raise SpecError(f"mount {value!r}: {source!r} is no volume's name; for a host directory write type=bind")
+    propagation = given.get("propagation") or ""
+    if propagation and propagation not in _PROPAGATIONS:
+        raise SpecError(f"mount {value!r}: unknown propagation {propagation!r}")
     words = []
     if given.get("size"):
         words.append(f"size={parse_size(given['size'], 'tmpfs-size')}")
     if given.get("mode"):
+        if not re.fullmatch("[0-7]{1,5}", str(given["mode"])):
+            raise SpecError(f"mount {value!r}: tmpfs-mode is octal, as in 1777")
         words.append(f"mode={given['mode']}")
     return MountOption(
         type=kind,
-        target=absolute(target, "mount target"),
-        source=given.get("source") or "",
-        read_only="readonly" in given and _truth(given["readonly"]),
-        propagation=given.get("propagation") or "",
-        recursive=not ("nonrecursive" in given and _truth(given["nonrecursive"])),
+        target=mount_point(target, "mount target"),
+        source=source,
+        read_only="readonly" in given and _truth(given["readonly"], value),
+        propagation=propagation,
+        recursive=not ("nonrecursive" in given and _truth(given["nonrecursive"], value)),
         options=",".join(words),
-        no_copy="nocopy" in given and _truth(given["nocopy"]),
+        no_copy="nocopy" in given and _truth(given["nocopy"], value),
     )
+
+
+def _path(value: Any, mount: Any) -> str:
+    """Text or a path-like object; SpecError for what no path is."""
+    try:
+        path = os.fspath(value) if value is not None else ""
+    except TypeError:
+        raise SpecError(f"mount {mount!r}: {value!r} is no path") from None
+    if not isinstance(path, str) or "\0" in path:
+        raise SpecError(f"mount {mount!r}: {value!r} is no path")
+    return path
 
 
 def parse_volume(text: str) -> MountOption:
     """Docker's ``-v``: ``/host:/container[:ro]``, ``name:/container[:options]`` or ``/container``."""
     parts = text.split(":")
     if len(parts) == 1:
-        return MountOption(type="volume", target=absolute(parts[0], "volume"))
-    if len(parts) > 3 or not parts[0]:
+        return MountOption(type="volume", target=mount_point(parts[0], "volume"))
+    if len(parts) > 3 or not parts[0] or "\0" in text:
         raise SpecError(f"volume {text!r}: write SOURCE:TARGET[:OPTIONS]")
     source, target, words = (
         parts[0],
-        absolute(parts[1], "volume"),
+        mount_point(parts[1], "volume"),
         (parts[2].split(",") if len(parts) == 3 else []),
     )
-    known = {"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"}
-    known |= {recursive + kind for recursive in ("", "r") for kind in ("private", "shared", "slave")}
+    known = {"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"} | _PROPAGATIONS
     if unknown := set(words) - known:
         raise SpecError(f"volume {text!r}: unknown option {unknown.pop()!r}")
     if "ro" in words and "rw" in words:
         raise SpecError(f"volume {text!r}: ro and rw contradict each other")
-    propagation = next(
-        (word for word in words if word.removeprefix("r") in ("private", "shared", "slave")), ""
-    )
+    propagation = next((word for word in words if word in _PROPAGATIONS), "")
     if source.startswith(("/", ".", "~")):
         source = os.path.abspath(os.path.expanduser(source))
         return MountOption("bind", target, source, "ro" in words, propagation, create_source=True)
@@ -112,7 +138,9 @@ def parse_volume(text: str) -> MountOption:
 def parse_tmpfs(text: str) -> MountOption:
     """Docker's ``--tmpfs``: ``/path[:options]``, by default ``rw,nosuid,nodev,noexec``."""
     target, _, words = text.partition(":")
-    return MountOption("tmpfs", absolute(target, "tmpfs"), options=words or "noexec")
+    if "\0" in words:
+        raise SpecError(f"tmpfs {text!r}: a NUL byte is in no option")
+    return MountOption("tmpfs", mount_point(target, "tmpfs"), options=words or "noexec")
 
 
 class DeviceOption(NamedTuple):
@@ -128,9 +156,17 @@ def parse_device(text: str) -> DeviceOption:
         parts = [parts[0], parts[0], parts[1]]
     parts += [parts[0]] if len(parts) == 1 else []
     parts += ["rwm"] if len(parts) == 2 else []
-    if len(parts) != 3 or not set(parts[2]) <= set("rwm") or not parts[2]:
+    if len(parts) != 3 or not set(parts[2]) <= set("rwm") or not parts[2] or not parts[0].startswith("/"):
         raise SpecError(f"device {text!r}: write HOST[:CONTAINER][:rwm]")
-    return DeviceOption(parts[0], absolute(parts[1], "device"), parts[2])
+    return DeviceOption(parts[0], mount_point(parts[1], "device"), parts[2])
+
+
+def mount_point(path: str, what: str) -> str:
+    """An absolute path that is not the root itself: a mount there would hide all the others."""
+    clean = absolute(path, what)
+    if clean == "/":
+        raise SpecError(f"{what} {path!r}: nothing can be put at the root directory itself")
+    return clean
 
 
 def absolute(path: str, what: str) -> str:

@@ -26,6 +26,7 @@ MINIMUM_MEMORY = 6 * 1024 * 1024
 """Docker's minimum: with less, no process starts."""
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_ULIMIT = re.compile(r"([a-z]+)=(-1|unlimited|[0-9]{1,20})(?::(-1|unlimited|[0-9]{1,20}))?")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
 
 
@@ -57,7 +58,19 @@ class RunOptions(TypedDict, total=False):
     cpuset_mems: str
     pids: int
     blkio_weight: int
-    network: str
+    network: str | Sequence[str]
+    ip: str
+    ip6: str
+    mac_address: str
+    network_alias: Sequence[str]
+    publish: Sequence[str]
+    publish_all: bool
+    expose: Sequence[str]
+    dns: Sequence[str]
+    dns_search: Sequence[str]
+    dns_option: Sequence[str]
+    add_host: Sequence[str]
+    egress: str | Sequence[str]
     volumes: Sequence[str] | Mapping[str, str]
     mounts: Sequence[str | Mapping[str, Any]]
     tmpfs: Sequence[str] | Mapping[str, str]
@@ -84,16 +97,20 @@ class RunOptions(TypedDict, total=False):
     platform: str
 
 
+def absolute_or_empty(path: str) -> str:
+    """A working directory; "" is none given.  SpecError unless it is absolute."""
+    return absolute(path, "working directory") if path else ""
+
+
 def parse_ulimit(text: str) -> tuple[str, int, int]:
     """``nofile=1024:2048`` or ``nofile=1024``; -1 or ``unlimited`` for no limit."""
-    name, equals, values = text.partition("=")
-    soft, _, hard = values.partition(":")
-    try:
-        if not equals:
-            raise ValueError
-        numbers = [-1 if word == "unlimited" else int(word) for word in (soft, hard or soft)]
-    except ValueError:
-        raise SpecError(f"ulimit {text!r}: write NAME=SOFT[:HARD], as in nofile=1024:2048") from None
+    match = _ULIMIT.fullmatch(text)
+    if match is None:
+        raise SpecError(f"ulimit {text!r}: write NAME=SOFT[:HARD], as in nofile=1024:2048")
+    name, soft, hard = match[1], match[2], match[3] or match[2]
+    numbers = [-1 if word == "unlimited" else int(word) for word in (soft, hard)]
+    if max(numbers) >= 2**64 - 1:
+        raise SpecError(f"ulimit {text!r}: more than 64 bits hold; write unlimited")
     if numbers[1] != -1 and (numbers[0] == -1 or numbers[0] > numbers[1]):
         raise SpecError(f"ulimit {text!r}: the soft limit is above the hard limit")
     return name, numbers[0], numbers[1]
@@ -109,6 +126,30 @@ def check_hostname(name: str) -> str:
     if not _HOSTNAME.fullmatch(name):
         raise SpecError(f"invalid host name {name!r}: at most 64 letters, digits, dots and dashes")
     return name
+
+
+def check_domainname(name: str) -> str:
+    if not name.isprintable() or len(name.encode()) > 64:
+        raise SpecError(f"invalid domain name {name!r}: at most 64 printable characters")
+    return name
+
+
+def check_user(user: Any) -> str:
+    if not str(user).isprintable():
+        raise SpecError(f"invalid user {str(user)!r}: write NAME, NUMBER, NAME:GROUP or NUMBER:NUMBER")
+    return str(user)
+
+
+def check_signal(value: Any) -> str:
+    """``TERM``, ``SIGTERM``, ``15``, ``RTMIN+3``: the same text, if it is a signal."""
+    import signal
+
+    name = str(value).upper().removeprefix("SIG")
+    real_time = re.fullmatch(r"RTM(?:IN(?:\+[0-9]{1,2})?|AX(?:-[0-9]{1,2})?)", name, re.ASCII)
+    number = re.fullmatch(r"[1-9]|[1-5][0-9]|6[0-4]", name, re.ASCII)
+    if not (real_time or number or f"SIG{name}" in signal.Signals.__members__):
+        raise SpecError(f"stop_signal: {value!r} is no signal")
+    return str(value)
 
 
 class Options(NamedTuple):
@@ -135,7 +176,19 @@ class Options(NamedTuple):
     cpuset_mems: str = ""
     pids: int | None = None
     blkio_weight: int | None = None
-    network: str = "none"
+    network: str = "none"  # or host, container:ID, or the names of networks with commas between them
+    ip: str = ""
+    ip6: str = ""
+    mac_address: str = ""
+    network_alias: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    publish_all: bool = False
+    expose: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_option: tuple[str, ...] = ()
+    add_host: tuple[str, ...] = ()
+    egress: str = "allow"
     mounts: tuple[MountOption, ...] = ()
     read_only: bool = False
     shm_size: int = 64 << 20
@@ -164,25 +217,33 @@ class Options(NamedTuple):
 _FIELDS = frozenset(Options._fields) | {"volumes", "tmpfs"}
 
 
-def _texts(value: Any, what: str) -> tuple[str, ...]:
+def _list(value: Any, what: str) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise SpecError(f"{what}: a list is wanted, not {value!r}")
-    return tuple(str(item) for item in value)
+    return value
 
 
-def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+def _texts(value: Any, what: str) -> tuple[str, ...]:
+    return tuple(str(item) for item in _list(value, what))
+
+
+def _pairs(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{what}: a mapping of names to values is wanted, not {value!r}")
     return tuple((str(key), str(content)) for key, content in value.items())
 
 
 def _environment(value: Any) -> tuple[tuple[str, str], ...]:
-    for name, content in value.items():
+    pairs = _pairs(value, "env")
+    for name, content in pairs:
         if not name or "=" in name or "\0" in f"{name}{content}":
             raise SpecError(f"environment variable {name!r}: a name has no '=' and nothing has a NUL")
-    return _pairs(value)
+    return pairs
 
 
 def _mount_list(given: dict[str, Any]) -> tuple[MountOption, ...]:
-    mounts = [m if isinstance(m, MountOption) else parse_mount(m) for m in given.pop("mounts", None) or ()]
+    wanted = _list(given.pop("mounts", None) or (), "mounts")
+    mounts = [mount if isinstance(mount, MountOption) else parse_mount(mount) for mount in wanted]
     volumes = given.pop("volumes", None) or ()
     if isinstance(volumes, Mapping):
         volumes = [f"{source}:{target}" for source, target in volumes.items()]
@@ -200,7 +261,7 @@ def _mount_list(given: dict[str, Any]) -> tuple[MountOption, ...]:
 
 def _ulimits(value: Any) -> tuple[tuple[str, int, int], ...]:
     if not isinstance(value, Mapping):
-        return tuple(parse_ulimit(str(text)) for text in value)
+        return tuple(parse_ulimit(text) for text in _texts(value, "ulimits"))
     pairs = (
         (name, ":".join(map(str, pair)) if isinstance(pair, tuple) else pair) for name, pair in value.items()
     )
@@ -210,8 +271,8 @@ def _ulimits(value: Any) -> tuple[tuple[str, int, int], ...]:
 _CONVERTERS: dict[str, Any] = {
     "env": _environment,
     "ulimits": _ulimits,
-    "user": str,
-    "stop_signal": str,
+    "user": check_user,
+    "stop_signal": check_signal,
     "shm_size": lambda value: parse_size(value, "shm_size"),
     "memory": lambda value: parse_size(value, "memory"),
     "memory_reservation": lambda value: parse_size(value, "memory_reservation"),
@@ -221,10 +282,22 @@ _CONVERTERS: dict[str, Any] = {
     "cap_add": lambda value: _texts(value, "cap_add"),
     "cap_drop": lambda value: _texts(value, "cap_drop"),
     "security_opt": lambda value: _texts(value, "security_opt"),
-    "devices": lambda value: tuple(d if isinstance(d, DeviceOption) else parse_device(str(d)) for d in value),
-    "sysctls": _pairs,
-    "labels": _pairs,
+    "devices": lambda value: tuple(
+        device if isinstance(device, DeviceOption) else parse_device(str(device)) for device in _list(value, "devices")
+    ),
+    "sysctls": lambda value: _pairs(value, "sysctls"),
+    "labels": lambda value: _pairs(value, "labels"),
+    "domainname": check_domainname,
     "name": lambda value: check_name(value) if value else "",
+    "network": lambda value: value if isinstance(value, str) else ",".join(_texts(value, "network")),
+    "network_alias": lambda value: _texts(value, "network_alias"),
+    "publish": lambda value: _texts(value, "publish"),
+    "expose": lambda value: _texts(value, "expose"),
+    "dns": lambda value: _texts(value, "dns"),
+    "dns_search": lambda value: _texts(value, "dns_search"),
+    "dns_option": lambda value: _texts(value, "dns_option"),
+    "add_host": lambda value: _texts(value, "add_host"),
+    "egress": lambda value: value if isinstance(value, str) else ",".join(_texts(value, "egress")),
     "hostname": lambda value: check_hostname(value) if value else "",
     "cwd": lambda value: absolute(str(value), "working directory") if value else "",
 }
@@ -271,11 +344,15 @@ def _check(options: Options) -> None:
         raise SpecError("cpus contradicts cpu_quota and cpu_period: give one or the other")
     if options.storage not in ("", "memory", "disk"):
         raise SpecError(f"storage: {options.storage!r} is neither memory nor disk")
+    if options.network not in ("none", "host"):
+        raise SpecError(f"network: {options.network!r} is neither none nor host")
     if options.userns not in ("", "host", "private"):
         raise SpecError(f"userns: {options.userns!r} is neither host nor private")
     if options.userns == "private" and options.privileged:
         raise SpecError("privileged uses the host's user ids: it contradicts userns=private")
     if options.pull not in ("missing", "always", "never"):
         raise SpecError(f"pull: {options.pull!r} is none of missing, always and never")
+    if options.oom_score_adj is not None and not -1000 <= options.oom_score_adj <= 1000:
+        raise LimitError(f"oom_score_adj: {options.oom_score_adj} is not between -1000 and 1000")
     if options.pids is not None and options.pids < -1:
         raise LimitError(f"pids: {options.pids} is negative; -1 is without limit")

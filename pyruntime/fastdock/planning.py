@@ -6,6 +6,7 @@ The sets below are those of Docker (moby, ``oci/defaults.go`` and ``oci/caps``),
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from typing import NamedTuple
@@ -59,6 +60,8 @@ class Base(NamedTuple):
     cwd: str = ""
     stop_signal: str = ""
     volumes: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    """Ports, as ``80/tcp``."""
     i386: bool = False
 
 
@@ -72,6 +75,9 @@ class Planned(NamedTuple):
     """The image's command, when the user gives none; without the entrypoint."""
     entrypoint: tuple[str, ...]
     in_memory: bool
+    options: Options
+    exposed: tuple[str, ...]
+    """The image's ports, for ``publish_all``."""
 
 
 def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
@@ -105,6 +111,8 @@ def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
         command,
         entrypoint,
         in_memory and _core.memory_holds_upper(),
+        options,
+        base.exposed,
     )
 
 
@@ -203,13 +211,16 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
         mounts.append(
             _core.Mount(type="sysfs", source="sysfs", destination="/sys", attributes_set=usual | system)
         )
-        mounts += _cgroup_view(system)
+        mounts += _host_cgroup_view() if options.cgroupns == "host" else _cgroup_view(system)
+    if options.ipc == "host":
+        # The host's own: a user namespace may mount them only for its own IPC namespace (mqueue_init_fs_context).
+        for path in filter(os.path.ismount, ("/dev/mqueue", "/dev/shm")):
+            mounts.append(_core.Mount(type="bind", source=path, destination=path))
+        return mounts
     mounts.append(
         _core.Mount(type="mqueue", source="mqueue", destination="/dev/mqueue", attributes_set=usual)
     )
-    if options.ipc == "host":
-        mounts.append(_core.Mount(type="bind", source="/dev/shm", destination="/dev/shm"))
-    elif options.ipc != "none":
+    if options.ipc != "none":
         mounts.append(
             _core.Mount(
                 type="tmpfs",
@@ -220,6 +231,20 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
             )
         )
     return mounts
+
+
+def _host_cgroup_view() -> list[_core.Mount]:
+    """cgroupns=host: what the host sees, read-only; cgroup file systems cannot be mounted from inside then."""
+    usual = NOSUID | NODEV | NOEXEC
+    return [
+        _core.Mount(
+            type="bind",
+            source="/sys/fs/cgroup",
+            destination="/sys/fs/cgroup",
+            recursive=True,
+            recursive_set=RDONLY | usual,
+        )
+    ]
 
 
 def _cgroup_view(system: int) -> list[_core.Mount]:
@@ -257,7 +282,10 @@ def _user_mount(mount: MountOption, own_ids: bool) -> _core.Mount:
             f"volume {mount.source or mount.target}: a named volume needs a container that is kept"
         )
     if not os.path.exists(mount.source) and mount.create_source:
-        os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
+        try:
+            os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
+        except OSError as error:
+            raise SpecError(f"volume {mount.source}: cannot make this directory: {error.strerror}") from None
     recursive = mount.propagation.startswith("r") or not mount.propagation
     made = _core.Mount(
         type="bind", source=mount.source, destination=mount.target, recursive=mount.recursive, map_ids=own_ids,
@@ -387,7 +415,8 @@ def _sysctls(options: Options) -> list[tuple[str, str]]:
         kind = next(
             (kind for prefix, kind in _SYSCTLS.items() if name.replace("/", ".").startswith(prefix)), None
         )
-        if kind is None or ".." in name.split("/"):
+        # Dots and slashes change places on the way to a path (sysctl.d(5)), so both spellings of ".." are out.
+        if kind is None or "" in re.split("[./]", name) or "\0" in name:
             raise SpecError(
                 f"sysctl {name!r} belongs to no namespace of a container: it would change the host's"
             )

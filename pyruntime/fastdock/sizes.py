@@ -9,8 +9,11 @@ from fastdock._errors import LimitError
 Size = int | str
 """Bytes, or Docker's text: ``"64m"``, ``"1.5g"``, ``"512"``."""
 
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
+LARGEST = (1 << 63) - 1
+"""What the kernel's signed 64 bits hold."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_SIZE = re.compile(r"(\d{1,19})(\.\d{1,19})? ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(value: Size, what: str) -> int:
@@ -18,7 +21,7 @@ def parse_size(value: Size, what: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise LimitError(f"{what}: {value} is negative", operation="read", path=what)
-        return value
+        return _checked(value, value, what)
     match = _SIZE.fullmatch(str(value).strip())
     if match is None:
         raise LimitError(
@@ -26,7 +29,15 @@ def parse_size(value: Size, what: str) -> int:
             operation="read",
             path=what,
         )
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    unit = _UNITS[match[3].lower()]
+    size = int(match[1]) * unit + int(float(match[2] or 0) * unit)
+    return _checked(size, value, what)
+
+
+def _checked(size: int, value: Size, what: str) -> int:
+    if size > LARGEST:
+        raise LimitError(f"{what}: {value!r} is more than 64 bits hold", operation="read", path=what)
+    return size
 
 
 def parse_swap(value: Size) -> int:

@@ -12,13 +12,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import leaks
 import v2
+from netlab import Lab
+
+
+# Layers are files, and networks know nothing of cgroups: once is enough.
+NOT_ABOUT_CGROUPS = ("test_layer_", "test_net_")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m and -k select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     if v2.REPORT not in os.environ:
-        items.extend(v2.doubles([item for item in items if here in item.path.parents]))
+        kernel = [item for item in items if here in item.path.parents]
+        items.extend(v2.doubles([item for item in kernel if not item.path.name.startswith(NOT_ABOUT_CGROUPS)]))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -46,3 +52,11 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     before = leaks.footprint(root)
     yield
     assert leaks.footprint(root).leaked_since(before) == []
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A host of our own, with an outside machine: network namespaces."""
+    made = Lab(tmp_path)
+    yield made
+    made.close()

@@ -77,7 +77,9 @@ def test_realms_that_would_abuse_a_password(realm, registry, scheme):
 
 def test_a_realm_that_the_owner_allows():
     """token_hosts in registries.toml is the way to say otherwise."""
-    auth.check_realm("https://login.other.net/token", "registry.example.com", "https", ("login.other.net",), secret=True)
+    auth.check_realm(
+        "https://login.other.net/token", "registry.example.com", "https", ("login.other.net",), secret=True
+    )
 
 
 def test_anonymous_tokens_may_come_from_anywhere():

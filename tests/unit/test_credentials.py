@@ -104,7 +104,9 @@ def test_missing_helper(store):
         store.get("r.example")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"auths": []}', '{"auths": {"r.example": {"auth": "%%%"}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"auths": []}', '{"auths": {"r.example": {"auth": "%%%"}}}']
+)
 def test_malformed_files(store, text):
     """A broken file is an error that names it, and is not overwritten."""
     store.path.parent.mkdir()

@@ -110,7 +110,9 @@ def test_layer_compression(media_type, compression):
     assert m.layer_compression(media_type) == compression
 
 
-@pytest.mark.parametrize("media_type", ["", "text/plain", m.OCI_LAYER + "+brotli", m.OCI_LAYER + "+encrypted"])
+@pytest.mark.parametrize(
+    "media_type", ["", "text/plain", m.OCI_LAYER + "+brotli", m.OCI_LAYER + "+encrypted"]
+)
 def test_unknown_layers_are_refused(media_type):
     """What we could not unpack is not fetched."""
     with pytest.raises(ImageError):
@@ -128,6 +130,7 @@ def test_unknown_layers_are_refused(media_type):
         {**IMAGE, "config": {"Labels": {"a": 1}}},
         {**IMAGE, "history": "long"},
         without(IMAGE, "rootfs"),
+        {**IMAGE, "x": "\ud800"},
         [],
     ],
 )
@@ -137,16 +140,34 @@ def test_malformed_configurations_are_refused(document):
         m.parse_config(encoded(document))
 
 
+@pytest.mark.parametrize("member", [b"1" * 5000, b'"\xff"', b"[" * 5000 + b"]" * 5000, b"NaN,"])
+def test_members_that_nobody_asked_for_are_checked_too(member):
+    """The configuration is kept, and read again by others: by json, by jq, by Docker."""
+    with pytest.raises(ImageError):
+        m.parse_config(encoded(IMAGE)[:-1] + b', "x": ' + member + b"}")
+
+
 def test_configuration_with_nulls():
     """Docker writes null where there is nothing."""
-    config = {"Env": None, "Cmd": None, "Entrypoint": None, "Volumes": None, "Labels": None, "Healthcheck": None}
+    config = {
+        "Env": None,
+        "Cmd": None,
+        "Entrypoint": None,
+        "Volumes": None,
+        "Labels": None,
+        "Healthcheck": None,
+    }
     assert m.parse_config(encoded({**IMAGE, "config": config, "created": None})).config.env is None
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["layers", "config", "manifests", "mediaType", "digest", "size", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["layers", "config", "manifests", "mediaType", "digest", "size", "x"]), inner
+        )
+    ),
     max_leaves=12,
 )
 

@@ -21,7 +21,8 @@ def test_file(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["x", "[other]\n", '[registry.x]\nunknown = 1\n', '[registry.x]\ninsecure = "yes"\n', "[registry.x]\nmirrors = [1]\n",
+    ["x", "[other]\n", "[registry.x]\nunknown = 1\n",
+     '[registry.x]\ninsecure = "yes"\n', "[registry.x]\nmirrors = [1]\n",
      "registry = 1\n", "[registry]\nx = 1\n"],
 )  # fmt: skip
 def test_mistakes_are_errors(tmp_path, text):
@@ -35,7 +36,9 @@ def test_mistakes_are_errors(tmp_path, text):
 def test_environment_wins(tmp_path, monkeypatch):
     """FASTDOCK_REGISTRIES names one more file, read last."""
     (tmp_path / "fastdock").mkdir()
-    (tmp_path / "fastdock/registries.toml").write_text("[registry.a]\ninsecure = true\n[registry.b]\ninsecure = true\n")
+    (tmp_path / "fastdock/registries.toml").write_text(
+        "[registry.a]\ninsecure = true\n[registry.b]\ninsecure = true\n"
+    )
     (tmp_path / "extra.toml").write_text("[registry.a]\ninsecure = false\n")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("FASTDOCK_REGISTRIES", str(tmp_path / "extra.toml"))
@@ -56,13 +59,17 @@ def test_certs_d(tmp_path):
     assert Settings(certificates=(tmp_path,)).of("other") == RegistrySettings()
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:5000", "127.0.0.1:80", "127.9.9.9", "[::1]:5000", "LOCALHOST"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:5000", "127.0.0.1:80", "127.9.9.9", "[::1]:5000", "LOCALHOST"]
+)
 def test_loopback(host):
     """These are this machine by name, whatever a resolver says."""
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["localhost.evil.com", "127.0.0.1.evil.com", "10.0.0.1", "r.example", "[2001:db8::1]:5000"])
+@pytest.mark.parametrize(
+    "host", ["localhost.evil.com", "127.0.0.1.evil.com", "10.0.0.1", "r.example", "[2001:db8::1]:5000"]
+)
 def test_not_loopback(host):
     """And these are not."""
     assert not is_loopback(host)

@@ -44,17 +44,12 @@ def save(
 @click.pass_context
 def load(context: click.Context, input_: str | None, quiet: bool) -> None:
     """Take the images out of a file that save made."""
-    from fastdock.registry.progress import Progress, short
-
     if input_ is None and sys.stdin.isatty():
         raise click.ClickException("requested load from stdin, but stdin is empty")
     images = get_images(context)
     source: Any = input_ or sys.stdin.buffer
     with _named(source), transfer_progress(quiet) as show:
-        loaded = images.load(
-            source,
-            progress=lambda diff_id, done, size: show(Progress(short(diff_id), "Loading layer", done, size)),
-        )
+        loaded = images.load(source, progress=show)
     for image, names in loaded:
         for name in names:
             click.echo(f"Loaded image: {name}")

@@ -48,10 +48,8 @@ class Group(click.Group):
 def get_images(context: click.Context) -> Images:
     """The images of the state directory that ``--root`` (or FASTDOCK_ROOT) names."""
     from fastdock.image import Images
-    from fastdock.store import Store, default_root
 
-    root = context.find_root().params.get("root")
-    return Images(Store(root or default_root()))
+    return Images.at(context.find_root().params.get("root"))
 
 
 def each(names: tuple[str, ...], action: Any) -> None:

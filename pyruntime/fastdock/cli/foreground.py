@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastdock import _core
+    from fastdock.containers import Container
+    from fastdock.containers.execution import Execution
     from fastdock.engine import Engine
 
 _CHUNK = 65536
@@ -170,3 +172,112 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+class _Detached(Exception):
+    """The detach keys were typed."""
+
+
+def _leave_terminal(terminal: int) -> None:
+    """Ends this process; another keeps the command's terminal open and reads it, so that the command goes on."""
+    if os.fork() == 0:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for target in range(3):
+            os.dup2(null, target)
+        try:
+            while os.read(terminal, _CHUNK):
+                pass
+        except OSError:  # EIO: the command has ended
+            pass
+    os._exit(0)
+
+
+class ForegroundExec:
+    """A command in a running container, attended as a container in the foreground is."""
+
+    def __init__(self, container: Container, *, tty: bool, interactive: bool, keys: str) -> None:
+        from fastdock.cli.attachment import Detacher, parse_keys
+
+        self._container, self._tty, self._interactive = container, tty, interactive
+        self._detacher = Detacher(parse_keys(keys) if tty and interactive else b"")
+
+    def run(self, command: tuple[str, ...], options: dict[str, Any]) -> int:
+        """Returns the exit code as a shell gives it."""
+        from fastdock.containers.execution import Execution
+
+        size = _size_of(1) if self._tty else False
+        stdin = None if self._interactive else -3
+        relays: dict[int, int] = {}
+        streams: list[Any] = [None, None]
+        if not self._tty:
+            for target in (1, 2):
+                if stat.S_ISREG(os.fstat(target).st_mode):  # see Foreground
+                    read, write = os.pipe()
+                    relays[read], streams[target - 1] = target, write
+        try:
+            process = Execution(
+                self._container, command, stdin=-3 if self._tty else stdin, stdout=-3 if self._tty else streams[0],
+                stderr=-3 if self._tty else streams[1], tty=size, **options,
+            )  # fmt: skip
+        finally:
+            for end in streams:
+                if end is not None:
+                    os.close(end)
+        if self._tty:
+            self._attend_terminal(process)
+        while relays:
+            for descriptor in select.select(list(relays), [], [])[0]:
+                data = os.read(descriptor, _CHUNK)
+                if data:
+                    _write_all(relays[descriptor], data)
+                else:
+                    os.close(descriptor)
+                    del relays[descriptor]
+        code = process.wait()
+        return 128 - code if code < 0 else code
+
+    def _attend_terminal(self, process: Execution) -> None:
+        terminal = process.take_terminal()
+        before = None
+
+        def resize(*_: object) -> None:
+            rows, columns = _size_of(1)
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+        if self._interactive and os.isatty(0):
+            before = termios.tcgetattr(0)
+            tty.setraw(0)
+        signal.signal(signal.SIGWINCH, resize)
+        detached = False
+        try:
+            self._copy_terminal(process, terminal)
+        except _Detached:
+            detached = True
+        finally:
+            if before is not None:
+                termios.tcsetattr(0, termios.TCSADRAIN, before)
+        if detached:
+            _leave_terminal(terminal)
+        os.close(terminal)
+
+    def _copy_terminal(self, process: Execution, terminal: int) -> None:
+        inputs = [terminal, process.fileno()] + ([0] if self._interactive else [])
+        while True:
+            ready = select.select(inputs, [], [])[0]
+            if terminal in ready:
+                try:
+                    data = os.read(terminal, _CHUNK)
+                except OSError:  # EIO: the other side is closed by everybody
+                    return
+                _write_all(1, data)
+            elif process.fileno() in ready:
+                return
+            if 0 in ready:
+                data = os.read(0, _CHUNK)
+                rest, detached = self._detacher.feed(data)
+                _write_all(terminal, rest)
+                if detached:
+                    raise _Detached
+                if not data:
+                    inputs.remove(0)

@@ -13,7 +13,7 @@ from fastdock._errors import FastdockError, SpecError
 from fastdock.cli import archives, registry
 from fastdock.cli.common import Command, Group, describe, each, get_images
 from fastdock.cli.output import format_rows, human_age, human_size, parse_time
-from fastdock.registry.reference import familiar
+from fastdock.image import familiar
 
 if TYPE_CHECKING:
     from fastdock.image import Image, Images

@@ -54,7 +54,7 @@ class _Heading(str):
 
 def align(lines: Sequence[str]) -> str:
     """Lines with their tab-separated cells in columns; the last cell of a line is not padded."""
-    table = [line.split("\t") for line in lines]
+    table = [[printable(cell) for cell in line.split("\t")] for line in lines]
     widths: list[int] = []
     for cells in table:
         for number, cell in enumerate(cells[:-1]):
@@ -65,6 +65,11 @@ def align(lines: Sequence[str]) -> str:
         "".join(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=False)) for cells in table
     )
     return "".join(line + cells[-1] + "\n" for line, cells in zip(padded, table, strict=True))
+
+
+def printable(text: str) -> str:
+    """Without control characters: what an image says of itself must not steer the terminal."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
-from fastdock._errors import FastdockError, SpecError
-from fastdock.cli.common import Command, Group, describe, get_images
+from fastdock._errors import SpecError
+from fastdock.cli.common import Command, Group, get_images
 from fastdock.cli.progress import transfer_progress
 
 HUB = "docker.io"
@@ -29,7 +30,7 @@ def pull(
     disable_content_trust: bool,
 ) -> None:
     """Download an image from a registry."""
-    from fastdock.registry.reference import parse
+    from fastdock.image import parse
 
     images = get_images(context)
     name = parse(reference)
@@ -71,13 +72,13 @@ def push(
     disable_content_trust: bool,
 ) -> None:
     """Upload an image to a registry."""
-    from fastdock.registry.reference import parse
+    from fastdock.image import parse
 
     images = get_images(context)
     name = parse(reference)
-    names = [str(name)]
+    names: Sequence[str] = [str(name)]
     if all_tags:
-        names = images.store.names_in(reference)
+        names = images.tags_of(reference)
         if not names:
             raise SpecError(f"there is no tag of {reference} to push", hint="with --all-tags, give no tag")
     for one in names:
@@ -163,6 +164,3 @@ def manifest_referrers(context: click.Context, reference: str) -> None:
     import json
 
     click.echo(json.dumps(get_images(context).referrers(reference), indent=3))
-
-
-__all__ = ["FastdockError", "describe", "login", "logout", "manifest", "pull", "push"]

@@ -100,7 +100,19 @@ _OPTIONS = [
     option("--ipc", help="host, private or none."),
     option("--uts", help="host: the host's name."),
     option("--cgroupns", help="host or private."),
-    option("--network", "--net", help="Network: none or host."),
+    several("--network", "--net", help="bridge, none, host, container:ID or the name of a network."),
+    several("-p", "--publish", help="Publish a port: [HOST:][HOST_PORT:]PORT[/PROTOCOL]."),
+    option("-P", "--publish-all", is_flag=True, default=None, help="Publish all exposed ports."),
+    several("--expose", help="Expose a port: PORT[/PROTOCOL]."),
+    option("--ip", help="IPv4 address."),
+    option("--ip6", help="IPv6 address."),
+    option("--mac-address", help="Ethernet address."),
+    several("--network-alias", "--net-alias", help="Another name on its networks."),
+    several("--dns", help="DNS server."),
+    several("--dns-search", help="DNS search domain."),
+    several("--dns-option", "--dns-opt", help="DNS option."),
+    several("--add-host", help="NAME:ADDRESS for /etc/hosts; host-gateway is the host."),
+    option("--egress", help="Where it may go: allow, deny, or prefixes and domains (10.0.0.0/8,example.org)."),
     several("--ulimit", help="NAME=SOFT[:HARD]."),
     option("--entrypoint", help="Overwrite the image's entrypoint."),
     option("--init", is_flag=True, default=None, help="Run an init that reaps processes and forwards signals."),
@@ -120,6 +132,20 @@ _OPTIONS = [
     option("--pull", help="missing, always or never."),
     option("--platform", help="OS/ARCHITECTURE[/VARIANT] of the image."),
     option("--storage", help="Where it writes: memory or disk."),
+    option("-d", "--detach", is_flag=True, help="Run in the background and print the id."),
+    several("-a", "--attach", help="Attach to stdin, stdout or stderr."),
+    option("--detach-keys", default="ctrl-p,ctrl-q", help="Keys that detach from the container."),
+    option("--restart", help="no, on-failure[:N], always or unless-stopped."),
+    option("--stop-timeout", type=int, help="Seconds from the stop signal to SIGKILL."),
+    option("--log-driver", help="json-file, local or none."),
+    several("--log-opt", help="max-size=10m, max-file=3, compress=true."),
+    option("--health-cmd", help="Command that checks its health."),
+    option("--health-interval", help="Time between checks (30s)."),
+    option("--health-timeout", help="Longest time of a check (30s)."),
+    option("--health-start-period", help="Time in which failures do not count."),
+    option("--health-start-interval", help="Time between checks in the start period."),
+    option("--health-retries", type=int, help="Failures in a row that make it unhealthy (3)."),
+    option("--no-healthcheck", is_flag=True, default=None, help="No health check, whatever the image says."),
 ]  # fmt: skip
 
 # flag: option of fastdock.options
@@ -127,6 +153,8 @@ _SAME = (
     "user", "group_add", "memory", "memory_swap", "memory_reservation", "memory_swappiness", "oom_kill_disable",
     "cpus", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems", "blkio_weight", "read_only",
     "cap_add", "cap_drop", "security_opt", "privileged", "userns", "pid", "ipc", "uts", "cgroupns", "network",
+    "publish", "publish_all", "expose", "ip", "ip6", "mac_address", "network_alias", "dns", "dns_search",
+    "dns_option", "add_host", "egress",
     "init", "shm_size", "hostname", "domainname", "name", "oom_score_adj", "stop_signal", "pull", "platform",
     "tmpfs", "storage",
 )  # fmt: skip
@@ -196,17 +224,38 @@ def with_options(options: list[Any]) -> Callable[[F], F]:
 @click.pass_context
 def run_command(context: click.Context, /, image: str, command: tuple[str, ...], **flags: Any) -> None:
     """Create and run a new container from an image."""
-    from fastdock.cli.foreground import Foreground
+    from fastdock.cli import kept
     from fastdock.engine import Engine
 
-    if flags["tty"] and not sys.stdin.isatty() and flags["interactive"]:
+    if flags["tty"] and not sys.stdin.isatty() and flags["interactive"] and not flags["detach"]:
         raise SpecError("the input device is not a TTY: leave out -t, or run it in a terminal")
-    if flags["cidfile"] and os.path.exists(flags["cidfile"]):
-        raise SpecError(f"container ID file found: {flags['cidfile']}; remove it or choose another")
+    kept.check_cidfile(flags["cidfile"])
     options = options_of(flags)
-    options.setdefault("storage", "disk" if not flags["rm"] else "")
     engine = Engine(context.find_root().params.get("root"))
+    if kept.is_kept(flags):
+        context.exit(kept.run(engine, image, command, options, flags))
+    from fastdock.cli.foreground import Foreground
+
     foreground = Foreground(
         engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
     )
     context.exit(foreground.run(image, command, options, cidfile=flags["cidfile"]))
+
+
+@click.command(
+    "create",
+    cls=RunCommand,
+    context_settings={"allow_interspersed_args": False, "help_option_names": ["--help"]},
+)
+@with_options(_OPTIONS)
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def create_command(context: click.Context, /, image: str, command: tuple[str, ...], **flags: Any) -> None:
+    """Create a new container, without starting it."""
+    from fastdock.cli import kept
+    from fastdock.engine import Engine
+
+    kept.check_cidfile(flags["cidfile"])
+    engine = Engine(context.find_root().params.get("root"))
+    click.echo(kept.create(engine, image, command, options_of(flags), flags).id)

@@ -114,6 +114,11 @@ class Template:
         return make(pipeline, body, otherwise)
 
 
+def render(text: str, data: Any) -> str:
+    """Parses and fills a template at once."""
+    return Template(text).render(data)
+
+
 def _split(text: str) -> Iterator[tuple[bool, str]]:
     """(is it an action, its text), with trim markers applied and comments left out."""
     position, trim = 0, False

@@ -95,6 +95,7 @@ class RegistryClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+        await asyncio.sleep(0)  # close() only asks the loop to close the sockets, in its next turn
 
     # -- requests ------------------------------------------------------------------------------------------
 

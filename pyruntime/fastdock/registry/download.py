@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor, Future, wait
 from typing import Any
 
 import aiohttp
 
-from fastdock._errors import ImageError, KernelError, RegistryError
+from fastdock._errors import ImageError, RegistryError
 from fastdock.registry.client import Interrupted, RegistryClient
 from fastdock.registry.progress import Progress, ProgressCallback, short
 from fastdock.store import Store
 from fastdock.store.blobs import CHUNK, check_digest
-from fastdock.store.layers import Unpacking, check_result
+from fastdock.store.layers import Blob, Unpacking, check_result
 from fastdock.store.locks import FileLock
 from fastdock.store.manifest import Descriptor
 
@@ -66,6 +65,7 @@ class LayerDownload:
     ) -> None:
         self.store, self.client, self.descriptor, self.diff_id = store, client, descriptor, diff_id
         self._path, self._scope = f"{repository}/blobs/{descriptor.digest}", f"repository:{repository}:pull"
+        self._blob = Blob(descriptor.digest, descriptor.size, descriptor.media_type)
         self._threads = threads
         self._progress = progress
 
@@ -79,7 +79,7 @@ class LayerDownload:
             if self.store.blobs.has(self.descriptor.digest):
                 self._tell("Extracting")
                 await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self.store.layers.unpack_blob, self.descriptor.digest, self.diff_id
+                    self._threads, self.store.layers.unpack_blob, self.descriptor.digest, self.diff_id, self._blob
                 )
             else:
                 async with locked(self.store.layers.lock(self.diff_id), waiting):
@@ -87,7 +87,6 @@ class LayerDownload:
                         self._tell("Already exists")
                         return
                     await self._fetch()
-        self._remember()
         self._tell("Pull complete")
 
     async def _fetch(self) -> None:
@@ -111,7 +110,7 @@ class LayerDownload:
                 self._tell("Verifying", self.descriptor.size)
                 await sink.run(sink.finish, self.diff_id)
                 self.store.blobs.publish(path, self.descriptor.digest)
-                await sink.run(sink.publish)
+                await sink.run(sink.publish, self._blob)
             except ImageError:  # these bytes are of no use to anybody
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
@@ -126,12 +125,13 @@ class LayerDownload:
             start = offset
             problem: Exception | None = None
             try:
-                async for batch in self._batches(offset):
-                    offset += sum(map(len, batch))
-                    if offset > self.descriptor.size:
-                        raise ImageError(f"the registry sends more of {self.descriptor.digest} than its size")
-                    await sink.put(batch)
-                    self._tell("Downloading", offset)
+                async with contextlib.aclosing(self._batches(offset)) as batches:
+                    async for batch in batches:
+                        offset += sum(map(len, batch))
+                        if offset > self.descriptor.size:
+                            raise ImageError(f"the registry sends more of {self.descriptor.digest} than its size")
+                        await sink.put(batch)
+                        self._tell("Downloading", offset)
             except (aiohttp.ClientError, TimeoutError) as error:
                 problem = error
             if offset < self.descriptor.size:
@@ -142,7 +142,7 @@ class LayerDownload:
                     )
                 await self.client.sleep(self.client.retry.seconds(failures))
 
-    async def _batches(self, offset: int) -> AsyncIterator[list[bytes]]:
+    async def _batches(self, offset: int) -> AsyncGenerator[list[bytes], None]:
         """The blob's bytes from ``offset`` on, about BATCH at a time; ends early if the connection does."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         async with self.client.request(
@@ -166,10 +166,6 @@ class LayerDownload:
                 raise
             if size:
                 yield batch
-
-    def _remember(self) -> None:
-        descriptor = self.descriptor
-        self.store.record_blob(descriptor.digest, self.diff_id, descriptor.size, descriptor.media_type)
 
     def _tell(self, status: str, current: int = 0) -> None:
         self._progress(Progress(short(self.descriptor.digest), status, current, self.descriptor.size))
@@ -213,43 +209,25 @@ class _Sink:
         if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
             self._file.truncate(0)
         while chunk := self._file.read(CHUNK):
-            self._unpack(chunk)
+            self._unpacking.write(chunk)
             offset += len(chunk)
         return offset
 
     def finish(self, diff_id: str) -> None:
         """Ends the stream and verifies size and digests; the blob's bytes are on the disk afterwards."""
-        with _as_image_error(self._descriptor):
-            self._result = self._unpacking.finish()
+        self._result = self._unpacking.finish()
         check_result(self._result, self._descriptor.digest, diff_id)
         os.fsync(self._file.fileno())
 
-    def publish(self) -> None:
-        self._unpacking.publish_result(self._result)
+    def publish(self, blob: Blob) -> None:
+        self._unpacking.publish_result(self._result, blob)
 
     def _write(self, batch: list[bytes]) -> None:
         for chunk in batch:
             view = memoryview(chunk)
             while view:
                 view = view[self._file.write(view) :]
-            self._unpack(chunk)
-
-    def _unpack(self, chunk: bytes) -> None:
-        with _as_image_error(self._descriptor):
             self._unpacking.write(chunk)
-
-
-@contextlib.contextmanager
-def _as_image_error(descriptor: Descriptor) -> Any:
-    """An archive that cannot be unpacked is an ImageError; a full disk stays what it is."""
-    try:
-        yield
-    except KernelError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENOMEM):
-            raise
-        raise ImageError(
-            f"layer {descriptor.digest} cannot be unpacked: {error}", errno=error.errno, hint=error.hint
-        ) from error
 
 
 def _bytes_to_skip(response: aiohttp.ClientResponse, offset: int) -> int:

@@ -34,6 +34,7 @@ from fastdock.store.manifest import (
 )
 
 JOBS = 4  # layers at a time
+MAX_PAGES = 1000  # of a list of tags
 ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
 
 
@@ -234,7 +235,7 @@ async def list_tags(client: RegistryClient, repository: str) -> list[str]:
     """All tags of a repository, page by page."""
     tags: list[str] = []
     target = f"{repository}/tags/list?n=1000"
-    for _ in range(1000):
+    for _ in range(MAX_PAGES):
         data, headers = await client.fetch(target, scope=f"repository:{repository}:pull", limit=MAX_MANIFEST)
         try:
             page = json.loads(data).get("tags") or []

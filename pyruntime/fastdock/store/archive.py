@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from fastdock._errors import ImageError, SpecError
 from fastdock.registry.platform import host_platform, select
+from fastdock.registry.progress import Progress, ProgressCallback, short
 from fastdock.registry.reference import familiar, parse
 from fastdock.store.blobs import digest_of
 from fastdock.store.compose import as_stored, compose
@@ -47,8 +48,6 @@ MAX_MEMBERS = 100_000
 MAX_HEADER = 1 << 20  # bytes of one extended header of the archive
 CONTAINERD_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
-
-LayerProgress = Callable[[str, int, int], None]  # diff_id, bytes done, bytes in all
 
 
 class Loaded(NamedTuple):
@@ -136,7 +135,7 @@ def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-def load(store: Store, source: IO[bytes], progress: LayerProgress | None = None) -> list[Loaded]:
+def load(store: Store, source: IO[bytes], progress: ProgressCallback | None = None) -> list[Loaded]:
     """Takes the images out of an archive, gives them the names that it says.
 
     ImageError where it is not such an archive, or anything in it is not what its digest says.
@@ -255,7 +254,7 @@ def _load_layer(
     name: str,
     diff_id: str,
     digest: str | None,
-    progress: LayerProgress | None,
+    progress: ProgressCallback | None,
 ) -> Descriptor:
     """One layer of the archive, unless it is here already; its blob's descriptor."""
     if store.layers.find_diff(diff_id):
@@ -266,14 +265,15 @@ def _load_layer(
         if row and store.blobs.has(row[1]):
             return Descriptor(*row)
     _, size = archive.find(name)
-    tell = (lambda done: progress(diff_id, done, size)) if progress else None
+    step = Progress(short(diff_id), "Loading layer", 0, size)
+    tell = (lambda done: progress(step._replace(current=done))) if progress else None
     descriptor, _ = add_layer(store, archive.chunks(name, tell), diff_id=diff_id)
     if digest and descriptor.digest != digest:
         raise ImageError(f"layer {digest} in the archive has the digest {descriptor.digest}")
     return descriptor
 
 
-def _load_docker(store: Store, archive: _Archive, progress: LayerProgress | None) -> list[Loaded]:
+def _load_docker(store: Store, archive: _Archive, progress: ProgressCallback | None) -> list[Loaded]:
     entries = archive.read_json("manifest.json")
     if not isinstance(entries, list):
         raise ImageError("manifest.json in the archive is malformed")
@@ -307,7 +307,7 @@ def _docker_entry(entry: Any) -> tuple[str, list[str], list[str]]:
     return config, layers, tags
 
 
-def _load_oci(store: Store, archive: _Archive, progress: LayerProgress | None) -> list[Loaded]:
+def _load_oci(store: Store, archive: _Archive, progress: ProgressCallback | None) -> list[Loaded]:
     index = parse_manifest(archive.read("index.json", MAX_MANIFEST), "")
     if not isinstance(index, Index):
         raise ImageError("index.json in the archive is no index")

@@ -191,14 +191,14 @@ def compare(left: str, right: str) -> str:
     while pending:
         where = pending.pop()
         one, other = os.path.join(left, where), os.path.join(right, where)
-        if problem := _compare_one(one, other):
-            return f"{where or '/'}: {problem}"
-        if stat.S_ISDIR(os.lstat(one).st_mode):
+        if all(stat.S_ISDIR(os.lstat(path).st_mode) for path in (one, other)):
             names = os.listdir(one)
             if different := set(names) ^ set(os.listdir(other)):
                 name = min(different)
                 return f"{os.path.join(where, name)}: {'too much' if name in names else 'missing'}"
             pending += [os.path.join(where, name) for name in names]
+        if problem := _compare_one(one, other):
+            return f"{where or '/'}: {problem}"
     return ""
 
 

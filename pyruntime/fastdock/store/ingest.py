@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastdock._errors import ImageError, KernelError
+from fastdock._errors import ImageError
 from fastdock.store.blobs import CHUNK
-from fastdock.store.layers import Unpacking, check_result
+from fastdock.store.layers import Blob, Unpacking, check_result
 from fastdock.store.manifest import OCI_LAYER, Descriptor
 from fastdock.store.store import Store
 
@@ -28,28 +28,24 @@ def add_layer(store: Store, chunks: Iterable[bytes], *, diff_id: str | None = No
     start = b""
     try:
         with os.fdopen(fd, "wb", buffering=0) as file, Unpacking(store.layers) as unpacking:
-            try:
-                for chunk in chunks:
-                    if len(start) < 4:
-                        start += chunk[:4]
-                    write_all(file, chunk)
-                    unpacking.write(chunk)
-                result = unpacking.finish()
-            except KernelError as error:
-                if not error.hint:  # the disk's fault, not the archive's
-                    raise
-                raise ImageError(f"the layer cannot be unpacked: {error}", errno=error.errno) from error
+            for chunk in chunks:
+                if len(start) < 4:
+                    start += chunk[:4]
+                write_all(file, chunk)
+                unpacking.write(chunk)
+            if not start:
+                raise ImageError("the archive is empty")
+            result = unpacking.finish()
             check_result(result, None, diff_id)
             os.fsync(file.fileno())
             store.blobs.publish(path, result.digest)
+            media_type = OCI_LAYER + compression_suffix(start)
             with store.layers.lock(result.diff_id):
-                unpacking.publish_result(result)
+                unpacking.publish_result(result, Blob(result.digest, result.compressed_size, media_type))
     except BaseException:
         if os.path.exists(path):
             os.unlink(path)
         raise
-    media_type = OCI_LAYER + compression_suffix(start)
-    store.record_blob(result.digest, result.diff_id, result.compressed_size, media_type)
     return Descriptor(media_type, result.digest, result.compressed_size), result.diff_id
 
 

@@ -10,7 +10,10 @@ remembers another boot is unpacked again from its blob.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdock._errors import ImageError
@@ -19,7 +22,7 @@ from fastdock.store.database import Database
 from fastdock.store.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 TOP = "top-"  # begins the key of a directory that completes the layers below it
@@ -31,6 +34,14 @@ class Layer(NamedTuple):
     size: int  # bytes of the tar
     entries: int
     repairs: bytes  # what only the layers below can complete; empty for nearly all layers
+
+
+class Blob(NamedTuple):
+    """What a layer came as."""
+
+    digest: str
+    size: int
+    media_type: str
 
 
 class LayerStore:
@@ -55,7 +66,7 @@ class LayerStore:
         row = self._database.execute(
             "SELECT key, diff_id, size, entries, repairs, boot FROM layers WHERE key = ?", (key,)
         ).fetchone()
-        if row is None or (row[5] is not None and row[5] != boot_id()):
+        if row is None or not is_whole(row[5]):
             return None
         return Layer(*row[:5])
 
@@ -70,38 +81,48 @@ class LayerStore:
         os.chmod(path, 0o755)  # it becomes the root directory of containers
         return path
 
-    def publish(self, staged: str, layer: Layer) -> Layer:
-        """Makes the unpacked and verified directory ``staged`` the layer.  Its lock must be held."""
+    def publish(self, staged: str, layer: Layer, blob: Blob | None = None) -> Layer:
+        """Makes the unpacked and verified directory ``staged`` the layer.  Its lock must be held.
+
+        That the blob unpacks to it is recorded in the same transaction: a layer that is here without a blob
+        could be neither pushed nor repaired.
+        """
         if existing := self.find(layer.key):
             remove_tree(staged)
+            with self._database.transaction() as connection:
+                _record_blob(connection, blob, layer.diff_id)
             return existing
         path = self.path(layer.key)
         if os.path.lexists(path):  # no row: left by a killed process, or not known to be on the disk
             os.rename(path, os.path.join(self.staging, f"old-{layer.key}-{os.getpid()}"))
         os.rename(staged, path)
         with self._database.transaction() as connection:
+            _record_blob(connection, blob, layer.diff_id)
             connection.execute(
                 "INSERT INTO layers (key, diff_id, size, entries, repairs, boot) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET boot = excluded.boot",
-                (layer.key, layer.diff_id, layer.size, layer.entries, layer.repairs, boot_id()),
+                (
+                    layer.key,
+                    layer.diff_id,
+                    layer.size,
+                    layer.entries,
+                    layer.repairs,
+                    f"{boot_id()} {time.time_ns()}",
+                ),
             )
         return layer
 
-    def unpack_blob(self, digest: str, diff_id: str, progress: Callable[[int], None] | None = None) -> Layer:
-        """Unpacks a blob that is here.  ImageError where it does not unpack to ``diff_id``."""
+    def unpack_blob(self, digest: str, diff_id: str, blob: Blob | None = None) -> Layer:
+        """Unpacks a blob that is here, and records it as ``blob``.  ImageError if it does not unpack to ``diff_id``."""
         with self.lock(diff_id):
             if layer := self.find_diff(diff_id):
                 return layer
-            with open(self._blobs.path(digest), "rb") as file:
-                unpacking = Unpacking(self)
-                with unpacking:
-                    done = 0
-                    while chunk := file.read(CHUNK):
-                        unpacking.write(chunk)
-                        done += len(chunk)
-                        if progress:
-                            progress(done)
-                    return unpacking.publish(digest=digest, diff_id=diff_id)
+            with open(self._blobs.path(digest), "rb") as file, Unpacking(self) as unpacking:
+                while chunk := file.read(CHUNK):
+                    unpacking.write(chunk)
+                result = unpacking.finish()
+                check_result(result, digest, diff_id)
+                return unpacking.publish_result(result, blob)
 
     def chain(self, diff_ids: Sequence[str]) -> list[str]:
         """The keys of the directories to stack for an image's layers, lowest first.
@@ -142,26 +163,33 @@ class LayerStore:
         """Fills an empty directory with what these layers need on top of them; how many things that was."""
         from fastdock import _core
 
-        try:
-            return _core.repair_layers([(self.path(layer.key), layer.repairs) for layer in layers], directory)
-        except FileNotFoundError as error:
-            raise ImageError(f"a layer refers to a file that no layer below has: {error}") from error
+        return _core.repair_layers([(self.path(layer.key), layer.repairs) for layer in layers], directory)
 
     def settle(self) -> None:
         """Makes what was written in this boot durable, and says so in the database."""
-        unsettled = "SELECT key FROM layers WHERE boot = ?"
-        keys = [key for (key,) in self._database.execute(unsettled, (boot_id(),))]
-        if not keys:
-            return
-        sync_filesystem(self.directory)
-        with self._database.transaction() as connection:
-            connection.executemany("UPDATE layers SET boot = NULL WHERE key = ?", [(key,) for key in keys])
+        rows = self._database.execute("SELECT key, boot FROM layers WHERE boot IS NOT NULL").fetchall()
+        rows = [row for row in rows if is_whole(row[1])]
+        if rows:
+            sync_filesystem(self.directory)
+            with self._database.transaction() as connection:  # unless it was written anew meanwhile
+                connection.executemany("UPDATE layers SET boot = NULL WHERE key = ? AND boot = ?", rows)
+
+    def settle_meanwhile(self) -> None:
+        """The same beside the caller's work: the file system may have much else to write."""
+        if self._database.execute("SELECT 1 FROM layers WHERE boot IS NOT NULL LIMIT 1").fetchone():
+            import threading
+
+            def attempt() -> None:
+                with contextlib.suppress(OSError, sqlite3.Error):  # the next writer tries again
+                    self.settle()
+
+            threading.Thread(target=attempt, name="fastdock-settle", daemon=True).start()
 
 
 class Unpacking:
     """One layer on its way into the store: written in pieces, verified, published; or discarded.
 
-    A context manager: leaving it without :meth:`publish` leaves nothing behind.
+    A context manager: leaving it without :meth:`publish_result` leaves nothing behind.
     """
 
     def __init__(self, layers: LayerStore) -> None:
@@ -181,21 +209,16 @@ class Unpacking:
         self._open = False
         return self._writer.finish()
 
-    def publish(self, *, digest: str | None = None, diff_id: str | None = None) -> Layer:
-        """Finishes, compares with what was promised, and makes the layer visible.  Hold the layer's lock."""
-        result = self.finish()
-        check_result(result, digest, diff_id)
-        return self.publish_result(result)
-
     def keep(self) -> str:
         """Leaves the unpacked directory, after finish(), to the caller."""
         staged, self._staged = self._staged, ""
         return staged
 
-    def publish_result(self, result: Any) -> Layer:
+    def publish_result(self, result: Any, blob: Blob | None = None) -> Layer:
+        """Makes the finished and verified layer visible.  Hold the layer's lock."""
         key = check_digest(result.diff_id)
         layer = Layer(key, result.diff_id, result.size, result.entries, bytes(result.repairs))
-        layer = self._layers.publish(self._staged, layer)
+        layer = self._layers.publish(self._staged, layer, blob)
         self._staged = ""
         return layer
 
@@ -208,6 +231,13 @@ class Unpacking:
             self._writer.abort()
         if self._staged:
             remove_tree(self._staged)
+
+
+def _record_blob(connection: sqlite3.Connection, blob: Blob | None, diff_id: str) -> None:
+    if blob is not None:
+        connection.execute(
+            "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?, ?)", (blob.digest, diff_id, blob.size, blob.media_type)
+        )
 
 
 def check_result(result: Any, digest: str | None, diff_id: str | None) -> None:
@@ -226,6 +256,11 @@ def chain_id(diff_ids: Sequence[str]) -> str:
     for diff_id in diff_ids[1:]:
         chain = "sha256:" + sha256(f"{chain} {diff_id}".encode()).hexdigest()
     return chain
+
+
+def is_whole(boot: str | None) -> bool:
+    """Whether a layer with this mark is on the disk, or was written in this boot and so is in the page cache."""
+    return boot is None or boot.startswith(boot_id())
 
 
 def boot_id() -> str:

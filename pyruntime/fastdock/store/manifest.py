@@ -6,6 +6,7 @@ see two different images under one digest (CVE-2021-41190).
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,7 +30,7 @@ LAYER_SUFFIXES = {"": "none", "+gzip": "gzip", ".gzip": "gzip", "+zstd": "zstd"}
 
 MAX_MANIFEST = 4 << 20  # bytes; the limit that registries set too (distribution-spec, "Pushing Manifests")
 MAX_CONFIG = 8 << 20
-MAX_LAYERS = 500  # OVL_MAX_STACK, fs/overlayfs/params.h
+MAX_LAYERS = 498  # OVL_MAX_STACK (fs/overlayfs/params.h) is 500; one completes the others, one is the engine's
 
 
 class Platform(msgspec.Struct, omit_defaults=True):
@@ -215,6 +216,7 @@ def parse_config(data: bytes) -> ImageConfig:
     """The image configuration in ``data``, its types checked; ImageError where it cannot be used."""
     if len(data) > MAX_CONFIG:
         raise ImageError(f"the image configuration is larger than {MAX_CONFIG} bytes")
+    _check_text(data)
     config = _decode(data, ImageConfig, "the image configuration")
     if config.rootfs.type != "layers":
         raise ImageError(f"the image's rootfs is of type {config.rootfs.type!r}, not 'layers'")
@@ -224,6 +226,17 @@ def parse_config(data: bytes) -> ImageConfig:
         if "\0" in variable or variable.startswith("="):
             raise ImageError("the image configuration has a malformed environment variable")
     return config
+
+
+def _check_text(data: bytes) -> None:
+    """ImageError unless every JSON reader can read it, and print it: it is kept, and read again by others.
+
+    msgspec does not look into members that it was not asked for.
+    """
+    try:
+        json.dumps(json.loads(data.decode()), ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"the image configuration is malformed: {error}") from error
 
 
 def encode(document: Manifest | Index) -> bytes:

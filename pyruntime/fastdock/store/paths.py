@@ -46,8 +46,20 @@ def run_directory(root: str) -> str:
 def make_private(path: str) -> None:
     """Creates ``path`` (and missing parents) for this user only, or checks that it is.
 
-    Raises FastdockError where it is a symbolic link, belongs to somebody else, or cannot be closed to others.
+    Raises FastdockError where it is a symbolic link, belongs to somebody else, or cannot be made or closed to others.
     """
+    try:
+        _make_private(path)
+    except OSError as error:
+        raise FastdockError(
+            f"cannot make the state directory {path}: {error.strerror}",
+            errno=error.errno or 0,
+            path=path,
+            hint="run fastdock as root, or choose another place with --root",
+        ) from error
+
+
+def _make_private(path: str) -> None:
     try:
         status = os.lstat(path)
     except FileNotFoundError:

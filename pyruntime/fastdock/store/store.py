@@ -8,14 +8,14 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fastdock._errors import Conflict, ImageNotFound, SpecError
 from fastdock.registry.reference import familiar, parse
 from fastdock.store import sweep
 from fastdock.store.blobs import BlobStore
 from fastdock.store.database import Database
-from fastdock.store.layers import LayerStore, boot_id
+from fastdock.store.layers import LayerStore, is_whole
 from fastdock.store.locks import FileLock
 from fastdock.store.paths import make_private, run_directory
 from fastdock.store.record import ImageRecord
@@ -145,7 +145,7 @@ class Store:
             (image_id,),
         ).fetchall()
         document = json.loads(row[1])
-        if any(boot is not None and boot != boot_id() for _, boot in layers):
+        if not all(is_whole(boot) for _, boot in layers):
             keys = self._recover(image_id, document["rootfs"]["diff_ids"])
         else:
             keys = [key for key, _ in layers]
@@ -179,6 +179,11 @@ class Store:
                 return str(digest)
         raise ImageNotFound(f"no blob of layer {diff_id} is here", hint="pull the image again")
 
+    def _is_blob_of(self, digest: str, diff_id: str) -> bool:
+        """Whether the blob is here and was seen to unpack to ``diff_id``."""
+        known = "SELECT digest FROM layer_blobs WHERE digest = ? AND diff_id = ?"
+        return self.blobs.has(digest) and self._one(known, digest, diff_id) is not None
+
     # -- changing ------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -190,7 +195,7 @@ class Store:
         """
         sweep.sweep_leftovers(self)
         with FileLock(self.writers_lock, shared=True):
-            self.layers.settle()
+            self.layers.settle_meanwhile()
             yield
         if os.path.exists(self.sweep_wanted):
             sweep.sweep(self)
@@ -229,7 +234,11 @@ class Store:
         manifest_digest = digest_of(manifest)
         keys = self.layers.chain(checked.rootfs.diff_ids)
         blobs = {self.blobs.write(config), self.blobs.write(manifest), *extra_blobs}
-        blobs.update(layer.digest for layer in parsed.layers)
+        for layer, diff_id in zip(parsed.layers, checked.rootfs.diff_ids, strict=True):
+            blobs.add(layer.digest)
+            if not self._is_blob_of(layer.digest, diff_id):  # another blob of the same tar keeps the image whole
+                with suppress(ImageNotFound):
+                    blobs.add(self.blob_of_layer(diff_id))
         now = time.time()
         with self.database.transaction() as connection:
             (size,) = connection.execute(
@@ -324,6 +333,7 @@ class Store:
             raise SpecError(f"{target}: a name by digest cannot be given", hint="give a tag")
         image_id = self.get(source).id
         with self.database.transaction() as connection:
+            _forget_digests(connection, name.name, image_id)
             connection.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name.name, image_id))
             connection.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time(), image_id))
         return self._record(image_id)
@@ -336,6 +346,8 @@ class Store:
         Returns what happened, in Docker's words: ("Untagged", name) and ("Deleted", digest).
         """
         record = self.get(reference)
+        if by_digest := self._remove_digest(record, reference):
+            return by_digest
         names, done = self._names_to_remove(record, reference, force)
         if len(names) == len(record.names):
             holders = self.holders(record.id)
@@ -354,6 +366,14 @@ class Store:
             done += [("Untagged", familiar(name)) for name in record.digests]
             done += [("Deleted", digest) for digest in sweep.sweep(self)]
         return done
+
+    def _remove_digest(self, record: ImageRecord, reference: str) -> list[tuple[str, str]]:
+        """Takes a name by digest away, if that is what ``reference`` is and the image has other names."""
+        if "@" not in reference or len(record.names) + len(record.digests) < 2:
+            return []
+        name = parse(reference)
+        self.database.execute("DELETE FROM digests WHERE name = ? AND digest = ?", (name.repository, name.digest or ""))
+        return [("Untagged", familiar(f"{name.repository}@{name.digest}"))]
 
     def _names_to_remove(
         self, record: ImageRecord, reference: str, force: bool

@@ -55,8 +55,7 @@ def sweep(store: Store, *, everything: bool = False) -> list[str]:
         with open(store.sweep_wanted, "w"):
             return []
     try:
-        if os.path.exists(store.sweep_wanted):
-            everything = True
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(store.sweep_wanted)
         with contextlib.ExitStack() as leases:
             images, layers, blobs = _forget(store, everything, leases)

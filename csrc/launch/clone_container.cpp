@@ -1,0 +1,107 @@
+#include "launch/clone_container.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include <string>
+
+#include "base/path.h"
+
+namespace fastdock::launch {
+namespace {
+
+Result<void> write_clock_offsets(const LaunchPlan& plan) {
+  // time_namespaces(7): the offsets are written before the first process enters, from the one that unshared it.
+  std::string text;
+  for (const ClockOffset& offset : plan.clock_offsets)
+    text += std::to_string(offset.clock) + ' ' + std::to_string(offset.seconds) + ' ' +
+            std::to_string(offset.nanoseconds) + '\n';
+  if (text.empty()) return {};
+  auto written = write_file("/proc/self/timens_offsets", text);
+  if (!written) return failed_with(written.error().number, Operation::kSetClockOffset, text);
+  return {};
+}
+
+// What setns(2) and unshare(2) changed for the children of this process, put back when it goes.
+class ChildNamespaces {
+ public:
+  Result<void> remember(const char* file, int type) {
+    FASTDOCK_TRY(Fd own, open_file(std::string("/proc/self/ns/") + file, O_RDONLY));
+    own_.emplace_back(std::move(own), type);
+    return {};
+  }
+  ~ChildNamespaces() {
+    for (const auto& [descriptor, type] : own_) ::setns(descriptor.get(), type);
+  }
+
+ private:
+  std::vector<std::pair<Fd, int>> own_;
+};
+
+// A process that goes into the user namespace, clones there, and ends; there is no way back for itself.
+struct Intermediate {
+  std::uint64_t flags;
+  ChildPlan* plan;
+  int cgroup;
+  int owner;
+  int answer;  // a pipe: the pid, or -errno
+};
+
+[[noreturn]] void clone_inside(void* argument) {
+  const auto& step = *static_cast<const Intermediate*>(argument);
+  int answer = 0;
+  if (::setns(step.owner, CLONE_NEWUSER) != 0) answer = -errno;
+  if (answer == 0) {
+    auto child = clone_child(step.flags | CLONE_PARENT, run_child, step.plan, step.cgroup);
+    answer = child ? child->pid : -child.error().number;
+  }
+  ssize_t written = ::write(step.answer, &answer, sizeof answer);
+  ::_exit(written == sizeof answer ? 0 : 1);
+}
+
+Result<Child> clone_in_user_namespace(Flattened& flat, std::uint64_t flags, int cgroup) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return failed(Operation::kCreatePipe);
+  Fd ours(ends[0]);
+  Fd theirs(ends[1]);
+  Intermediate step{flags, flat.child(), cgroup, flat.owner_of_namespaces(), theirs.get()};
+  FASTDOCK_TRY(Child intermediate, clone_child(flags & CLONE_PARENT, clone_inside, &step));
+  theirs.reset();
+  int answer = -EPIPE;
+  ssize_t count = ::read(ours.get(), &answer, sizeof answer);
+  if ((flags & CLONE_PARENT) == 0) intermediate.reap();
+  if (count != sizeof answer) return failed_with(EPIPE, Operation::kCloneProcess);
+  if (answer < 0) return failed_with(-answer, Operation::kCreateNamespace, "in the user namespace", Hint::kNamespaceForbidden);
+  Child child;
+  child.pid = answer;
+  child.pidfd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, answer, 0)));
+  return child;
+}
+
+}  // namespace
+
+Result<Child> clone_container(const LaunchPlan& plan, Flattened& flat, std::uint64_t flags) {
+  ChildNamespaces before;
+  flags |= flat.clone_flags();
+  if ((flags & CLONE_NEWTIME) != 0) {
+    FASTDOCK_CHECK(before.remember("time", CLONE_NEWTIME));
+    if (::unshare(CLONE_NEWTIME) != 0) return failed(Operation::kCreateNamespace, "time", Hint::kNamespaceForbidden);
+    FASTDOCK_CHECK(write_clock_offsets(plan));
+    flags &= ~static_cast<std::uint64_t>(CLONE_NEWTIME);
+  }
+  for (const JoinedNamespace& joined : flat.joined_by_parent()) {
+    FASTDOCK_CHECK(before.remember(joined.type == CLONE_NEWPID ? "pid" : "time", joined.type));
+    if (::setns(joined.descriptor, joined.type) != 0) return failed(Operation::kJoinNamespace, joined.path);
+  }
+  // A copy of our memory, not a share of it: the child is on its way to where others can reach it
+  // (CVE-2016-9962), and a time namespace cannot be entered with shared memory (copy_namespaces).
+  if (flat.owner_of_namespaces() >= 0) return clone_in_user_namespace(flat, flags, plan.cgroup_directory);
+  return clone_child(flags, run_child, flat.child(), plan.cgroup_directory);
+}
+
+}  // namespace fastdock::launch

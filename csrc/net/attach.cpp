@@ -1,0 +1,220 @@
+#include "net/attach.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/rtnetlink.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "base/path.h"
+#include "net/link.h"
+#include "net/netlink.h"
+#include "net/resolver_client.h"
+
+namespace fastdock::net {
+namespace {
+
+constexpr std::uint32_t kLoopback = 1;  // its index in every network namespace (net_dev_init)
+
+// What is made inside the container's namespace.
+struct Inside {
+  std::optional<NetlinkSocket> netlink;
+  ResolverSockets resolver;
+};
+
+// Defaults for the devices that will appear in this namespace.  Router advertisements come from neighbours,
+// who are not to be believed (CVE-2020-13401).  Without an IPv6 address a container has no IPv6 at all, as
+// with Docker.
+Result<void> set_defaults(bool inet6) {
+  auto defaults = open_file("/proc/sys/net/ipv6/conf/default", O_PATH | O_DIRECTORY);
+  if (!defaults && defaults.error().number == ENOENT) return {};  // booted with ipv6.disable=1
+  if (!defaults) return std::unexpected(defaults.error());
+  struct statfs file_system{};
+  if (::fstatfs(defaults->get(), &file_system) != 0 || file_system.f_type != PROC_SUPER_MAGIC)
+    return failed_with(EPERM, Operation::kCheckProcfs, "/proc/sys/net");
+  if (inet6) {
+    FASTDOCK_CHECK(write_file_at(defaults->get(), "accept_ra", "0"));
+    // Addresses are the database's; a tentative one (duplicate address detection) is of no use for a second.
+    FASTDOCK_CHECK(write_file_at(defaults->get(), "accept_dad", "0"));
+  }
+  return write_file_at(defaults->get(), "disable_ipv6", inet6 ? "0" : "1");
+}
+
+// The calling thread in the container's network namespace, for as long as this lives.  setns(2) with
+// CLONE_NEWNET moves only the thread that calls it, and what is done inside is a dozen system calls.  A
+// helper thread would keep the caller's out of it, but costs two context switches: 60 us on an idle machine,
+// milliseconds on a busy one.
+class Visit {
+ public:
+  static Result<Visit> begin(int namespace_fd) {
+    FASTDOCK_TRY(auto home, open_file("/proc/thread-self/ns/net", O_RDONLY));
+    if (::setns(namespace_fd, CLONE_NEWNET) != 0) return failed(Operation::kJoinNamespace, "network");
+    return Visit(std::move(home));
+  }
+  Visit(Visit&&) = default;
+  Visit& operator=(Visit&&) = delete;
+  ~Visit() {
+    // With the privileges that were enough a moment ago it cannot fail; a thread that went on in a
+    // container's namespace would take the container for the world.
+    if (home_ && ::setns(home_.get(), CLONE_NEWNET) != 0) std::abort();
+  }
+
+ private:
+  explicit Visit(Fd home) : home_(std::move(home)) {}
+  Fd home_;
+};
+
+// What has to be made inside; afterwards it is used from the host's namespace.
+Result<Inside> enter(int namespace_fd, bool inet6, bool resolver) {
+  FASTDOCK_TRY(auto visit, Visit::begin(namespace_fd));
+  Inside inside;
+  FASTDOCK_CHECK(set_defaults(inet6));
+  FASTDOCK_TRY(inside.netlink, NetlinkSocket::open(NETLINK_ROUTE));
+  Batch loopback;
+  set_up(loopback, kLoopback, "lo");
+  FASTDOCK_CHECK(inside.netlink->execute(loopback));
+  if (resolver) {
+    // With the loopback device up: a socket bound before that would answer from 127.0.0.1 (a namespace
+    // without a local routing table takes every address for a broadcast one, __inet_dev_addr_type()).
+    FASTDOCK_TRY(inside.resolver, open_resolver_sockets());
+  }
+  return inside;
+}
+
+Result<void> create_devices(const AttachPlan& plan, int namespace_fd) {
+  Batch batch;
+  for (const auto& endpoint : plan.endpoints) {
+    FASTDOCK_TRY(auto device, find_link(endpoint.device));
+    if (endpoint.driver == Driver::kMacvlan) {
+      create_macvlan(batch, {.name = endpoint.name,
+                             .mac = endpoint.mac,
+                             .namespace_fd = namespace_fd,
+                             .parent = device,
+                             .mode = endpoint.macvlan_mode,
+                             .mtu = endpoint.mtu});
+    } else {
+      create_veth(batch, {.name = endpoint.host_name,
+                          .peer_name = endpoint.name,
+                          .peer_mac = endpoint.mac,
+                          .namespace_fd = namespace_fd,
+                          .bridge = device,
+                          .mtu = endpoint.mtu,
+                          .isolated = endpoint.isolated});
+    }
+  }
+  FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_ROUTE));
+  auto created = socket.execute(batch);
+  // A bridge takes 1,023 ports (BR_MAX_PORTS); the kernel says EXFULL.
+  if (!created && created.error().number == EXFULL) created.error().hint = Hint::kBridgeFull;
+  return created;
+}
+
+// The index of a device in the socket's namespace.
+Result<std::uint32_t> find_inside(NetlinkSocket& socket, const std::string& name) {
+  Batch batch;
+  ifinfomsg header{};
+  batch.begin(RTM_GETLINK, NLM_F_ACK, header, Operation::kConfigureLinkDevice, name);
+  batch.put_string(IFLA_IFNAME, name);
+  std::uint32_t index = 0;
+  FASTDOCK_CHECK(socket.ask(batch, [&](std::uint16_t type, Bytes message) {
+    ifinfomsg link{};
+    if (type != RTM_NEWLINK || message.size() < sizeof link) return;
+    std::memcpy(&link, message.data(), sizeof link);
+    index = static_cast<std::uint32_t>(link.ifi_index);
+  }));
+  return index;
+}
+
+Result<void> configure_inside(NetlinkSocket& socket, const std::vector<Endpoint>& endpoints) {
+  Batch batch;
+  for (const auto& endpoint : endpoints) {
+    FASTDOCK_TRY(auto index, find_inside(socket, endpoint.name));
+    set_up(batch, index, endpoint.name);
+    for (const auto& address : endpoint.addresses) add_address(batch, index, address);
+    for (const auto& gateway : endpoint.gateways) add_default_route(batch, index, gateway);
+  }
+  return socket.execute(batch);
+}
+
+bool uses_inet6(const AttachPlan& plan) {
+  return std::ranges::any_of(plan.endpoints, [](const auto& endpoint) {
+    return std::ranges::any_of(endpoint.addresses,
+                               [](const auto& a) { return a.address.family == AF_INET6; });
+  });
+}
+
+Result<void> attach_all(const AttachPlan& plan, int namespace_fd, int process) {
+  FASTDOCK_TRY(auto inside, enter(namespace_fd, uses_inet6(plan), !plan.resolver_socket.empty()));
+  FASTDOCK_CHECK(create_devices(plan, namespace_fd));
+  // Before the container can send: what it sends is refused until its own addresses are known.
+  FASTDOCK_CHECK(add_rules(plan.scope, plan.firewall));
+  FASTDOCK_CHECK(configure_inside(*inside.netlink, plan.endpoints));
+  if (plan.resolver_socket.empty()) return {};
+  return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver, process);
+}
+
+}  // namespace
+
+Result<void> attach(const AttachPlan& plan, int namespace_fd, int process) {
+  auto attached = attach_all(plan, namespace_fd, process);
+  if (!attached) (void)detach(plan);  // the first error is the one to report
+  return attached;
+}
+
+namespace {
+
+struct Target {
+  Fd namespace_fd, process;
+};
+
+Result<Target> open_process(pid_t pid) {
+  Target target;
+  FASTDOCK_TRY(target.namespace_fd, open_file("/proc/" + std::to_string(pid) + "/ns/net", O_RDONLY));
+  target.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!target.process) return failed(Operation::kWaitForProcess, std::to_string(pid));
+  return target;
+}
+
+}  // namespace
+
+Result<void> attach_process(const AttachPlan& plan, pid_t pid) {
+  FASTDOCK_TRY(auto target, open_process(pid));
+  return attach(plan, target.namespace_fd.get(), target.process.get());
+}
+
+Result<void> reconnect_resolver(const AttachPlan& plan, pid_t pid) {
+  FASTDOCK_TRY(auto target, open_process(pid));
+  FASTDOCK_TRY(auto inside, enter(target.namespace_fd.get(), uses_inet6(plan), true));
+  return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver,
+                            target.process.get());
+}
+
+Result<void> attach_loopback(int namespace_fd) {
+  FASTDOCK_CHECK(enter(namespace_fd, true, false));
+  return {};
+}
+
+Result<void> release(const AttachPlan& plan) { return remove_rules(plan.scope, plan.firewall); }
+
+Result<void> detach(const AttachPlan& plan) {
+  // Ports first: nothing new is sent to an address that will soon be another container's.
+  Result<void> first = release(plan);
+  for (const auto& endpoint : plan.endpoints) {
+    // A macvlan device ends with the container's namespace; the host has nothing of it.
+    if (endpoint.driver != Driver::kBridge) continue;
+    auto removed = remove_link(endpoint.host_name);
+    if (!removed && first) first = std::move(removed);
+  }
+  return first;
+}
+
+}  // namespace fastdock::net

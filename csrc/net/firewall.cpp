@@ -1,0 +1,173 @@
+#include "net/firewall.h"
+
+#include <linux/netfilter.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace fastdock::net {
+namespace {
+
+using Elements = std::vector<NftElement>;
+
+// Concatenates fields, each padded to a register's four bytes.
+class Key {
+ public:
+  Key& add(Bytes bytes, std::size_t size) {
+    std::size_t end = bytes_.size() + (size + 3) / 4 * 4;
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    bytes_.resize(end);
+    return *this;
+  }
+  Key& name(std::string_view text) { return add(std::as_bytes(std::span(text)), 16); }
+  Key& address(const IpAddress& address) { return add(address.bytes(), address.size()); }
+  Key& mac(const Mac& mac) { return add(std::as_bytes(std::span(mac)), mac.size()); }
+  Key& byte(std::uint8_t value) { return add(std::as_bytes(std::span(&value, 1)), 1); }
+  Key& port(std::uint16_t port) {
+    std::array<std::uint8_t, 2> network{static_cast<std::uint8_t>(port >> 8),
+                                        static_cast<std::uint8_t>(port & 0xff)};
+    return add(std::as_bytes(std::span(network)), 2);
+  }
+  operator std::vector<std::byte>() const { return bytes_; }  // NOLINT(google-explicit-constructor)
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+struct Change {
+  std::uint8_t family;
+  std::string set;
+  Elements elements;
+};
+
+// The elements that `rules` are, set by set.
+class Changes {
+ public:
+  explicit Changes(const FirewallRules& rules) {
+    for (const auto& bridge : rules.bridges) add(bridge);
+    for (const auto& sender : rules.senders) add(sender);
+    for (const auto& port : rules.ports) add(port);
+    for (const auto& egress : rules.egress) add(egress);
+  }
+  [[nodiscard]] const std::vector<Change>& all() const { return changes_; }
+
+ private:
+  void element(std::uint8_t family, const std::string& set, NftElement element) {
+    auto found =
+        std::ranges::find_if(changes_, [&](const auto& c) { return c.set == set && c.family == family; });
+    if (found == changes_.end()) found = changes_.insert(found, Change{family, set, {}});
+    found->elements.push_back(std::move(element));
+  }
+  void inet(const std::string& set, NftElement made) { element(NFPROTO_INET, set, std::move(made)); }
+  void bridge(const std::string& set, NftElement made) { element(NFPROTO_BRIDGE, set, std::move(made)); }
+
+  void add(const BridgeRules& rules) {
+    inet("bridges", {.key = Key().name(rules.name)});
+    inet("same", {.key = Key().name(rules.name).name(rules.name)});
+    if (rules.icc) inet("icc", {.key = Key().name(rules.name).name(rules.name)});
+    if (rules.internal) inet("internal", {.key = Key().name(rules.name)});
+    if (rules.masquerade && !rules.internal) inet("masquerade", {.key = Key().name(rules.name)});
+  }
+
+  void add(const SenderRules& rules) {
+    bridge("macs", {.key = Key().name(rules.port).mac(rules.mac)});
+    bool inet6 = false;
+    for (const auto& address : rules.addresses) {
+      bool is6 = address.family == AF_INET6;
+      inet6 |= is6;
+      bridge(is6 ? "senders6" : "senders4", {.key = Key().name(rules.port).mac(rules.mac).address(address)});
+    }
+    if (inet6)
+      bridge("senders6", {.key = Key().name(rules.port).mac(rules.mac).address(link_local_of(rules.mac))});
+  }
+
+  void add(const PortRules& rules) {
+    bool is6 = rules.container.family == AF_INET6;
+    Key key;
+    if (rules.host) key.address(rules.host);
+    key.byte(rules.protocol).port(rules.host_port);
+    std::string set = is6 ? "ports6" : "ports4";
+    if (rules.host) set += "_at";
+    inet(set, {.key = key, .data = Key().address(rules.container).port(rules.container_port)});
+  }
+
+  void add(const EgressRules& rules) {
+    bool is6 = rules.source.family == AF_INET6;
+    inet(is6 ? "guarded6" : "guarded4", {.key = Key().address(rules.source)});
+    for (const auto& prefix : rules.allowed) {
+      if (prefix.address.family != rules.source.family) continue;
+      inet(is6 ? "allowed6" : "allowed4", {.key = Key().address(rules.source).address(first_of(prefix)),
+                                           .key_end = Key().address(rules.source).address(last_of(prefix))});
+    }
+  }
+
+  std::vector<Change> changes_;
+};
+
+}  // namespace
+
+Result<void> rebuild_firewall(const Scope& scope, const FirewallRules& rules) {
+  NftTransaction transaction;
+  add_ruleset(transaction, scope);
+  Changes changes(rules);
+  for (const auto& change : changes.all())
+    transaction.add_elements(change.family, scope.table, change.set, change.elements);
+  return transaction.commit();
+}
+
+Result<bool> firewall_is_current(const Scope& scope) {
+  for (std::uint8_t family : {std::uint8_t{NFPROTO_INET}, std::uint8_t{NFPROTO_BRIDGE}}) {
+    FASTDOCK_TRY(auto comment, table_comment(family, scope.table));
+    if (comment != kRulesetVersion) return false;
+  }
+  return true;
+}
+
+Result<void> add_rules(const Scope& scope, const FirewallRules& rules) {
+  NftTransaction transaction;
+  Changes changes(rules);
+  for (const auto& change : changes.all())
+    transaction.add_elements(change.family, scope.table, change.set, change.elements);
+  return transaction.commit();
+}
+
+Result<void> remove_rules(const Scope& scope, const FirewallRules& rules) {
+  Changes changes(rules);
+  NftTransaction transaction;
+  // Removing what is not there fails the transaction, and a failed one waits for an RCU grace period (tens of
+  // milliseconds, nf_tables_abort()) with all others waiting behind it.  Adding what is there is nothing, so
+  // adding first makes removing right in any case.  (NFT_MSG_DESTROYSETELEM needs Linux 6.3.)
+  for (const auto& change : changes.all()) {
+    transaction.add_elements(change.family, scope.table, change.set, change.elements);
+    transaction.remove_elements(change.family, scope.table, change.set, change.elements);
+  }
+  auto removed = transaction.commit();
+  if (!removed && removed.error().number == ENOENT) return {};  // no tables
+  return removed;
+}
+
+Result<void> allow_destination(const Scope& scope, const IpAddress& source, const IpAddress& destination,
+                               std::uint32_t seconds) {
+  if (source.family != destination.family) return {};
+  const std::string set = source.family == AF_INET6 ? "named6" : "named4";
+  std::vector<std::byte> key = Key().address(source).address(destination);
+  // An element that is there keeps its old time-out, so it is made anew: in one transaction, a packet always
+  // meets one of the two.  Adding first makes removing right in any case.
+  NftTransaction transaction;
+  NftElement element{.key = key, .timeout_ms = std::uint64_t{seconds} * 1000};
+  transaction.add_elements(NFPROTO_INET, scope.table, set, {element});
+  transaction.remove_elements(NFPROTO_INET, scope.table, set, {NftElement{.key = key}});
+  transaction.add_elements(NFPROTO_INET, scope.table, set, {element});
+  return transaction.commit();
+}
+
+Result<void> remove_firewall(const Scope& scope) {
+  NftTransaction transaction;
+  for (std::uint8_t family : {std::uint8_t{NFPROTO_INET}, std::uint8_t{NFPROTO_BRIDGE}}) {
+    transaction.add_table(family, scope.table, {});
+    transaction.remove_table(family, scope.table);
+  }
+  return transaction.commit();
+}
+
+}  // namespace fastdock::net

@@ -1,0 +1,110 @@
+// create, run, start.
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+#include "base/path.h"
+#include "oci/create.h"
+#include "oci/hooks.h"
+#include "oci/seal.h"
+#include "oci/terminal.h"
+
+namespace fastdock::oci {
+namespace {
+
+constexpr auto kFlags = std::to_array<Flag>({
+    {"bundle", 'b', true, "directory with config.json"},
+    {"config", 'f', true, "the file's name (as crun has it)"},
+    {"console-socket", 0, true, "UNIX socket that receives the terminal"},
+    {"pid-file", 0, true, "file for the process id"},
+    {"preserve-fds", 0, true, "how many descriptors from 3 on the container keeps"},
+    {"no-pivot", 0, false, "for a root on a RAM disk"},
+    {"no-new-keyring", 0, false, "keep the caller's session keyring"},
+    {"no-subreaper", 0, false, "accepted"},
+    {"detach", 'd', false, "run: do not wait for the end"},
+    {"keep", 0, false, "run: leave the container after its end"},
+});
+
+Result<std::string> absolute(const std::string& path) {
+  char resolved[PATH_MAX];
+  if (::realpath(path.c_str(), resolved) == nullptr) return failed(Operation::kOpenFile, path);
+  return std::string(resolved);
+}
+
+Result<CreateRequest> read_request(Words words, std::string_view name, Arguments& arguments) {
+  FASTDOCK_TRY(arguments, parse_flags(kFlags, words, FlagsEnd::kNever, name));
+  FASTDOCK_CHECK(expect_arguments(arguments, 1, std::string(name) + " [flags] <container-id>"));
+  CreateRequest request;
+  request.id = arguments.positional.front();
+  FASTDOCK_TRY(request.bundle, absolute(arguments.text("bundle", ".")));
+  request.console_socket = arguments.text("console-socket");
+  request.pid_file = arguments.text("pid-file");
+  request.pivot = !arguments.has("no-pivot");
+  request.new_keyring = !arguments.has("no-new-keyring");
+  FASTDOCK_TRY(auto descriptors, arguments.number("preserve-fds"));
+  constexpr std::int64_t kMostDescriptors = 4096;
+  if (descriptors && (*descriptors < 0 || *descriptors > kMostDescriptors))
+    return failed_with(EINVAL, Operation::kUseContainer, "--preserve-fds is out of range");
+  request.preserve_descriptors = static_cast<int>(descriptors.value_or(0));
+  return request;
+}
+
+}  // namespace
+
+Result<int> command_create(const Context& context, Words words) {
+  FASTDOCK_CHECK(run_sealed(context.argv));
+  Arguments arguments;
+  FASTDOCK_TRY(CreateRequest request, read_request(words, "create", arguments));
+  FASTDOCK_CHECK(create_container(context, request));
+  return 0;
+}
+
+Result<int> command_run(const Context& context, Words words) {
+  FASTDOCK_CHECK(run_sealed(context.argv));
+  Arguments arguments;
+  FASTDOCK_TRY(CreateRequest request, read_request(words, "run", arguments));
+  request.start = true;
+  request.foreground = !arguments.has("detach");
+  if (!request.foreground) {
+    FASTDOCK_CHECK(create_container(context, request));
+    return 0;
+  }
+  Foreground foreground;
+  FASTDOCK_TRY(Created created, create_container(context, request));
+  auto code = foreground.wait(created.process);
+  if (!arguments.has("keep")) FASTDOCK_CHECK(remove_container(context, created.container));
+  return code;
+}
+
+Result<int> command_start(const Context& context, Words words) {
+  FASTDOCK_TRY(Arguments arguments, parse_flags({}, words, FlagsEnd::kNever, "start"));
+  FASTDOCK_CHECK(expect_arguments(arguments, 1, "start <container-id>"));
+  FASTDOCK_TRY(Container container, Container::open(context.root, arguments.positional.front()));
+  FASTDOCK_CHECK(container.lock());
+  Status status = container.status();
+  if (status == Status::kStopped)
+    return failed_with(ESRCH, Operation::kUseContainer, "cannot start a container that has stopped");
+  if (status != Status::kCreated)
+    return failed_with(EEXIST, Operation::kUseContainer, "cannot start an already running container");
+  FASTDOCK_TRY(Config config, saved_config(container));
+  // Before anything is changed: it may execute this program anew.
+  if (!config.hooks.start_container.empty() || !config.hooks.poststart.empty())
+    FASTDOCK_CHECK(run_sealed(context.argv));
+  if (!config.hooks.start_container.empty()) {
+    FASTDOCK_TRY(auto place, place_in_container(container, config));
+    FASTDOCK_CHECK(run_hooks(config.hooks.start_container, state_json(container.state, Status::kCreated, true), place));
+  }
+  // ENXIO: the process has just ended.  Removed before the word: who sees no FIFO sees it running.
+  FASTDOCK_TRY(Fd fifo, open_file(container.fifo(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
+  if (::unlink(container.fifo().c_str()) != 0) return failed(Operation::kRemoveFile, container.fifo());
+  if (::write(fifo.get(), "0", 1) != 1) return failed(Operation::kWriteFile, container.fifo());
+  FASTDOCK_CHECK(run_hooks(config.hooks.poststart, state_json(container.state, Status::kRunning, true),
+                           runtime_place(container.state.bundle)));
+  return 0;
+}
+
+}  // namespace fastdock::oci

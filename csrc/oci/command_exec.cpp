@@ -1,0 +1,228 @@
+// exec.
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/path.h"
+#include "cgroup/cgroup.h"
+#include "launch/capabilities.h"
+#include "launch/users.h"
+#include "oci/create.h"
+#include "oci/hooks.h"
+#include "oci/listener.h"
+#include "oci/seal.h"
+#include "oci/terminal.h"
+
+namespace fastdock::oci {
+namespace {
+
+using launch::LaunchPlan;
+
+constexpr auto kFlags = std::to_array<Flag>({
+    {"console-socket", 0, true, "UNIX socket that receives the terminal"},
+    {"cwd", 0, true, "working directory"},
+    {"env", 'e', true, "NAME=value, in addition to the container's"},
+    {"tty", 't', false, "with a terminal"},
+    {"user", 'u', true, "uid[:gid]"},
+    {"additional-gids", 'g', true, "further group ids"},
+    {"process", 'p', true, "file with an OCI process"},
+    {"detach", 'd', false, "do not wait for the end"},
+    {"pid-file", 0, true, "file for the process id"},
+    {"process-label", 0, true, "SELinux label"},
+    {"apparmor", 0, true, "AppArmor profile"},
+    {"no-new-privs", 0, false, "as process.noNewPrivileges"},
+    {"cap", 'c', true, "a capability to have"},
+    {"preserve-fds", 0, true, "how many descriptors from 3 on are kept"},
+    {"cgroup", 0, true, "a cgroup below the container's"},
+    {"ignore-paused", 0, false, "also in a paused container: it waits"},
+});
+
+std::unexpected<Error> refused(std::string what) {
+  return failed_with(EINVAL, Operation::kUseContainer, std::move(what));
+}
+
+// "1000" or "1000:100": digits only, as runc takes it.
+Result<void> apply_user(const std::string& text, launch::User& user) {
+  auto colon = text.find(':');
+  std::uint32_t uid = 0;
+  std::uint32_t gid = user.gid;
+  bool good = launch::parse_id(text.substr(0, colon), uid) == launch::IdSyntax::kNumber;
+  if (colon != std::string::npos)
+    good = good && launch::parse_id(text.substr(colon + 1), gid) == launch::IdSyntax::kNumber;
+  if (!good) return refused("--user must be uid[:gid], not " + text);
+  user.uid = uid;
+  user.gid = gid;
+  return {};
+}
+
+Result<void> apply_groups(const std::vector<std::string>& texts, launch::User& user) {
+  for (const std::string& text : texts) {
+    std::uint32_t gid = 0;
+    if (launch::parse_id(text, gid) != launch::IdSyntax::kNumber) return refused("--additional-gids must be numbers");
+    user.groups.push_back(gid);
+  }
+  return {};
+}
+
+// As runc: to the bounding, effective, permitted and (where others are inheritable) ambient set.
+Result<void> apply_capabilities(const std::vector<std::string>& names, launch::Capabilities& capabilities) {
+  for (const std::string& name : names) {
+    auto number = launch::capability_number(name);
+    if (!number) return refused("unknown capability " + name);
+    launch::CapabilitySet bit = launch::capability_bit(*number);
+    capabilities.bounding |= bit;
+    capabilities.effective |= bit;
+    capabilities.permitted |= bit;
+    if (capabilities.inheritable != 0) capabilities.ambient |= bit;
+  }
+  return {};
+}
+
+// The process that the container was made with, changed as the flags say.
+Result<bool> process_from_flags(const Arguments& arguments, Words rest, const Config& config, LaunchPlan& plan) {
+  const LaunchPlan& own = config.plan;
+  for (const char* word : rest) plan.argv.emplace_back(word);
+  if (plan.argv.empty()) return refused("usage: fastdock-oci exec [flags] <container-id> <command> [arguments]");
+  plan.environment = own.environment;
+  for (std::string& variable : arguments.values("env")) plan.environment.push_back(std::move(variable));
+  plan.working_directory = arguments.text("cwd", own.working_directory);
+  plan.user = own.user;
+  plan.limits = own.limits;
+  plan.capabilities = own.capabilities;
+  plan.no_new_privileges = own.no_new_privileges || arguments.has("no-new-privs");
+  plan.apparmor_profile = arguments.text("apparmor", own.apparmor_profile);
+  plan.selinux_label = arguments.text("process-label", own.selinux_label);
+  plan.oom_score_adjustment = own.oom_score_adjustment;
+  plan.scheduler = own.scheduler;
+  plan.io_priority = own.io_priority;
+  plan.initial_cpus = own.initial_cpus;
+  plan.final_cpus = own.final_cpus;
+  if (auto user = arguments.value("user")) FASTDOCK_CHECK(apply_user(*user, plan.user));
+  FASTDOCK_CHECK(apply_groups(arguments.values("additional-gids"), plan.user));
+  FASTDOCK_CHECK(apply_capabilities(arguments.values("cap"), plan.capabilities));
+  if (!plan.working_directory.starts_with('/')) return refused("--cwd must be an absolute path");
+  return arguments.has("tty");
+}
+
+Result<bool> process_from_file(const std::string& path, LaunchPlan& plan, const Context& context) {
+  FASTDOCK_TRY(auto document, path == "-" ? parse_descriptor(STDIN_FILENO, "process") : parse_file(path));
+  bool terminal = false;
+  std::vector<std::string> warnings;
+  read_process(document->root(), plan, terminal, warnings);
+  FASTDOCK_CHECK(document->problem());
+  for (const std::string& warning : warnings) context.warn(warning);
+  return terminal;
+}
+
+class Execution {
+ public:
+  Execution(const Context& context, const Arguments& arguments, Container container, Config config)
+      : context_(context), arguments_(arguments), container_(std::move(container)), config_(std::move(config)) {}
+
+  Result<int> run(Words rest) {
+    const bool detach = arguments_.has("detach");
+    FASTDOCK_CHECK(make_plan(rest));
+    const std::string socket = arguments_.text("console-socket");
+    if (terminal_ && detach && socket.empty()) return refused("--tty together with --detach needs --console-socket");
+    if (!terminal_ && !socket.empty()) return refused("--console-socket is given, but there is no terminal");
+    std::optional<Foreground> foreground;
+    if (!detach) foreground.emplace();
+    FASTDOCK_TRY(auto process, launch::launch(plan_, observer()));
+    if (auto told = tell(process, socket); !told) {
+      (void)launch::send_signal(process, SIGKILL);
+      (void)launch::wait(process, -1);
+      return std::unexpected(told.error());
+    }
+    if (detach) return 0;
+    return foreground->wait(process);
+  }
+
+ private:
+  Result<void> make_plan(Words rest) {
+    if (auto file = arguments_.value("process")) {
+      FASTDOCK_TRY(terminal_, process_from_file(*file, plan_, context_));
+    } else {
+      FASTDOCK_TRY(terminal_, process_from_flags(arguments_, rest, config_, plan_));
+    }
+    if (terminal_ && !plan_.terminal) plan_.terminal.emplace();
+    FASTDOCK_CHECK(join_namespaces_of(container_.state.pid, plan_));
+    FASTDOCK_CHECK(join_cgroup());
+    FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));
+    plan_.preserve_descriptors = static_cast<int>(std::clamp<std::int64_t>(descriptors.value_or(0), 0, 4096));
+    plan_.personality = config_.plan.personality;
+    FASTDOCK_TRY(listener_, add_seccomp(config_.seccomp, plan_));
+    return {};
+  }
+
+  Result<void> join_cgroup() {
+    if (container_.state.cgroup.empty()) return {};
+    std::string path = container_.state.cgroup;
+    if (auto below = arguments_.value("cgroup")) {
+      if (below->find("..") != std::string::npos || below->find(':') != std::string::npos)
+        return refused("--cgroup must be a path below the container's cgroup");
+      if (std::string rest = below->substr(std::min(below->find_first_not_of('/'), below->size())); !rest.empty())
+        path += "/" + rest;
+    }
+    FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
+    auto group = cgroup::Cgroup::open(*hierarchies, path);
+    if (!group && arguments_.has("cgroup")) return std::unexpected(group.error());
+    if (!group) return {};  // made where no cgroup could be made
+    FASTDOCK_TRY(join_, group->join());
+    for (const Fd& tasks : join_.tasks) plan_.cgroup_tasks.push_back(tasks.get());
+    plan_.cgroup_directory = join_.directory.get();
+    return {};
+  }
+
+  launch::Observer observer() {
+    launch::Observer observer;
+    if (!listener_.path.empty())
+      observer.listening = [this](pid_t pid, Fd listener) {
+        State state = container_.state;
+        state.pid = pid;
+        return send_listener(listener_, state, listener.get());
+      };
+    return observer;
+  }
+
+  Result<void> tell(launch::Process& process, const std::string& socket) {
+    if (process.terminal && !socket.empty()) {
+      FASTDOCK_CHECK(send_console(socket, process.terminal.get()));
+      process.terminal.reset();
+    }
+    if (auto file = arguments_.value("pid-file")) return write_whole(*file, std::to_string(process.pid), 0644);
+    return {};
+  }
+
+  const Context& context_;
+  const Arguments& arguments_;
+  Container container_;
+  Config config_;
+  LaunchPlan plan_;
+  cgroup::Join join_;
+  SeccompListener listener_;
+  bool terminal_ = false;
+};
+
+}  // namespace
+
+Result<int> command_exec(const Context& context, Words words) {
+  FASTDOCK_CHECK(run_sealed(context.argv));
+  FASTDOCK_TRY(Arguments arguments, parse_flags(kFlags, words, FlagsEnd::kFirstPositional, "exec"));
+  if (words.empty()) return refused("usage: fastdock-oci exec [flags] <container-id> <command> [arguments]");
+  FASTDOCK_TRY(Container container, Container::open(context.root, words.front()));
+  Status status = container.status();
+  if (status == Status::kStopped || status == Status::kCreating)
+    return refused("cannot exec in a container that is not running");
+  if (status == Status::kPaused && !arguments.has("ignore-paused"))
+    return refused("cannot exec in a paused container (use --ignore-paused to override)");
+  FASTDOCK_TRY(Config config, saved_config(container));
+  Words rest = words.subspan(1);
+  if (!rest.empty() && std::string_view(rest.front()) == "--") rest = rest.subspan(1);
+  return Execution(context, arguments, std::move(container), std::move(config)).run(rest);
+}
+
+}  // namespace fastdock::oci

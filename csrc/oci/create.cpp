@@ -1,0 +1,261 @@
+#include "oci/create.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "base/path.h"
+#include "oci/cgroups.h"
+#include "oci/hooks.h"
+#include "oci/listener.h"
+#include "oci/network_device.h"
+#include "oci/terminal.h"
+
+namespace fastdock::oci {
+namespace {
+
+using launch::LaunchPlan;
+
+Result<void> check_terminal(const Config& config, const CreateRequest& request) {
+  auto refused = [](const char* what) { return failed_with(EINVAL, Operation::kUseContainer, what); };
+  bool detached = !request.foreground;
+  if (config.terminal && detached && request.console_socket.empty())
+    return refused("cannot allocate a terminal for a detached container without --console-socket");
+  if (!config.terminal && !request.console_socket.empty())
+    return refused("--console-socket is given, but process.terminal is not true");
+  return {};
+}
+
+Result<void> check_rootfs(const Config& config) {
+  struct stat status {};
+  if (::stat(config.rootfs.c_str(), &status) != 0) return failed(Operation::kOpenRoot, config.rootfs);
+  if (!S_ISDIR(status.st_mode)) return failed_with(ENOTDIR, Operation::kOpenRoot, config.rootfs);
+  return {};
+}
+
+Result<void> check_descriptors(int count) {
+  for (int i = 0; i < count; ++i)
+    if (::fcntl(3 + i, F_GETFD) < 0)
+      return failed_with(EBADF, Operation::kUseContainer, "--preserve-fds: descriptor " + std::to_string(3 + i) + " is not open");
+  return {};
+}
+
+// One creation, from an empty directory to a process that waits or runs.
+class Creation {
+ public:
+  Creation(const Context& context, const CreateRequest& request, Config config, Container container)
+      : context_(context), request_(request), config_(std::move(config)), container_(std::move(container)) {}
+
+  Result<Created> run(std::string_view config_text) {
+    auto process = make(config_text);
+    if (!process) {
+      undo();
+      return std::unexpected(std::move(process.error()));
+    }
+    return Created{std::move(container_), std::move(*process)};
+  }
+
+ private:
+  Result<launch::Process> make(std::string_view config_text) {
+    FASTDOCK_CHECK(container_.lock());
+    FASTDOCK_CHECK(container_.save_config(config_text));
+    State& state = container_.state;
+    state.version = config_.version;
+    state.bundle = config_.bundle;
+    state.rootfs = config_.rootfs;
+    state.created = timestamp();
+    state.annotations = config_.annotations;
+    if (::geteuid() == 0) state.owner = "root";
+    FASTDOCK_CHECK(make_cgroup());
+    // The cgroup is known: whoever finds this after our SIGKILL can remove it.
+    FASTDOCK_CHECK(container_.save());
+    FASTDOCK_CHECK(complete_plan());
+    FASTDOCK_TRY(auto process, launch::launch(config_.plan, observer()));
+    if (auto finished = finish(process); !finished) {
+      (void)launch::send_signal(process, SIGKILL);
+      (void)launch::wait(process, -1);
+      return std::unexpected(std::move(finished.error()));
+    }
+    return process;
+  }
+
+  Result<void> make_cgroup() {
+    FASTDOCK_TRY(std::string path, cgroup_path(config_, container_.state.id));
+    FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
+    cgroup::CreateOptions options;
+    options.all_controllers = true;
+    FASTDOCK_TRY(auto group, cgroup::Cgroup::create(*hierarchies, path, config_.limits, options));
+    container_.state.cgroup = path;
+    for (const std::string& warning : group.warnings()) context_.warn(warning);
+    FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
+    FASTDOCK_TRY(join_, group.join());
+    for (const Fd& tasks : join_.tasks) config_.plan.cgroup_tasks.push_back(tasks.get());
+    config_.plan.cgroup_directory = join_.directory.get();
+    return {};
+  }
+
+  Result<void> complete_plan() {
+    LaunchPlan& plan = config_.plan;
+    plan.keep_root = !request_.pivot;
+    plan.new_keyring = request_.new_keyring;
+    if (config_.terminal && !plan.terminal) plan.terminal.emplace();
+    FASTDOCK_TRY(listener_, add_seccomp(config_.seccomp, plan));
+    int descriptors = request_.preserve_descriptors;
+    // sd_listen_fds(3): LISTEN_FDS of the caller's are the container's.
+    if (const char* given = std::getenv("LISTEN_FDS"); given != nullptr && std::atoi(given) > 0) {
+      descriptors += std::atoi(given);
+      plan.environment.push_back(std::string("LISTEN_FDS=") + given);
+      plan.environment.emplace_back("LISTEN_PID=1");
+    }
+    plan.preserve_descriptors = descriptors;
+    FASTDOCK_CHECK(check_descriptors(descriptors));
+    if (!request_.start) {
+      FASTDOCK_CHECK(container_.make_fifo());
+      plan.start_fifo = container_.fifo();
+    }
+    return {};
+  }
+
+  std::string state_for_hooks(pid_t pid, Status status) {
+    container_.state.pid = pid;
+    return state_json(container_.state, status, true);
+  }
+
+  launch::Observer observer() {
+    launch::Observer observer;
+    const Hooks& hooks = config_.hooks;
+    if (!config_.network_devices.empty())
+      observer.created = [this](pid_t pid) { return move_network_devices(config_.network_devices, pid); };
+    if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty())
+      observer.mounted = [this](pid_t pid) { return run_creation_hooks(pid); };
+    if (request_.start && !hooks.start_container.empty())
+      observer.ready = [this](pid_t pid) -> Result<void> {
+        std::string state = state_for_hooks(pid, Status::kCreated);
+        FASTDOCK_TRY(LaunchPlan place, place_in_container(container_, config_));
+        return run_hooks(config_.hooks.start_container, state, place);
+      };
+    if (!listener_.path.empty())
+      observer.listening = [this](pid_t pid, Fd listener) {
+        container_.state.pid = pid;
+        return send_listener(listener_, container_.state, listener.get());
+      };
+    return observer;
+  }
+
+  Result<void> run_creation_hooks(pid_t pid) {
+    const Hooks& hooks = config_.hooks;
+    std::string state = state_for_hooks(pid, Status::kCreating);
+    FASTDOCK_CHECK(run_hooks(hooks.prestart, state, runtime_place(config_.bundle)));
+    FASTDOCK_CHECK(run_hooks(hooks.create_runtime, state, runtime_place(config_.bundle)));
+    if (hooks.create_container.empty()) return {};
+    LaunchPlan place = runtime_place(config_.bundle);
+    FASTDOCK_CHECK(join_namespaces_of(pid, place));
+    return run_hooks(hooks.create_container, state, place);
+  }
+
+  Result<void> finish(launch::Process& process) {
+    container_.state.pid = process.pid;
+    container_.state.start_time = start_time_of(process.pid);
+    FASTDOCK_CHECK(container_.save());
+    if (process.terminal && !request_.console_socket.empty()) {
+      FASTDOCK_CHECK(send_console(request_.console_socket, process.terminal.get()));
+      process.terminal.reset();
+    }
+    if (!request_.pid_file.empty())
+      FASTDOCK_CHECK(write_whole(request_.pid_file, std::to_string(process.pid), 0644));
+    if (!request_.start) return {};
+    // config.md: an error of these is logged, and the container goes on; runc ends it.
+    return run_hooks(config_.hooks.poststart, state_for_hooks(process.pid, Status::kRunning), runtime_place(config_.bundle));
+  }
+
+  void undo() {
+    join_ = {};
+    container_.state.pid = 0;
+    if (auto removed = remove_container(context_, container_); !removed) context_.warn(message_of(removed.error()));
+  }
+
+  const Context& context_;
+  const CreateRequest& request_;
+  Config config_;
+  Container container_;
+  cgroup::Join join_;
+  SeccompListener listener_;
+};
+
+}  // namespace
+
+Result<Created> create_container(const Context& context, const CreateRequest& request) {
+  FASTDOCK_CHECK(check_id(request.id));
+  // Read once: what is checked, launched and kept is the same text, whoever writes to the bundle meanwhile.
+  FASTDOCK_TRY(std::string text, read_text(request.bundle + "/config.json"));
+  FASTDOCK_TRY(auto document, Document::parse(text, "config.json"));
+  FASTDOCK_TRY(Config config, read_config(std::move(document), request.bundle));
+  for (const std::string& warning : config.warnings) context.warn(warning);
+  FASTDOCK_CHECK(check_terminal(config, request));
+  FASTDOCK_CHECK(check_rootfs(config));
+  if (context.systemd_cgroup)
+    return failed_with(ENOSYS, Operation::kUseContainer,
+                       "systemd not running on this host, cannot use systemd cgroups manager");
+  FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
+  return Creation(context, request, std::move(config), std::move(container)).run(text);
+}
+
+Result<Config> saved_config(const Container& container) {
+  FASTDOCK_TRY(auto document, parse_file(container.config_file()));
+  return read_config(std::move(document), container.state.bundle);
+}
+
+Result<LaunchPlan> place_in_container(const Container& container, const Config& config) {
+  LaunchPlan place;
+  FASTDOCK_CHECK(join_namespaces_of(container.state.pid, place));
+  place.user = config.plan.user;
+  place.capabilities = config.plan.capabilities;
+  place.no_new_privileges = config.plan.no_new_privileges;
+  place.apparmor_profile = config.plan.apparmor_profile;
+  place.selinux_label = config.plan.selinux_label;
+  place.oom_score_adjustment = config.plan.oom_score_adjustment;
+  return place;
+}
+
+namespace {
+
+// Its creator was killed before it wrote where the cgroup is.  Without processes: those that are in there may be
+// somebody else's.
+void remove_unrecorded_cgroup(const Container& container) {
+  auto config = saved_config(container);
+  auto hierarchies = cgroup::Hierarchies::machine();
+  if (!config || !hierarchies) return;
+  auto path = cgroup_path(*config, container.state.id);
+  if (!path) return;
+  if (auto group = cgroup::Cgroup::open(**hierarchies, *path)) (void)group->remove(std::chrono::milliseconds(0));
+}
+
+}  // namespace
+
+Result<void> remove_container(const Context& context, Container& container) {
+  Result<void> result;
+  if (container.state.created.empty()) remove_unrecorded_cgroup(container);
+  if (!container.state.cgroup.empty()) {
+    FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
+    if (auto group = cgroup::Cgroup::open(*hierarchies, container.state.cgroup)) {
+      (void)group->kill_all();
+      result = group->remove();
+    }
+  }
+  Hooks hooks;
+  if (auto config = saved_config(container)) hooks = std::move(config->hooks);
+  FASTDOCK_CHECK(container.remove());
+  for (const Hook& hook : hooks.poststop) {
+    // runtime.md, "Lifecycle" 13: an error is a warning, and the others run.
+    auto ran = run_hooks(std::span(&hook, 1), state_json(container.state, Status::kStopped, true),
+                         runtime_place(container.state.bundle));
+    if (!ran) context.warn(message_of(ran.error()));
+  }
+  return result;
+}
+
+}  // namespace fastdock::oci

@@ -1,0 +1,97 @@
+#include "oci/hooks.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/path.h"
+#include "launch/capabilities.h"
+#include "launch/launch.h"
+
+namespace fastdock::oci {
+namespace {
+
+constexpr std::size_t kMostOutput = 2048;  // of a failed hook, in the error
+
+Result<Fd> memory_file(const char* name, std::string_view content) {
+  Fd memory(::memfd_create(name, MFD_CLOEXEC));
+  if (!memory) return failed(Operation::kCreateFile, name);
+  if (::write(memory.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size()) ||
+      ::lseek(memory.get(), 0, SEEK_SET) != 0)
+    return failed(Operation::kWriteFile, name);
+  return memory;
+}
+
+std::string beginning_of(const Fd& file) {
+  std::string text(kMostOutput, '\0');
+  ssize_t count = ::pread(file.get(), text.data(), text.size(), 0);
+  text.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
+  while (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+std::unexpected<Error> hook_failed(const Hook& hook, std::string what) {
+  return failed_with(EIO, Operation::kUseContainer, "hook " + hook.path + " " + std::move(what));
+}
+
+Result<void> run_hook(const Hook& hook, const std::string& state, const launch::LaunchPlan& place) {
+  FASTDOCK_TRY(Fd input, memory_file("hook-state", state));
+  FASTDOCK_TRY(Fd output, memory_file("hook-output", ""));
+  launch::LaunchPlan plan = place;
+  plan.program = hook.path;
+  plan.argv = hook.arguments;
+  plan.environment = hook.environment;
+  plan.stdio = {input.get(), output.get(), output.get()};
+  auto started = launch::launch(plan);
+  if (!started) return hook_failed(hook, "could not be run: " + describe(started.error()));
+  FASTDOCK_TRY(auto ended, launch::wait(*started, hook.timeout ? *hook.timeout * 1000 : -1));
+  if (!ended) {
+    (void)launch::send_signal(*started, SIGKILL);
+    (void)launch::wait(*started, -1);
+    return hook_failed(hook, "did not end within " + std::to_string(*hook.timeout) + " s");
+  }
+  if (ended->code == 0) return {};
+  std::string said = beginning_of(output);
+  return hook_failed(hook, "failed with status " + std::to_string(ended->code) + (said.empty() ? "" : ": " + said));
+}
+
+}  // namespace
+
+launch::LaunchPlan runtime_place(const std::string& bundle) {
+  launch::LaunchPlan plan;
+  plan.working_directory = bundle;
+  plan.capabilities = {launch::kAllCapabilities, launch::kAllCapabilities, launch::kAllCapabilities, 0, 0};
+  plan.new_keyring = false;
+  return plan;
+}
+
+Result<void> join_namespaces_of(pid_t pid, launch::LaunchPlan& plan) {
+  constexpr std::array<const char*, static_cast<std::size_t>(launch::Namespace::kCount_)> kFiles = {
+      "user", "mnt", "uts", "ipc", "net", "cgroup", "time", "pid"};
+  for (std::size_t index = 0; index < kFiles.size(); ++index) {
+    std::string path = "/proc/" + std::to_string(pid) + "/ns/" + kFiles[index];
+    struct stat theirs {};
+    struct stat ours {};
+    if (::stat(path.c_str(), &theirs) != 0) {
+      // A kernel without time namespaces has no such file, for us neither.
+      if (errno == ENOENT && ::access((std::string("/proc/self/ns/") + kFiles[index]).c_str(), F_OK) != 0) continue;
+      return failed(Operation::kOpenNamespace, path);
+    }
+    bool same = ::stat((std::string("/proc/self/ns/") + kFiles[index]).c_str(), &ours) == 0 &&
+                ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
+    if (!same) plan.namespaces[index] = {launch::NamespaceMode::kJoin, std::move(path)};
+  }
+  return {};
+}
+
+Result<void> run_hooks(std::span<const Hook> hooks, const std::string& state, const launch::LaunchPlan& place) {
+  for (const Hook& hook : hooks) FASTDOCK_CHECK(run_hook(hook, state, place));
+  return {};
+}
+
+}  // namespace fastdock::oci

@@ -1,0 +1,111 @@
+// fastdock-oci: the OCI runtime command line (the interface is runc's and crun's).
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+
+#include "base/path.h"
+#include "oci/config.h"
+#include "oci/context.h"
+
+namespace fastdock::oci {
+namespace {
+
+constexpr auto kGlobalFlags = std::to_array<Flag>({
+    {"root", 0, true, "directory for the state of containers (default " "/run/fastdock-oci" ")"},
+    {"log", 0, true, "file for errors and warnings"},
+    {"log-format", 0, true, "text (the default) or json"},
+    {"debug", 0, false, "more in the log"},
+    {"systemd-cgroup", 0, false, "have systemd make cgroups; cgroupsPath is slice:prefix:name"},
+    {"cgroup-manager", 0, true, "cgroupfs or systemd (as crun has it)"},
+    {"rootless", 0, true, "true, false or auto: cgroups that cannot be made are done without"},
+    {"criu", 0, true, "ignored"},
+    {"help", 'h', false, "this text"},
+    {"version", 'v', false, "print the version"},
+});
+
+constexpr auto kCommands = std::to_array<Command>({
+    {"checkpoint", command_checkpoint, "not supported"},
+    {"create", command_create, "create a container from a bundle; it waits for start"},
+    {"delete", command_delete, "remove what a container leaves"},
+    {"events", command_events, "print statistics and out-of-memory events"},
+    {"exec", command_exec, "run a program in a container", 255},
+    {"features", command_features, "print what this runtime can do, as JSON"},
+    {"kill", command_kill, "send a signal to a container's first process"},
+    {"list", command_list, "list the containers"},
+    {"pause", command_pause, "suspend all processes of a container"},
+    {"ps", command_ps, "list the processes of a container"},
+    {"restore", command_checkpoint, "not supported"},
+    {"resume", command_resume, "let a paused container go on"},
+    {"run", command_run, "create and start a container"},
+    {"spec", command_spec, "write a config.json to start from"},
+    {"start", command_start, "execute the program of a created container"},
+    {"state", command_state, "print the state of a container, as JSON"},
+    {"update", command_update, "change the limits of a container"},
+});
+
+std::string help() {
+  std::string text = "Usage: fastdock-oci [global flags] command [flags] [arguments]\n\nCommands:\n";
+  auto line = [&](std::string_view name, std::string_view what) {
+    text.append("  ").append(name).append(16 - std::min<std::size_t>(name.size(), 15), ' ').append(what).append("\n");
+  };
+  for (const Command& command : kCommands) line(command.name, command.help);
+  text += "\nGlobal flags:\n";
+  for (const Flag& flag : kGlobalFlags) line("--" + std::string(flag.name), flag.help);
+  return text;
+}
+
+std::string version() {
+  return std::string("fastdock-oci version " FASTDOCK_VERSION "\nspec: ") + kSpecificationVersion + "\n";
+}
+
+Result<Context> read_context(const Arguments& arguments, char** argv) {
+  Context context;
+  context.argv = argv;
+  context.root = arguments.text("root", context.root);
+  context.log_file = arguments.text("log");
+  std::string format = arguments.text("log-format", "text");
+  context.log_json = format == "json";
+  context.debug = arguments.has("debug");
+  context.systemd_cgroup = arguments.has("systemd-cgroup") || arguments.text("cgroup-manager") == "systemd";
+  if (format != "json" && format != "text")
+    return failed_with(EINVAL, Operation::kUseContainer, "--log-format must be text or json");
+  if (!context.root.starts_with('/')) {
+    FASTDOCK_TRY(std::string here, current_directory());
+    context.root = here + "/" + context.root;
+  }
+  return context;
+}
+
+int report(const Context& context, const Error& error, int code) {
+  std::string message = message_of(error);
+  context.log("error", message);
+  message.insert(0, "fastdock-oci: ").append("\n");
+  if (::write(STDERR_FILENO, message.data(), message.size()) < 0) return code;
+  return code;
+}
+
+int run(int argc, char** argv) {
+  Words words(argv + 1, static_cast<std::size_t>(argc > 0 ? argc - 1 : 0));
+  auto arguments = parse_flags(kGlobalFlags, words, FlagsEnd::kFirstPositional, "");
+  if (!arguments) return report(Context{}, arguments.error(), 1);
+  auto context = read_context(*arguments, argv);
+  if (!context) return report(Context{}, context.error(), 1);
+  if (arguments->has("version")) return print(version()) ? 0 : 1;
+  if (arguments->has("help") || words.empty() || std::string_view(words.front()) == "help")
+    return print(help()) ? 0 : 1;
+  const std::string_view name = words.front();
+  for (const Command& command : kCommands) {
+    if (command.name != name) continue;
+    auto done = command.run(*context, words.subspan(1));
+    return done ? *done : report(*context, done.error(), command.exit_code_of_errors);
+  }
+  Error unknown{EINVAL, Operation::kUseContainer, "no such command: " + std::string(name), Hint::kNone};
+  return report(*context, unknown, 1);
+}
+
+}  // namespace
+}  // namespace fastdock::oci
+
+int main(int argc, char** argv) { return fastdock::oci::run(argc, argv); }

@@ -1,0 +1,17 @@
+// Network devices of the host's that a container takes ("linux.netDevices").
+#pragma once
+
+#include <sys/types.h>
+
+#include <vector>
+
+#include "base/error.h"
+#include "oci/config.h"
+
+namespace fastdock::oci {
+
+// Moves them into the network namespace of `pid`, with the names that they have there, and gives them back
+// their addresses.  config-linux.md, "Network Devices".
+Result<void> move_network_devices(const std::vector<NetDevice>& devices, pid_t pid);
+
+}  // namespace fastdock::oci

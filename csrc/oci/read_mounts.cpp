@@ -1,0 +1,196 @@
+// "mounts" of config.json.
+#include <linux/mount.h>
+
+#include <algorithm>
+#include <array>
+
+#include "oci/config.h"
+
+namespace fastdock::oci {
+namespace {
+
+// <sys/mount.h> cannot be included beside <linux/mount.h>.
+constexpr std::uint64_t kUnbindable = 1U << 17;
+constexpr std::uint64_t kPrivate = 1U << 18;
+constexpr std::uint64_t kSlave = 1U << 19;
+constexpr std::uint64_t kShared = 1U << 20;
+
+// The mount options of mount(8) that are attributes of the mount, not of the file system.  With an "r" in
+// front they are for the whole tree (config.md, "Mount options").
+struct Attribute {
+  std::string_view name;
+  std::uint64_t set, clear;
+};
+constexpr auto kAttributes = std::to_array<Attribute>({
+    {"ro", MOUNT_ATTR_RDONLY, 0},
+    {"rw", 0, MOUNT_ATTR_RDONLY},
+    {"nosuid", MOUNT_ATTR_NOSUID, 0},
+    {"suid", 0, MOUNT_ATTR_NOSUID},
+    {"nodev", MOUNT_ATTR_NODEV, 0},
+    {"dev", 0, MOUNT_ATTR_NODEV},
+    {"noexec", MOUNT_ATTR_NOEXEC, 0},
+    {"exec", 0, MOUNT_ATTR_NOEXEC},
+    {"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
+    {"diratime", 0, MOUNT_ATTR_NODIRATIME},
+    {"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
+    {"atime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    {"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    {"norelatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    {"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
+    {"nostrictatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    {"nosymfollow", MOUNT_ATTR_NOSYMFOLLOW, 0},
+    {"symfollow", 0, MOUNT_ATTR_NOSYMFOLLOW},
+});
+
+struct Propagation {
+  std::string_view name;
+  std::uint64_t type;
+  bool recursive;
+};
+constexpr auto kPropagations = std::to_array<Propagation>({
+    {"shared", kShared, false},
+    {"rshared", kShared, true},
+    {"slave", kSlave, false},
+    {"rslave", kSlave, true},
+    {"private", kPrivate, false},
+    {"rprivate", kPrivate, true},
+    {"unbindable", kUnbindable, false},
+    {"runbindable", kUnbindable, true},
+});
+
+// Of the super block.  fsconfig(2) takes them as flags; for a bind mount they say nothing (mount(2)).
+constexpr auto kSuperblockFlags = std::to_array<std::string_view>(
+    {"sync", "dirsync", "lazytime", "mand", "async", "nolazytime", "nomand"});
+// Of mount(8), without meaning for the kernel.
+constexpr auto kIgnored = std::to_array<std::string_view>(
+    {"defaults", "noiversion", "iversion", "silent", "loud", "acl", "noacl", "auto", "noauto", "user", "nouser", "_netdev"});
+
+template <class Table>
+const typename Table::value_type* look_up(const Table& table, std::string_view name) {
+  const auto* found = std::ranges::find(table, name, &Table::value_type::name);
+  return found == table.end() ? nullptr : found;
+}
+
+void apply(const Attribute& attribute, std::uint64_t& set, std::uint64_t& clear) {
+  set = (set & ~attribute.clear) | attribute.set;
+  clear = (clear & ~attribute.set) | attribute.clear;
+}
+
+struct Options {
+  bool bind = false;
+  bool map_ids = false;
+};
+
+void add_data(rootfs::Mount& mount, std::string_view option) {
+  if (!mount.options.empty()) mount.options += ',';
+  mount.options += option;
+}
+
+void read_option(std::string_view option, Json where, rootfs::Mount& mount, Options& options) {
+  if (option == "bind" || option == "rbind") {
+    options.bind = true;
+    mount.recursive = option == "rbind";
+  } else if (const Attribute* attribute = look_up(kAttributes, option)) {
+    apply(*attribute, mount.attributes_set, mount.attributes_clear);
+  } else if (const Propagation* propagation = look_up(kPropagations, option)) {
+    mount.propagation = propagation->type;
+    mount.propagation_recursive = propagation->recursive;
+  } else if (const Attribute* recursive = option.starts_with('r') ? look_up(kAttributes, option.substr(1)) : nullptr) {
+    apply(*recursive, mount.recursive_set, mount.recursive_clear);
+  } else if (option == "idmap" || option == "ridmap") {
+    options.map_ids = true;
+  } else if (option == "tmpcopyup") {
+    mount.copy_up = true;
+  } else if (std::ranges::find(kSuperblockFlags, option) != kSuperblockFlags.end()) {
+    add_data(mount, option);
+  } else if (option == "remount") {
+    where.refuse("has the option remount, which needs a mount to change");
+  } else if (std::ranges::find(kIgnored, option) == kIgnored.end()) {
+    add_data(mount, option);
+  }
+}
+
+void read_maps(Json maps, std::vector<rootfs::IdMapping>& target) {
+  maps.each([&](Json entry) {
+    rootfs::IdMapping mapping;
+    entry.required("containerID").read(mapping.inside);
+    entry.required("hostID").read(mapping.outside);
+    entry.required("size").read(mapping.count);
+    target.push_back(mapping);
+  });
+}
+
+void check_bind(const rootfs::Mount& mount, Json entry) {
+  if (mount.source.empty()) entry.refuse("is a bind mount without a source");
+  if (mount.copy_up) entry.refuse("has the option tmpcopyup, which is for tmpfs");
+}
+
+void check_filesystem(const rootfs::Mount& mount, const Options& options, Json entry) {
+  if (mount.type.empty()) entry.refuse("must have a type");
+  if (options.map_ids || !mount.id_maps.empty()) entry.refuse("maps ids, which only a bind mount can");
+  if (mount.recursive_set != 0 || mount.recursive_clear != 0)
+    entry.refuse("has a recursive option, which only a bind mount can have");
+  if (mount.copy_up && mount.type != "tmpfs") entry.refuse("has the option tmpcopyup, which is for tmpfs");
+}
+
+rootfs::Mount read_mount(Json entry, const Config& config) {
+  rootfs::Mount mount;
+  Options options;
+  entry.required("destination").read(mount.destination);
+  // Since 1.0.2 relative ones are deprecated, and mean the same as absolute ones.
+  if (!mount.destination.starts_with('/')) mount.destination.insert(0, "/");
+  entry["type"].read(mount.type);
+  entry["source"].read(mount.source);
+  entry["options"].each([&](Json word) {
+    std::string option;
+    word.read(option);
+    read_option(option, entry, mount, options);
+  });
+  read_maps(entry["uidMappings"], mount.id_maps.uids);
+  read_maps(entry["gidMappings"], mount.id_maps.gids);
+  if (mount.id_maps.uids.empty() != mount.id_maps.gids.empty()) entry.refuse("must map both user and group ids");
+  options.bind = options.bind || mount.type == "bind";
+  if (!options.bind) {
+    check_filesystem(mount, options, entry);
+    return mount;
+  }
+  mount.type = "bind";
+  mount.options.clear();
+  check_bind(mount, entry);
+  if (!mount.source.starts_with('/')) mount.source = config.bundle + "/" + mount.source;
+  mount.map_ids = options.map_ids || !mount.id_maps.empty();
+  if (mount.map_ids && mount.id_maps.empty()) {
+    // config.md: without mappings of its own, those of the container's user namespace.
+    mount.id_maps = {config.plan.uid_map, config.plan.gid_map};
+    if (mount.id_maps.empty()) entry.refuse("maps ids, but there are no mappings");
+  }
+  return mount;
+}
+
+}  // namespace
+
+void read_mounts(Json mounts, Config& config) {
+  mounts.each([&](Json entry) {
+    rootfs::Mount mount = read_mount(entry, config);
+    if (mount.type == "cgroup" || mount.type == "cgroup2") {
+      // A marker in its place in the order; add_cgroup_mounts() puts there what the machine has.
+      mount.type = "cgroup";
+    }
+    config.plan.mounts.push_back(std::move(mount));
+  });
+}
+
+std::vector<std::string> mount_options() {
+  std::vector<std::string> names = {"bind", "rbind", "idmap", "ridmap", "tmpcopyup"};
+  for (const Attribute& attribute : kAttributes) {
+    names.emplace_back(attribute.name);
+    names.push_back("r" + std::string(attribute.name));
+  }
+  for (const Propagation& propagation : kPropagations) names.emplace_back(propagation.name);
+  names.insert(names.end(), kSuperblockFlags.begin(), kSuperblockFlags.end());
+  names.insert(names.end(), kIgnored.begin(), kIgnored.end());
+  std::ranges::sort(names);
+  return names;
+}
+
+}  // namespace fastdock::oci

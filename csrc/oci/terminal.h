@@ -1,0 +1,45 @@
+// The terminal of a container, and the wait for its end in the foreground.
+#pragma once
+
+#include <sys/types.h>
+#include <termios.h>
+
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "launch/launch.h"
+
+namespace fastdock::oci {
+
+// Connects to a UNIX socket.  A path that is too long for sun_path is reached through its directory.
+Result<Fd> connect_to(const std::string& path);
+
+// Sends `data` and a descriptor.
+Result<void> send_descriptor(int socket, int descriptor, std::string_view data);
+
+// Hands the terminal to who listens at --console-socket.
+Result<void> send_console(const std::string& socket_path, int terminal);
+
+// The caller's signals, kept for forwarding from here on: made before the launch, so that none is lost.
+class Foreground {
+ public:
+  Foreground();
+  ~Foreground();
+  Foreground(const Foreground&) = delete;
+  Foreground& operator=(const Foreground&) = delete;
+  // Forwards signals and, with a terminal, bytes and sizes, until the process ends.  Its exit code.
+  Result<int> wait(launch::Process& process);
+
+ private:
+  void forward_signal(const launch::Process& process);
+  void copy_size(int terminal) const;
+  void begin_raw();
+  void end_raw();
+
+  Fd signals_;
+  std::optional<termios> saved_;  // of the caller's terminal, while it is raw
+};
+
+}  // namespace fastdock::oci

@@ -1,0 +1,152 @@
+"""Being attached to a kept container through its monitor: streams, detach keys, signals, the terminal's size."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import termios
+import tty
+from typing import TYPE_CHECKING
+
+from fastdock._errors import FastdockError, SpecError
+from fastdock.cli.foreground import _NOT_FORWARDED, _size_of, _write_all
+from fastdock.containers import control
+
+if TYPE_CHECKING:
+    from fastdock.containers import Container
+    from fastdock.containers.control import Control
+
+DEFAULT_KEYS = "ctrl-p,ctrl-q"
+DETACHED = -1
+
+
+def parse_keys(text: str) -> bytes:
+    """``ctrl-p,ctrl-q`` or ``a,b``: the bytes that detach.  SpecError."""
+    keys = bytearray()
+    for word in filter(None, text.split(",")):
+        if len(word) == 1:
+            keys += word.encode()
+        elif word.startswith("ctrl-") and len(word) == 6 and "@" <= word[5].upper() <= "_":
+            keys.append(ord(word[5].upper()) & 0x1F)
+        else:
+            raise SpecError(
+                f"invalid detach keys {text!r}: letters, or ctrl- and a letter, separated by commas"
+            )
+    return bytes(keys)
+
+
+class Detacher:
+    """Finds the detach keys in what is typed, across reads."""
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys, self._matched = keys, 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What goes on to the container, and whether the keys were complete."""
+        if not self._keys:
+            return data, False
+        out = bytearray()
+        for byte in data:
+            if byte == self._keys[self._matched]:
+                self._matched += 1
+                if self._matched == len(self._keys):
+                    return bytes(out), True
+                continue
+            out += self._keys[: self._matched]
+            self._matched = 0
+            if byte == self._keys[0]:
+                self._matched = 1
+            else:
+                out.append(byte)
+        return bytes(out), False
+
+
+class Attachment:
+    """The streams of this process and those of a container, until its end or the detach keys."""
+
+    def __init__(
+        self,
+        container: Container,
+        connection: Control,
+        *,
+        terminal: bool,
+        interactive: bool,
+        keys: str = DEFAULT_KEYS,
+        proxy: bool = True,
+    ) -> None:
+        self._container, self._connection = container, connection
+        self._terminal, self._interactive, self._proxy = terminal, interactive, proxy
+        self._detacher = Detacher(parse_keys(keys) if terminal and interactive and os.isatty(0) else b"")
+
+    def run(self) -> int:
+        """The exit code, or DETACHED."""
+        if self._proxy and not self._terminal:
+            for number in signal.valid_signals() - _NOT_FORWARDED:
+                try:
+                    signal.signal(number, self._forward)
+                except (OSError, ValueError):  # the real-time signals that the C library keeps
+                    pass
+        before = None
+        if self._terminal and os.isatty(1):
+            signal.signal(signal.SIGWINCH, self._resize)
+            self._resize()
+        if self._terminal and self._interactive and os.isatty(0):
+            before = termios.tcgetattr(0)
+            tty.setraw(0)
+        try:
+            return self._copy()
+        finally:
+            if before is not None:
+                termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+    def _forward(self, number: int, frame: object) -> None:
+        try:
+            self._container.kill(number)
+        except (FastdockError, OSError):  # it has ended
+            pass
+
+    def _resize(self, *_: object) -> None:
+        rows, columns = _size_of(1)
+        if rows and columns:
+            try:
+                self._connection.send(control.RESIZE, rows << 16 | columns)
+            except OSError:
+                pass
+
+    def _copy(self) -> int:
+        packets = self._connection.fileno()
+        inputs = [packets, 0] if self._interactive else [packets]
+        while True:
+            ready = select.select(inputs, [], [])[0]
+            if 0 in ready and not self._send_input():
+                inputs.remove(0)
+                if self._detached:
+                    return DETACHED
+            if packets in ready:
+                packet = self._connection.receive()
+                if packet is None:
+                    return self._container._settled().exit_code
+                if packet.kind == control.OUTPUT:
+                    _write_all(packet.value, packet.payload)
+                elif packet.kind == control.LOST:
+                    text = f"{packet.value} bytes of output were skipped: this reader was too slow"
+                    print(f"\nfastdock: {text}", file=sys.stderr)
+                elif packet.kind == control.EXITED:
+                    return packet.value
+
+    _detached = False
+
+    def _send_input(self) -> bool:
+        """False: there is no more."""
+        data = os.read(0, control.MAXIMUM_PAYLOAD)
+        rest, self._detached = self._detacher.feed(data)
+        try:
+            if rest:
+                self._connection.send(control.INPUT, payload=rest)
+            if not data:
+                self._connection.send(control.INPUT_END)
+        except OSError:  # it has ended; the exit code comes next
+            return False
+        return bool(data) and not self._detached

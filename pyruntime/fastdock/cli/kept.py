@@ -1,0 +1,110 @@
+"""``fastdock run`` and ``create`` of containers that are kept: everything but a plain ``run --rm``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from fastdock._errors import FastdockError
+from fastdock.cli.attachment import DETACHED, Attachment
+from fastdock.cli.foreground import _size_of
+from fastdock.containers import Container, control
+from fastdock.engine import Engine
+
+_SETTINGS = (
+    "restart", "log_driver", "stop_timeout", "health_cmd", "health_interval", "health_timeout", "health_start_period",
+    "health_start_interval", "health_retries", "no_healthcheck",
+)  # fmt: skip
+KEPT_OPTIONS = (*_SETTINGS, "log_opt", "detach", "attach", "name", "volume", "mount")
+
+
+def is_kept(flags: dict[str, Any]) -> bool:
+    """Whether the container needs a record: what is thrown away at its end and has no name needs none."""
+    if not flags["rm"] or flags["detach"] or flags["name"]:
+        return True
+    if any(flags[name] not in (None, (), False) for name in (*_SETTINGS, "log_opt", "attach")):
+        return True
+    mounts = [
+        *flags["volume"],
+        *(m for m in flags["mount"] if "type=bind" not in m and "type=tmpfs" not in m),
+    ]
+    return any(not text.startswith(("/", ".", "~")) or ":" not in text for text in mounts)
+
+
+def create(
+    engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]
+) -> Container:
+    """Makes the container of the command line's flags."""
+    given = {name: flags[name] for name in _SETTINGS if flags[name] not in (None, False)}
+    given["log_opt"] = dict(item.partition("=")[::2] for item in flags["log_opt"])
+    given["tty"], given["open_stdin"] = flags["tty"], flags["interactive"]
+    given["stdin_once"] = flags["interactive"] and not flags["detach"]
+    given["auto_remove"] = flags["rm"]
+    options.pop("storage", None)
+    container = engine.containers.create(image, command or None, **options, **given)
+    if flags["cidfile"]:
+        with open(flags["cidfile"], "w", encoding="ascii") as file:
+            file.write(container.id)
+    return container
+
+
+def run(
+    engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]
+) -> int:
+    """Creates and starts it; detached: prints its id, otherwise attends it to its end."""
+    container = create(engine, image, command, options, flags)
+    try:
+        return start(container, flags)
+    except FastdockError:
+        if flags["rm"]:
+            container.remove(force=True)
+        raise
+
+
+def start(container: Container, flags: dict[str, Any]) -> int:
+    tty, interactive = flags["tty"], flags["interactive"]
+    if flags["detach"]:
+        container.start(terminal=_size_of(1) if tty else None)
+        _warn(container)
+        click.echo(container.id)
+        return 0
+    wanted = control.ATTACH_OUTPUT | control.ATTACH_ERRORS
+    if flags["attach"]:
+        words = [word.lower() for word in flags["attach"]]
+        wanted = control.ATTACH_OUTPUT * ("stdout" in words) | control.ATTACH_ERRORS * ("stderr" in words)
+    connection = container.start(
+        attach=wanted | (control.ATTACH_INPUT if interactive else 0), terminal=_size_of(1) if tty else None
+    )
+    _warn(container)
+    assert connection is not None
+    with connection:
+        attachment = Attachment(
+            container,
+            connection,
+            terminal=tty,
+            interactive=interactive,
+            keys=flags["detach_keys"],
+            proxy=flags["sig_proxy"],
+        )
+        code = attachment.run()
+        if code == DETACHED:
+            return 0
+        if flags["rm"]:
+            connection.wait_for_end()  # as docker: it is gone when the prompt is back
+    return code
+
+
+def _warn(container: Container) -> None:
+    for warning in container.warnings:
+        print(f"fastdock: warning: {warning}", file=sys.stderr)
+
+
+def check_cidfile(path: str | None) -> None:
+    """SpecError when it is there."""
+    from fastdock._errors import SpecError
+
+    if path and os.path.exists(path):
+        raise SpecError(f"container ID file found: {path}; remove it or choose another")

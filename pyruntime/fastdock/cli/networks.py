@@ -1,0 +1,249 @@
+"""The group ``network``: create, ls, inspect, connect, disconnect, rm, prune, repair."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastdock._errors import FastdockError, SpecError
+from fastdock.cli.common import Group, describe, each
+from fastdock.cli.output import format_rows
+from fastdock.cli.template import Template
+from fastdock.cli.template_functions import to_json
+
+if TYPE_CHECKING:
+    from fastdock.network import Network, Networks
+
+HEADINGS = {
+    "ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "CreatedAt": "CREATED AT",
+    "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS",
+}  # fmt: skip
+TABLE = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
+
+
+def get_networks(context: click.Context) -> Networks:
+    """The networks of the state directory that ``--root`` (or FASTDOCK_ROOT) names."""
+    from fastdock.engine import Engine
+
+    return Engine(context.find_root().params.get("root")).networks
+
+
+@click.group("network", cls=Group)
+def network() -> None:
+    """Manage networks."""
+
+
+def _pairs(items: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, _, value in (item.partition("=") for item in items)}
+
+
+@network.command("create")
+@click.argument("name")
+@click.option("-d", "--driver", default="bridge", help="bridge or macvlan [bridge].")
+@click.option("--subnet", "subnets", multiple=True, help="Addresses, as 10.1.0.0/16.")
+@click.option("--gateway", "gateways", multiple=True, help="The host's address in the subnet.")
+@click.option("--ip-range", "ip_ranges", multiple=True, help="Give out addresses of this part.")
+@click.option("--internal", is_flag=True, help="Nothing outside is reached.")
+@click.option("--ipv6", is_flag=True, help="IPv6 addresses as well.")
+@click.option("-o", "--opt", "options", multiple=True, help="The driver's option: NAME=VALUE.")
+@click.option("--label", "labels", multiple=True, help="NAME=VALUE.")
+@click.pass_context
+def create(
+    context: click.Context,
+    name: str,
+    driver: str,
+    subnets: tuple[str, ...],
+    gateways: tuple[str, ...],
+    ip_ranges: tuple[str, ...],
+    internal: bool,
+    ipv6: bool,
+    options: tuple[str, ...],
+    labels: tuple[str, ...],
+) -> None:
+    """Create a network."""
+    made = get_networks(context).create(
+        name,
+        driver=driver,
+        subnets=subnets,
+        gateways=gateways,
+        ip_ranges=ip_ranges,
+        internal=internal,
+        ipv6=ipv6,
+        options=_pairs(options),
+        labels=_pairs(labels),
+    )
+    click.echo(made.id)
+
+
+@network.command("ls")
+@click.option("-f", "--filter", "filters", multiple=True, help="name=, id=, driver=, label=.")
+@click.option("--format", "format_", help="table [TEMPLATE], json, or a Go template.")
+@click.option("--no-trunc", is_flag=True, help="Don't shorten IDs.")
+@click.option("-q", "--quiet", is_flag=True, help="Only IDs.")
+@click.pass_context
+def list_command(
+    context: click.Context, filters: tuple[str, ...], format_: str | None, no_trunc: bool, quiet: bool
+) -> None:
+    """List networks."""
+    rows = [
+        {
+            "ID": each.id if no_trunc else each.id[:12],
+            "Name": each.name,
+            "Driver": each.driver,
+            "Scope": "local",
+            "CreatedAt": _time(each),
+            "IPv6": str(each.ipv6).lower(),
+            "Internal": str(each.internal).lower(),
+            "Labels": ",".join(f"{key}={value}" for key, value in each.labels.items()),
+        }
+        for each in get_networks(context).list()
+        if all(_fits(each, text) for text in filters)
+    ]
+    if quiet:
+        for row in rows:
+            click.echo(row["ID"])
+        return
+    click.echo(format_rows(rows, format_, TABLE, HEADINGS), nl=False)
+
+
+def _fits(network: Network, text: str) -> bool:
+    name, equals, value = text.partition("=")
+    if not equals or name not in ("name", "id", "driver", "label"):
+        raise SpecError(f"invalid filter {text!r}", hint="name=, id=, driver= or label=")
+    if name == "label":
+        key, has_value, wanted = value.partition("=")
+        return key in network.labels and (not has_value or network.labels[key] == wanted)
+    if name == "driver":
+        return network.driver == value
+    return value in network.name if name == "name" else network.id.startswith(value)
+
+
+def _time(network: Network) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(network.created)) if network.created else ""
+
+
+@network.command("inspect")
+@click.argument("names", nargs=-1, required=True)
+@click.option("-f", "--format", "format_", help="json, or a Go template.")
+@click.pass_context
+def inspect(context: click.Context, names: tuple[str, ...], format_: str | None) -> None:
+    """Show all about networks, as JSON."""
+    networks = get_networks(context)
+    found: list[dict[str, Any]] = []
+    failed = False
+    for name in names:
+        try:
+            found.append(
+                _details(
+                    networks, next((n for n in networks.list() if n.name == name), None) or networks.get(name)
+                )
+            )
+        except FastdockError as error:
+            click.echo(f"Error: {describe(error)}", err=True)
+            failed = True
+    if format_ in (None, "json"):
+        import json
+
+        click.echo(json.dumps(found, indent=4) if format_ is None else to_json(found))
+    else:
+        for details in found:
+            click.echo(Template(format_).render(details))
+    if failed:
+        context.exit(1)
+
+
+def _details(networks: Networks, network: Network) -> dict[str, Any]:
+    """As Docker's API has it."""
+    containers = {}
+    for container_id, (name, document) in networks.endpoints(network).items():
+        for endpoint in document.endpoints:
+            if endpoint.network_id == network.id:
+                addresses = {6 if ":" in address else 4: address for address in endpoint.addresses}
+                containers[container_id] = {
+                    "Name": name,
+                    "EndpointID": endpoint.host_name,
+                    "MacAddress": endpoint.mac,
+                    "IPv4Address": addresses.get(4, ""),
+                    "IPv6Address": addresses.get(6, ""),
+                }
+    ranges = [
+        {"Subnet": subnet.subnet, "Gateway": subnet.gateway}
+        | ({"IPRange": subnet.ip_range} if subnet.ip_range != subnet.subnet else {})
+        for subnet in network.subnets
+    ]
+    return {
+        "Name": network.name,
+        "Id": network.id,
+        "Created": _time(network),
+        "Scope": "local",
+        "Driver": network.driver,
+        "EnableIPv6": network.ipv6,
+        "IPAM": {"Driver": "default", "Options": {}, "Config": ranges},
+        "Internal": network.internal,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigOnly": False,
+        "Containers": containers,
+        "Options": dict(network.options),
+        "Labels": dict(network.labels),
+    }
+
+
+@network.command("connect")
+@click.argument("name")
+@click.argument("container")
+@click.option("--ip", default="", help="IPv4 address.")
+@click.option("--ip6", default="", help="IPv6 address.")
+@click.option("--alias", "aliases", multiple=True, help="Another name on this network.")
+@click.pass_context
+def connect(
+    context: click.Context, name: str, container: str, ip: str, ip6: str, aliases: tuple[str, ...]
+) -> None:
+    """Join a running container to a network."""
+    get_networks(context).connect(name, container, ip=ip, ip6=ip6, aliases=aliases)
+
+
+@network.command("disconnect")
+@click.argument("name")
+@click.argument("container")
+@click.pass_context
+def disconnect(context: click.Context, name: str, container: str) -> None:
+    """Take a running container off a network."""
+    get_networks(context).disconnect(name, container)
+
+
+@network.command("rm")
+@click.argument("names", nargs=-1, required=True)
+@click.pass_context
+def remove(context: click.Context, names: tuple[str, ...]) -> None:
+    """Remove networks."""
+    networks = get_networks(context)
+
+    def remove_one(name: str) -> None:
+        networks.remove(name)
+        click.echo(name)
+
+    each(names, remove_one)
+
+
+@network.command("prune")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.pass_context
+def prune(context: click.Context, force: bool) -> None:
+    """Remove the networks that no container uses."""
+    if not force:
+        click.confirm("WARNING! This removes all networks that no container uses.\nAre you sure?", abort=True)
+    removed = get_networks(context).prune()
+    if removed:
+        click.echo("Deleted Networks:")
+    for gone in removed:
+        click.echo(gone.name)
+
+
+@network.command("repair")
+@click.pass_context
+def repair(context: click.Context) -> None:
+    """Make bridges, firewall and names again what they should be."""
+    get_networks(context).repair()

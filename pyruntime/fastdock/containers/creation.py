@@ -1,0 +1,259 @@
+"""Making a container and starting it: from a record to directories, a plan and a monitor."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastdock import _core
+from fastdock._errors import Conflict, SpecError
+from fastdock.containers.names import random_name
+from fastdock.containers.records import Record
+from fastdock.containers.settings import (
+    Settings,
+    dump,
+    load_options,
+    load_settings,
+    log_settings,
+    parse_signal,
+    settings_from,
+    split_settings,
+)
+from fastdock.options import Options, options_from
+from fastdock.planning import Base, Planned, plan_of
+
+if TYPE_CHECKING:
+    from fastdock.containers.manager import Containers
+
+_ATTEMPTS = 30
+
+
+class Origin(NamedTuple):
+    """What a container is made from."""
+
+    image_id: str
+    base: Base
+    config: dict[str, Any]
+
+
+def create(
+    containers: Containers, image: str, args: Sequence[str] | str | None, given: Mapping[str, Any]
+) -> Record:
+    """Makes the container, not started.  Conflict, ImageNotFound, SpecError, LimitError; then nothing is left."""
+    given_settings, given_options = split_settings(given)
+    options = options_from(given_options)
+    origin = find_origin(containers, image, options)
+    settings = settings_from(given_settings, origin.config.get("Healthcheck"))
+    if options.stop_signal or origin.base.stop_signal:
+        parse_signal(options.stop_signal or origin.base.stop_signal)
+    options = options._replace(tty=settings.tty, storage="disk")
+    container_id = os.urandom(32).hex()
+    options, volumes = containers.volumes.resolve(container_id, options, origin)
+    planned = plan_for(containers, origin, options)
+    command = _command(planned, image, args)
+    document = {
+        "image": image,
+        "command": command,
+        "arguments": len(command) - len(planned.entrypoint),
+        "options": dump(options),
+        "settings": dump(settings),
+        "labels": {**(origin.config.get("Labels") or {}), **dict(options.labels)},
+        "volumes": volumes,
+    }
+    directory = os.path.join(containers.directory, container_id)
+    os.makedirs(directory, mode=0o700)
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Locked while there is no row: who looks for leftovers leaves it alone (manager.py).
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _record(containers, container_id, document, options, origin, planned, settings)
+    except BaseException:
+        containers.discard(container_id)
+        containers.volumes.drop_unused(volumes)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _record(
+    containers: Containers,
+    container_id: str,
+    document: dict[str, Any],
+    options: Options,
+    origin: Origin,
+    planned: Planned,
+    settings: Settings,
+) -> Record:
+    engine = containers.engine
+    ids = -1
+    if planned.own_ids:
+        ids = _core.reserve_ids(engine.root, engine.run_directory, container_id)
+    _make_directories(os.path.join(containers.directory, container_id), planned.plan, ids)
+    if not origin.image_id.startswith("builtin:"):
+        engine.store.hold(f"container:{container_id}", origin.image_id)
+    for attempt in range(_ATTEMPTS):
+        name = options.name or random_name(attempt)
+        record = Record(container_id, name, origin.image_id, time.time(), ids, settings.auto_remove, document)
+        try:
+            containers.records.add(record, document["volumes"])
+            return record
+        except Conflict:
+            if options.name and not containers.reap_named(name):
+                raise
+    raise Conflict("no free name was found for the container", hint="give it one with --name")
+
+
+def find_origin(containers: Containers, image: str, options: Options) -> Origin:
+    """The image as it is now.  ImageNotFound."""
+    from fastdock import builtin_images
+
+    engine = containers.engine
+    if builtin := builtin_images.find(image):
+        return Origin(f"builtin:{image}", builtin.base(engine), {})
+    record = engine._record(image, options.pull, options.platform)
+    return _origin_of(record)
+
+
+def _origin_of(record: Any) -> Origin:
+    from fastdock.engine import base_of
+
+    return Origin(record.id, base_of(record), record.config)
+
+
+def origin_of(containers: Containers, record: Record) -> Origin:
+    """The image that the container was made from; it is held, whatever has become of its name."""
+    from fastdock import builtin_images
+
+    if record.image_id.startswith("builtin:"):
+        builtin = builtin_images.find(record.image_id.removeprefix("builtin:"))
+        if builtin is None:
+            raise SpecError(f"the built-in image {record.image_id} is none of this version")
+        return Origin(record.image_id, builtin.base(containers.engine), {})
+    return _origin_of(containers.engine.store._record(record.image_id))
+
+
+def plan_for(containers: Containers, origin: Origin, options: Options) -> Planned:
+    """The plan for the container's process, without what is its own: directories and ids."""
+    engine = containers.engine
+    # What the plan does not depend on must not keep it from being used again.
+    key = ("kept", origin.image_id, origin.base, options._replace(name="", labels=()))
+    planned = engine._plans.get(key)
+    if planned is None:
+        planned = plan_of(origin.base, options, seccomp_cache=os.path.join(engine.root, "seccomp"))
+        with engine._lock:
+            if len(engine._plans) >= 256:
+                engine._plans.clear()
+            engine._plans[key] = planned
+    return planned
+
+
+def _command(planned: Planned, image: str, args: Sequence[str] | str | None) -> list[str]:
+    from fastdock.engine import command_of
+
+    return command_of(planned, image, args)
+
+
+def _make_directories(directory: str, plan: _core.LaunchPlan, ids: int) -> None:
+    """One for each overlay, the root first; they belong to the container's root, who opens what is below."""
+    owner = _core.first_id(ids) if ids >= 0 else 0
+    overlays = [plan.root, *(mount for mount in plan.mounts if mount.type == "overlay")]
+    for number, _ in enumerate(overlays):
+        place = os.path.join(directory, str(number)) if number else directory
+        if number:
+            os.mkdir(place, 0o700)
+        for name in ("upper", "work"):
+            os.mkdir(os.path.join(place, name), 0o755)
+            os.chown(os.path.join(place, name), owner, owner)
+        os.chown(place, owner, owner)
+
+
+def place_overlays(plan: _core.LaunchPlan, directory: str) -> None:
+    """Puts the container's directories into its plan, and makes the overlays durable."""
+
+    def place(mount: _core.Mount | None, at: str) -> _core.Mount:
+        assert mount is not None
+        mount.directory = at
+        # volatile would make the container's own fsync do nothing, and refuse the second start.
+        mount.options = ",".join(word for word in mount.options.split(",") if word != "volatile")
+        return mount
+
+    plan.root = place(plan.root, directory)
+    mounts, number = [], 0
+    for mount in plan.mounts:
+        if mount.type == "overlay":
+            number += 1
+            mount = place(mount, os.path.join(directory, str(number)))
+        mounts.append(mount)
+    plan.mounts = mounts
+
+
+def plan_of_record(
+    containers: Containers, record: Record
+) -> tuple[_core.LaunchPlan, _core.Limits, Options, Settings]:
+    """What starts this container, complete but for streams and cgroup."""
+    options = load_options(record.document["options"])
+    settings = load_settings(record.document["settings"])
+    planned = plan_for(containers, origin_of(containers, record), options)
+    plan = planned.plan.copy()
+    plan.argv = record.command
+    if not plan.hostname and options.uts != "host":
+        plan.hostname = record.id[:12]
+    if record.ids >= 0:
+        mapping = [(0, _core.first_id(record.ids), _core.IDS_PER_RANGE)]
+        plan.set_id_maps(mapping, mapping)
+    place_overlays(plan, os.path.join(containers.directory, record.id))
+    return plan, planned.limits, options, settings
+
+
+def request_for(
+    containers: Containers, record: Record, terminal: tuple[int, int] | None = None
+) -> _core.MonitorRequest:
+    """What the monitor is told."""
+    engine = containers.engine
+    plan, limits, options, settings = plan_of_record(containers, record)
+    if settings.tty:
+        plan.set_terminal(*(terminal or (0, 0)))
+    request = _core.MonitorRequest(
+        engine.root, engine.run_directory, engine.cgroup_parent, record.id, plan, limits
+    )
+    request.attributes = event_attributes(record)
+    request.set_restart(settings.restart, settings.restart_maximum)
+    log = log_settings(settings.log_driver, dict(settings.log_options))
+    request.set_log(
+        settings.log_driver, containers.log_path(record.id), log.maximum_size, log.maximum_files, log.compress
+    )
+    request.stop_signal = stop_signal_of(containers, record, options)
+    request.stop_timeout = round(settings.stop_timeout * 1000) if settings.stop_timeout >= 0 else -1
+    request.open_stdin, request.stdin_once = settings.open_stdin, settings.stdin_once
+    request.remove, request.ids = settings.auto_remove, record.ids
+    if settings.health is not None:
+        _add_health(request, plan, settings)
+    return request
+
+
+def stop_signal_of(containers: Containers, record: Record, options: Options) -> int:
+    return parse_signal(options.stop_signal or origin_of(containers, record).base.stop_signal or "SIGTERM")
+
+
+def event_attributes(record: Record) -> list[tuple[str, str]]:
+    return [*record.labels.items(), ("image", record.image), ("name", record.name)]
+
+
+def _add_health(request: _core.MonitorRequest, plan: _core.LaunchPlan, settings: Settings) -> None:
+    health = settings.health
+    assert health is not None
+    probe = _core.exec_plan(plan)
+    kind, *command = health.test
+    # moby, daemon/health.go: the shell of CMD-SHELL is the image's SHELL, which is nearly always this.
+    probe.argv = command if kind == "CMD" else ["/bin/sh", "-c", *command]
+    request.set_health(
+        probe,
+        interval=round(health.interval * 1000),
+        timeout=round(health.timeout * 1000),
+        start_period=round(health.start_period * 1000),
+        start_interval=round(health.start_interval * 1000),
+        retries=health.retries,
+    )

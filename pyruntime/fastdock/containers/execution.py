@@ -1,0 +1,256 @@
+"""Further processes in a running container, after :mod:`subprocess`.
+
+The caller starts them itself, through the native helper: no monitor is asked, so it costs what a launch costs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from fastdock import _core
+from fastdock._errors import ContainerNotRunning
+from fastdock.containers import control
+from fastdock.process import PIPE, CompletedProcess, Usage, _open_file, _open_streams
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from fastdock.containers.container import Container
+
+_NO_USAGE = Usage(0.0, 0.0, None, False)  # what a container used is counted for all of it
+
+
+def exec_plan_of(
+    container: Container,
+    args: Sequence[str] | str,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str = "",
+    user: str | int = "",
+    privileged: bool = False,
+    tty: bool = False,
+) -> _core.LaunchPlan:
+    """The plan; SpecError for malformed options."""
+    from fastdock.containers.creation import plan_of_record
+    from fastdock.options import absolute_or_empty
+    from fastdock.planning import ALL_CAPABILITIES
+
+    containers = container._containers
+    cache = containers.exec_plans
+    base = cache.get(container.id)
+    if base is None:
+        base = _core.exec_plan(plan_of_record(containers, container.record)[0])
+        if len(cache) >= 64:
+            cache.clear()
+        cache[container.id] = base
+    plan: _core.LaunchPlan = base.copy()
+    plan.argv = [args] if isinstance(args, str) else [os.fspath(word) for word in args]
+    if env or tty:
+        variables = dict(item.split("=", 1) for item in plan.environment)
+        if tty:
+            variables.setdefault("TERM", "xterm")
+        variables.update(env or {})
+        plan.environment = [f"{name}={value}" for name, value in variables.items()]
+    plan.working_directory = absolute_or_empty(cwd) or plan.working_directory
+    plan.create_working_directory = False
+    # It ends with its container.  The signal would come at the end of the thread that started it (prctl(2)).
+    plan.parent_death_signal = 0
+    if user != "":
+        plan.set_user(str(user), [])
+    if privileged:
+        plan.set_capabilities(ALL_CAPABILITIES, ALL_CAPABILITIES, ALL_CAPABILITIES)
+        plan.set_seccomp(b"")
+    return plan
+
+
+class Execution:
+    """A process in a container, with the attributes and methods of :class:`subprocess.Popen`.
+
+    Takes ``stdin``, ``stdout``, ``stderr``, ``text``, ``encoding``, ``errors``, ``bufsize``, and ``env``,
+    ``cwd``, ``user``, ``privileged``; ``tty`` gives it a terminal (``take_terminal``); ``own_group`` a cgroup, so
+    that ``kill_all`` reaches everything that it starts.  ContainerNotRunning, KernelError.
+    """
+
+    def __init__(
+        self,
+        container: Container,
+        args: Sequence[str] | str,
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        bufsize: int = -1,
+        tty: tuple[int, int] | bool = False,
+        own_group: bool = False,
+        **options: Any,
+    ) -> None:
+        state = container._need_running()
+        if state.status == "paused":
+            raise ContainerNotRunning(f"container {container.name} is paused", hint="unpause it first")
+        plan = exec_plan_of(container, args, tty=bool(tty), **options)
+        self.args = list(plan.argv)
+        self.returncode: int | None = None
+        stdio, ours, theirs = _open_streams(stdin, stdout, stderr)
+        try:
+            plan.stdio = stdio
+            if tty:
+                plan.set_terminal(*(tty if isinstance(tty, tuple) else (0, 0)))
+            self._exec = _start(container, plan, state.pid, own_group)
+        except BaseException:
+            for descriptor in ours:
+                if descriptor >= 0:
+                    os.close(descriptor)
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        self._own_group = own_group
+        text = bool(text or encoding or errors)
+        modes = ("wb", "rb", "rb")
+        self.stdin, self.stdout, self.stderr = (
+            _open_file(d, mode, bufsize, text, encoding, errors) for d, mode in zip(ours, modes, strict=True)
+        )
+
+    @property
+    def pid(self) -> int:
+        """The host's number of the process."""
+        return self._exec.pid
+
+    @property
+    def usage(self) -> Usage:
+        return _NO_USAGE
+
+    def fileno(self) -> int:
+        """A pidfd: readable when the process has ended."""
+        return self._exec.pidfd
+
+    def take_terminal(self) -> int:
+        """The descriptor of its terminal's other side, the caller's to close."""
+        return self._exec.take_terminal()
+
+    def poll(self) -> int | None:
+        return self._wait(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, or -N for signal N.  TimeoutExpired."""
+        code = self._wait(-1 if timeout is None else max(0, round(timeout * 1000)))
+        if code is None:
+            from fastdock._process_errors import TimeoutExpired
+
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout)
+        return code
+
+    def _wait(self, milliseconds: int) -> int | None:
+        if self.returncode is None:
+            status = self._exec.wait(milliseconds)
+            if status is None:
+                return None
+            self.returncode = -status[1] if status[1] else status[0]
+            if self._own_group:
+                self._exec.kill_all()  # what it left behind, so that the cgroup can go
+                self._exec.remove_group()
+        return self.returncode
+
+    def send_signal(self, sig: int) -> None:
+        try:
+            self._exec.kill(int(sig))
+        except ProcessLookupError:
+            self.poll()
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kills it and, with ``own_group``, everything that it has started."""
+        self._exec.kill_all()
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """As :meth:`fastdock.Popen.communicate`."""
+        from fastdock.communication import communicate
+
+        return communicate(self, input, timeout)  # type: ignore[arg-type]
+
+    def __enter__(self) -> Execution:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _close(self.stdout, self.stderr, self.stdin)
+        if kind is not None and self.returncode is None:
+            self.kill()
+        self.wait()
+
+
+def _start(container: Container, plan: _core.LaunchPlan, pid: int, own_group: bool) -> _core.Exec:
+    engine = container._containers.engine
+    try:
+        return _core.Exec.start(
+            engine.root, engine.run_directory, engine.cgroup_parent, container.id, plan, pid, own_group
+        )
+    except ProcessLookupError:
+        raise ContainerNotRunning(f"container {container.name} is not running") from None
+
+
+def _close(*files: IO[Any] | None) -> None:
+    for file in files:
+        if file is not None:
+            try:
+                file.close()
+            except OSError:  # nobody reads it any more
+                pass
+
+
+def run(
+    container: Container,
+    args: Sequence[str] | str,
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **keywords: Any,
+) -> CompletedProcess:
+    """:meth:`Container.exec`."""
+    if input is not None:
+        if keywords.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        keywords["stdin"] = PIPE
+    if capture_output:
+        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        keywords["stdout"] = keywords["stderr"] = PIPE
+    process = Execution(container, args, own_group=timeout is not None, **keywords)
+    began = time.monotonic()
+    stdout = stderr = None
+    try:
+        if process.stdin is process.stdout is process.stderr is None:
+            process.wait(timeout)
+        else:
+            stdout, stderr = process.communicate(input, timeout)
+    except BaseException:
+        process.kill()
+        _close(process.stdin, process.stdout, process.stderr)
+        process.wait()
+        raise
+    _close(process.stdin, process.stdout, process.stderr)
+    assert process.returncode is not None
+    usage = Usage(time.monotonic() - began, 0.0, None, False)
+    done = CompletedProcess(process.args, process.returncode, stdout, stderr, usage)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def detached(container: Container, args: Sequence[str] | str, **options: Any) -> int:
+    """Starts a process that the monitor keeps: the host's number of it.  Its streams are /dev/null."""
+    plan = exec_plan_of(container, args, **options)
+    return container._ask(control.EXECUTE, content=_core.plan_bytes(plan))

@@ -1,0 +1,186 @@
+"""What ``docker inspect`` and ``docker ps`` say of a container."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastdock.containers.creation import origin_of
+from fastdock.containers.records import Record
+from fastdock.containers.settings import load_options, load_settings
+from fastdock.containers.state import State
+
+if TYPE_CHECKING:
+    from fastdock.containers.manager import Containers
+    from fastdock.mount_options import MountOption
+
+
+def rfc3339(seconds: float) -> str:
+    whole = int(seconds)
+    fraction = f"{seconds - whole:.9f}"[1:].rstrip("0").rstrip(".")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + fraction + "Z"
+
+
+def inspect(containers: Containers, record: Record, state: State) -> dict[str, Any]:
+    """Docker's document, with what this engine has."""
+    options = load_options(record.document["options"])
+    settings = load_settings(record.document["settings"])
+    directory = os.path.join(containers.directory, record.id)
+    command = record.command
+    named = record.document["arguments"]
+    origin = origin_of(containers, record)
+    return {
+        "Id": record.id,
+        "Created": rfc3339(record.created),
+        "Path": command[0],
+        "Args": command[1:],
+        "State": state_document(state),
+        "Image": record.image_id,
+        "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
+        "LogPath": containers.log_path(record.id) if settings.log_driver != "none" else "",
+        "Name": "/" + record.name,
+        "RestartCount": state.restart_count,
+        "Driver": "overlayfs",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": _host_config(options, settings),
+        "GraphDriver": {
+            "Name": "overlayfs",
+            "Data": {
+                "LowerDir": ":".join(reversed(origin.base.layers)),
+                "UpperDir": os.path.join(directory, "upper"),
+                "WorkDir": os.path.join(directory, "work"),
+            },
+        },
+        "Mounts": [mount_document(mount, record) for mount in options.mounts],
+        "Config": _config(record, options, settings, origin, command, named),
+        "NetworkSettings": {"Networks": {}, "Ports": {}},
+    }
+
+
+def state_document(state: State) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "Status": state.status,
+        "Running": state.running,
+        "Paused": state.status == "paused",
+        "Restarting": state.status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": False,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": state.started_at,
+        "FinishedAt": state.finished_at,
+    }
+    if state.health is not None:
+        document["Health"] = {
+            "Status": state.health["status"],
+            "FailingStreak": state.health["failing_streak"],
+            "Log": state.health["log"],
+        }
+    return document
+
+
+def mount_document(mount: MountOption, record: Record) -> dict[str, Any]:
+    volumes = record.document.get("volumes") or []
+    name = next((name for name in volumes if mount.source.endswith(f"/volumes/{name}/_data")), "")
+    document = {
+        "Type": "volume" if name else mount.type,
+        "Source": mount.source,
+        "Destination": mount.target,
+        "Mode": "ro" if mount.read_only else "",
+        "RW": not mount.read_only,
+        "Propagation": mount.propagation or ("" if name or mount.type == "tmpfs" else "rprivate"),
+    }
+    return {"Type": "volume", "Name": name, "Driver": "local", **document} if name else document
+
+
+def _config(
+    record: Record, options: Any, settings: Any, origin: Any, command: list[str], named: int
+) -> dict[str, Any]:
+    from fastdock.planning import environment
+
+    config: dict[str, Any] = {
+        "Hostname": options.hostname or record.id[:12],
+        "Domainname": options.domainname,
+        "User": options.user or origin.base.user,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "Tty": settings.tty,
+        "OpenStdin": settings.open_stdin,
+        "StdinOnce": settings.stdin_once,
+        "Env": environment(origin.base, options),
+        "Cmd": command[len(command) - named :],
+        "Image": record.image,
+        "Volumes": {path: {} for path in origin.base.volumes} or None,
+        "WorkingDir": options.cwd or origin.base.cwd,
+        "Entrypoint": command[: len(command) - named] or None,
+        "Labels": record.labels,
+        "StopSignal": options.stop_signal or origin.base.stop_signal or "SIGTERM",
+        "StopTimeout": settings.stop_timeout,
+    }
+    if settings.health is not None:
+        health = settings.health
+        config["Healthcheck"] = {
+            "Test": list(health.test),
+            "Interval": round(health.interval * 1e9),
+            "Timeout": round(health.timeout * 1e9),
+            "StartPeriod": round(health.start_period * 1e9),
+            "StartInterval": round(health.start_interval * 1e9),
+            "Retries": health.retries,
+        }
+    return config
+
+
+def _host_config(options: Any, settings: Any) -> dict[str, Any]:
+    binds = [
+        f"{mount.source}:{mount.target}" + (":ro" if mount.read_only else "")
+        for mount in options.mounts
+        if mount.type == "bind"
+    ]
+    return {
+        "Binds": binds or None,
+        "LogConfig": {"Type": settings.log_driver, "Config": dict(settings.log_options)},
+        "NetworkMode": options.network,
+        "PortBindings": {},
+        "RestartPolicy": {"Name": settings.restart, "MaximumRetryCount": settings.restart_maximum},
+        "AutoRemove": settings.auto_remove,
+        "CapAdd": list(options.cap_add) or None,
+        "CapDrop": list(options.cap_drop) or None,
+        "CgroupnsMode": options.cgroupns or "private",
+        "GroupAdd": list(options.group_add) or None,
+        "IpcMode": options.ipc or "private",
+        "OomScoreAdj": options.oom_score_adj or 0,
+        "PidMode": options.pid,
+        "Privileged": options.privileged,
+        "ReadonlyRootfs": options.read_only,
+        "SecurityOpt": list(options.security_opt) or None,
+        "UTSMode": options.uts,
+        "UsernsMode": options.userns,
+        "ShmSize": options.shm_size,
+        "Runtime": "fastdock",
+        "CpuShares": options.cpu_shares or 0,
+        "Memory": options.memory or 0,
+        "NanoCpus": round((options.cpus or 0) * 1e9),
+        "CpuPeriod": options.cpu_period or 0,
+        "CpuQuota": options.cpu_quota or 0,
+        "CpusetCpus": options.cpuset_cpus,
+        "CpusetMems": options.cpuset_mems,
+        "MemoryReservation": options.memory_reservation or 0,
+        "MemorySwap": options.memory_swap if options.memory_swap is not None else 2 * (options.memory or 0),
+        "MemorySwappiness": options.memory_swappiness,
+        "OomKillDisable": options.oom_kill_disable,
+        "PidsLimit": options.pids,
+        "BlkioWeight": options.blkio_weight or 0,
+        "Init": options.init or None,
+        "Sysctls": dict(options.sysctls) or None,
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in options.ulimits]
+        or None,
+    }

@@ -1,0 +1,62 @@
+"""What a running container uses, and its processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastdock import _core
+from fastdock._errors import ContainerNotRunning, SpecError
+
+if TYPE_CHECKING:
+    from fastdock.containers.container import Container
+
+
+def cgroup_of(container: Container) -> _core.Cgroup:
+    """ContainerNotRunning when it has none."""
+    engine = container._containers.engine
+    try:
+        return _core.Cgroup.open(f"{engine.cgroup_parent}/{container.id}")
+    except FileNotFoundError:
+        raise ContainerNotRunning(f"container {container.name} is not running") from None
+
+
+def statistics(container: Container) -> Mapping[str, Any]:
+    """:meth:`Container.stats`."""
+    container._need_running()
+    return dict(cgroup_of(container).statistics())
+
+
+def top(container: Container, options: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """:meth:`Container.top`: the host's ps(1), of which only the container's processes are kept, as Docker does."""
+    container._need_running()
+    pids = {str(pid) for pid in cgroup_of(container).processes()}
+    done = subprocess.run(["ps", *(options or ["-ef"])], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SpecError(f"ps: {done.stderr.strip()}")
+    heading, *lines = done.stdout.splitlines()
+    headings = heading.split()
+    if "PID" not in headings:
+        raise SpecError("ps printed no PID column", hint="choose columns that have it")
+    column = headings.index("PID")
+    rows = [line.split(None, len(headings) - 1) for line in lines]
+    return headings, [row for row in rows if len(row) > column and row[column] in pids]
+
+
+class Sample:
+    """Two looks at a container, for what ``docker stats`` shows: shares of time in percent."""
+
+    def __init__(self, before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> None:
+        self.cpu = 100.0 * (after["cpu_ns"] - before["cpu_ns"]) / 1e9 / seconds if seconds > 0 else 0.0
+        # Docker leaves the part of the page cache out that the kernel gives back first.
+        self.memory = max(0, after["memory_current"] - after["memory_inactive_file"])
+        self.memory_limit = after["memory_limit"] or _total_memory()
+        self.pids = after["pids_current"]
+        self.read = sum(device["read_bytes"] for device in after["io"])
+        self.written = sum(device["write_bytes"] for device in after["io"])
+
+
+def _total_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,120 @@
+"""Small parts of networks.py that hold no state."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from fastdock._errors import Conflict, SpecError
+
+from . import files
+from .ipam import Subnet
+from .model import Document, NetworkOptions, NetworkPlan
+
+_DEVICE = re.compile(r"[^\s/:%]{1,15}")
+STARTING = "starting "
+"""Before the owner of a container that has no process of its own yet: the process that starts it."""
+
+
+def device_of(driver: str, options: Mapping[str, str], default: str) -> str:
+    if driver == "bridge":
+        device = options.get("com.docker.network.bridge.name", default)
+    elif driver == "macvlan":
+        device = options.get("parent", "")
+        if not device:
+            raise SpecError("a macvlan network needs the host's device: --opt parent=eth0")
+        if options.get("macvlan_mode", "") not in ("", "private", "vepa", "bridge", "passthru"):
+            raise SpecError(
+                f"bad macvlan_mode {options['macvlan_mode']!r}: private, vepa, bridge or passthru"
+            )
+    else:
+        raise SpecError(f"no such network driver: {driver}; there are bridge and macvlan")
+    if not _DEVICE.fullmatch(device) or device in (".", ".."):
+        raise SpecError(f"{device!r} cannot be a device's name: at most 15 characters, no '/', ':' or spaces")
+    return device
+
+
+def contains(subnet: str, address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
+    except ValueError as error:
+        raise SpecError(f"bad network addresses: {error}") from None
+
+
+def refuse_overlap(subnet: Subnet, used: Iterable[str]) -> None:
+    mine = ipaddress.ip_network(subnet.subnet)
+    for text in used:
+        other = ipaddress.ip_network(text)
+        if other.version == mine.version and other.overlaps(mine):
+            raise Conflict(f"the subnet {mine} overlaps the network {other}", operation="create network")
+
+
+def insert_container(db: sqlite3.Connection, container_id: str, name: str, document: Document) -> None:
+    try:
+        db.execute(
+            "INSERT INTO network_containers VALUES (?, ?, ?, ?, ?)",
+            (
+                container_id,
+                name or container_id[:12],
+                msgspec.json.encode(document).decode(),
+                STARTING + identity(os.getpid()),
+                document.uses_resolver,
+            ),
+        )
+    except sqlite3.IntegrityError:
+        raise Conflict(f"the container {container_id[:12]} is on its networks already") from None
+    db.executemany(
+        "INSERT INTO network_endpoints VALUES (?, ?)",
+        [(endpoint.network_id, container_id) for endpoint in document.endpoints],
+    )
+
+
+def plan_without_bridge(
+    mode: str, count: int, hostname: str, options: NetworkOptions, host_conf: files.ResolvConf
+) -> NetworkPlan:
+    if count > 1:
+        raise SpecError(f"the network {mode} cannot be combined with others")
+    if options.egress != "allow":
+        raise SpecError("--egress needs a bridge network")
+    if mode.startswith("container:"):
+        if options.publish or options.publish_all:
+            raise SpecError("ports are published by the container whose network is shared")
+        return NetworkPlan(mode.partition(":")[2], hostname)
+    conf = files.ResolvConf(
+        tuple(options.dns) or host_conf.nameservers,
+        tuple(options.dns_search) or host_conf.search,
+        tuple(options.dns_options) or host_conf.options,
+    )
+    extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, ())]
+    if mode == "host":
+        own = options.hostname or os.uname().nodename
+        lines = "".join(f"{address}\t{name}\n" for name, address in extra)
+        return NetworkPlan("host", own, host_file("/etc/hosts") + lines, files.resolv_conf(conf))
+    return NetworkPlan("new", hostname, files.hosts(hostname, (), extra), files.resolv_conf(conf))
+
+
+def host_file(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def identity(pid: int) -> str:
+    """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return f"{pid} 0"
+    return f"{pid} {fields[19]}"
+
+
+def is_alive(owner: str) -> bool:
+    owner = owner.removeprefix(STARTING)
+    return owner == identity(int(owner.partition(" ")[0])) and not owner.endswith(" 0")

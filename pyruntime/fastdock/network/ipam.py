@@ -1,0 +1,182 @@
+"""Which addresses are whose: subnets that collide with nothing, addresses that nobody else has.
+
+Everything here runs inside a write transaction of the database, which is what makes it right among processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from fastdock._errors import Conflict, FastdockError, SpecError
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A network's addresses of one IP version."""
+
+    version: int
+    subnet: str
+    gateway: str
+    ip_range: str
+
+    def with_length(self, address: str) -> str:
+        """``address`` with the subnet's prefix length: "172.17.0.2/16"."""
+        return f"{address}/{self.subnet.rpartition('/')[2]}"
+
+
+def _pool() -> Iterator[IpNetwork]:
+    """Docker's default address pools, in its order."""
+    for second in range(17, 32):
+        yield ipaddress.ip_network(f"172.{second}.0.0/16")
+    for third in range(0, 256, 16):
+        yield ipaddress.ip_network(f"192.168.{third}.0/20")
+
+
+def pick_subnet(version: int, used: Iterable[str]) -> str:
+    """A free subnet: of Docker's pools, or for IPv6 a random unique local one (RFC 4193).
+
+    ``used`` are the prefixes of the host's routes and of other networks.  Raises FastdockError when none is left.
+    """
+    taken = [network for network in map(ipaddress.ip_network, used) if network.version == version]
+    if version == 6:
+        return f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}:1::/64"
+    for candidate in _pool():
+        if not any(candidate.overlaps(network) for network in taken):
+            return str(candidate)
+    raise FastdockError(
+        "no subnet is free: all of 172.17.0.0/12 and 192.168.0.0/16 is in use",
+        operation="create network",
+        hint="remove unused networks (network prune), or name a subnet: --subnet",
+    )
+
+
+def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
+    """Checks what the user gave.  Raises SpecError."""
+    try:
+        network = ipaddress.ip_network(subnet)
+        given = ipaddress.ip_network(ip_range or subnet)
+        door = ipaddress.ip_address(gateway) if gateway else network[1]
+    except (ValueError, IndexError) as error:
+        raise SpecError(f"bad network addresses: {error}") from None
+    if network.prefixlen > (30 if network.version == 4 else 126):
+        raise SpecError(f"the subnet {subnet} has no room for containers")
+    if given.version != network.version or not given.subnet_of(network):  # type: ignore[arg-type]
+        raise SpecError(f"the ip range {ip_range} is not in the subnet {subnet}")
+    if door not in network:
+        raise SpecError(f"the gateway {gateway} is not in the subnet {subnet}")
+    return Subnet(network.version, str(network), str(door), str(given))
+
+
+def allocate(
+    db: sqlite3.Connection, network_id: str, subnet: Subnet, container_id: str, wanted: str = ""
+) -> str:
+    """Takes ``wanted``, or the lowest free address of the range.  Raises Conflict, SpecError, FastdockError."""
+    if wanted:
+        return _allocate_fixed(db, network_id, subnet, container_id, wanted)
+    key = (network_id, subnet.version)
+    (free,) = db.execute(
+        "SELECT free FROM network_subnets WHERE network_id = ? AND version = ?", key
+    ).fetchone()
+    size = 4 if subnet.version == 4 else 16
+    value = int.from_bytes(free)
+    first, last = _bounds(subnet)
+    gateway = int(ipaddress.ip_address(subnet.gateway))
+    value = max(value, first)
+    for (taken,) in db.execute(
+        "SELECT address FROM network_addresses WHERE network_id = ? AND address >= ? AND length(address) = ?"
+        " ORDER BY address",
+        (network_id, value.to_bytes(size), size),
+    ):
+        if value == gateway:
+            value += 1
+        if int.from_bytes(taken) > value:
+            break
+        value = int.from_bytes(taken) + 1
+    if value == gateway:
+        value += 1
+    if value > last:
+        raise FastdockError(
+            f"no address is free in {subnet.ip_range}",
+            operation="take an address",
+            hint="remove containers of this network, or use a network with a larger subnet",
+        )
+    _take(db, network_id, value.to_bytes(size), container_id)
+    db.execute(
+        "UPDATE network_subnets SET free = ? WHERE network_id = ? AND version = ?",
+        ((value + 1).to_bytes(size), *key),
+    )
+    return str(ipaddress.ip_address(value.to_bytes(size)))
+
+
+def _bounds(subnet: Subnet) -> tuple[int, int]:
+    """The first and last address that may be given out."""
+    whole, given = ipaddress.ip_network(subnet.subnet), ipaddress.ip_network(subnet.ip_range)
+    first, last = int(given[0]), int(given[-1])
+    if given[0] == whole[0]:
+        first += 1  # the network's own address; for IPv6 the routers' anycast address
+    if whole.version == 4 and given[-1] == whole[-1]:
+        last -= 1
+    return first, last
+
+
+def _allocate_fixed(
+    db: sqlite3.Connection, network_id: str, subnet: Subnet, container_id: str, wanted: str
+) -> str:
+    try:
+        address = ipaddress.ip_address(wanted)
+    except ValueError:
+        raise SpecError(f"{wanted!r} is not an address") from None
+    network = ipaddress.ip_network(subnet.subnet)
+    outside = address.version != network.version or address not in network
+    if outside or address == network[0] or (network.version == 4 and address == network[-1]):
+        raise SpecError(f"the address {wanted} is not one of {subnet.subnet}")
+    if str(address) == subnet.gateway:
+        raise Conflict(f"the address {wanted} is the network's gateway")
+    _take(db, network_id, address.packed, container_id)
+    return str(address)
+
+
+def _take(db: sqlite3.Connection, network_id: str, packed: bytes, container_id: str) -> None:
+    try:
+        db.execute("INSERT INTO network_addresses VALUES (?, ?, ?)", (network_id, packed, container_id))
+    except sqlite3.IntegrityError:
+        row = db.execute(
+            "SELECT c.name FROM network_addresses a LEFT JOIN network_containers c USING (container_id)"
+            " WHERE a.network_id = ? AND a.address = ?",
+            (network_id, packed),
+        ).fetchone()
+        raise Conflict(
+            f"the address {ipaddress.ip_address(packed)} is in use by the container {row[0] if row else '?'}",
+            operation="take an address",
+        ) from None
+
+
+def release(db: sqlite3.Connection, container_id: str, network_id: str | None = None) -> None:
+    """Gives a container's addresses back: of one network, or all."""
+    where, values = "container_id = ?", [container_id]
+    if network_id is not None:
+        where, values = where + " AND network_id = ?", [container_id, network_id]
+    rows = db.execute(f"SELECT network_id, address FROM network_addresses WHERE {where}", values).fetchall()
+    for network, address in rows:
+        db.execute(
+            "UPDATE network_subnets SET free = min(free, ?) WHERE network_id = ? AND version = ?",
+            (address, network, 4 if len(address) == 4 else 6),
+        )
+    db.execute(f"DELETE FROM network_addresses WHERE {where}", values)
+
+
+def mac_of(addresses: list[str]) -> str:
+    """02:42 and the IPv4 address, as Docker did: an address that comes back brings no stale neighbour entries."""
+    for address in addresses:
+        if ":" not in address:
+            return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
+    digest = hashlib.sha256(",".join(addresses).encode()).digest()
+    return "02:42:" + digest[:4].hex(":")

@@ -1,0 +1,109 @@
+"""Joining a running container to a network, and taking it off."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fastdock._core import net
+from fastdock._errors import Conflict, NotFound, SpecError
+
+from . import ipam, planning, resolver, rules
+from .model import Attachment, Document, Endpoint, Network
+
+if TYPE_CHECKING:
+    from .networks import Networks
+
+
+def connect(
+    networks: Networks,
+    network: Network,
+    attachment: Attachment,
+    container_id: str,
+    pid: int,
+    document: Document,
+) -> Endpoint:
+    """See Networks.connect()."""
+    if any(endpoint.network_id == network.id for endpoint in document.endpoints):
+        raise Conflict(f"the container {container_id[:12]} is on the network {network.name} already")
+    if document.egress is not None and network.driver != "bridge":
+        raise SpecError("an egress policy needs bridge networks")
+    if not networks._is_whole([network]):
+        networks.repair()
+    used = {endpoint.name for endpoint in document.endpoints}
+    interface = next(name for name in (f"eth{n}" for n in itertools.count()) if name not in used)
+    leads_out = not network.internal and not any(endpoint.gateways for endpoint in document.endpoints)
+    with networks._transaction() as db:
+        (name,) = db.execute(
+            "SELECT name FROM network_containers WHERE container_id = ?", (container_id,)
+        ).fetchone()
+        endpoint = planning.make_endpoint(
+            db,
+            network,
+            attachment,
+            container_id,
+            name if name != container_id[:12] else "",
+            interface,
+            networks._scope.port_prefix,
+            leads_out,
+        )
+        changed = msgspec.structs.replace(
+            document,
+            endpoints=(*document.endpoints, endpoint),
+            uses_resolver=document.uses_resolver or bool(endpoint.names),
+        )
+        db.execute("INSERT INTO network_endpoints VALUES (?, ?)", (network.id, container_id))
+        _store_document(db, container_id, changed)
+        part = Document((endpoint,), egress=document.egress)
+        net.attach_process(rules.attach_plan(networks._scope, part, "", ""), pid)
+    _tell_resolver(networks, container_id, pid, document, changed)
+    return endpoint
+
+
+def disconnect(networks: Networks, network: Network, container_id: str, pid: int, document: Document) -> None:
+    """See Networks.disconnect()."""
+    gone = [endpoint for endpoint in document.endpoints if endpoint.network_id == network.id]
+    if not gone:
+        raise NotFound(f"the container {container_id[:12]} is not on the network {network.name}")
+    addresses = {address for endpoint in gone for address in endpoint.plain_addresses}
+    ports = tuple(port for port in document.ports if port.container in addresses)
+    changed = msgspec.structs.replace(
+        document,
+        endpoints=tuple(endpoint for endpoint in document.endpoints if endpoint not in gone),
+        ports=tuple(port for port in document.ports if port not in ports),
+    )
+    part = Document(tuple(gone), ports, document.egress)
+    net.detach(rules.attach_plan(networks._scope, part, "", ""))
+    with networks._transaction() as db:
+        ipam.release(db, container_id, network.id)
+        db.executemany(
+            "DELETE FROM network_ports WHERE family = ? AND protocol = ? AND port = ? AND host = ?",
+            [(port.family, port.protocol, port.host_port, port.host) for port in ports],
+        )
+        db.execute(
+            "DELETE FROM network_endpoints WHERE network_id = ? AND container_id = ?",
+            (network.id, container_id),
+        )
+        _store_document(db, container_id, changed)
+    _tell_resolver(networks, container_id, pid, document, changed)
+
+
+def _store_document(db: sqlite3.Connection, container_id: str, document: Document) -> None:
+    db.execute(
+        "UPDATE network_containers SET document = ?, resolver = ? WHERE container_id = ?",
+        (msgspec.json.encode(document).decode(), document.uses_resolver, container_id),
+    )
+
+
+def _tell_resolver(networks: Networks, container_id: str, pid: int, before: Document, now: Document) -> None:
+    if not now.uses_resolver:
+        return
+    record = resolver.record(container_id, now)
+    networks._ensure_resolver()
+    if before.uses_resolver:
+        net.register_container(networks.resolver_socket, record)
+    else:
+        net.reconnect_resolver(rules.attach_plan(networks._scope, now, networks.resolver_socket, record), pid)

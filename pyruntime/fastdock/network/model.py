@@ -1,0 +1,188 @@
+"""Networks, what a container may ask of them, and what is kept about it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fastdock._errors import SpecError
+
+from .ipam import Subnet
+from .ports import PublishedPort
+
+if TYPE_CHECKING:
+    from fastdock._core import net
+
+DEFAULT = "bridge"
+PREDEFINED = (DEFAULT, "host", "none")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that containers can join."""
+
+    id: str
+    name: str
+    driver: str
+    device: str  # the bridge, or macvlan's parent
+    internal: bool = False
+    subnets: tuple[Subnet, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created: float = 0.0  # seconds since the epoch
+
+    @property
+    def icc(self) -> bool:
+        """Whether its containers reach each other."""
+        return _flag(self.options, "com.docker.network.bridge.enable_icc", True)
+
+    @property
+    def masquerade(self) -> bool:
+        """Whether its containers leave with the host's address."""
+        return (
+            _flag(self.options, "com.docker.network.bridge.enable_ip_masquerade", True) and not self.internal
+        )
+
+    @property
+    def mtu(self) -> int:
+        """Bytes; 0 is the kernel's default."""
+        text = self.options.get("com.docker.network.driver.mtu", "0")
+        if not text.isdecimal() or not (int(text) == 0 or 68 <= int(text) <= 65535):
+            raise SpecError(f"bad MTU {text!r}")
+        return int(text)
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether it has IPv6 addresses."""
+        return any(subnet.version == 6 for subnet in self.subnets)
+
+
+def _flag(options: Mapping[str, str], key: str, default: bool) -> bool:
+    value = options.get(key)
+    if value is None:
+        return default
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise SpecError(f"bad value {value!r} of the network option {key}: it is true or false")
+    return value.lower() in ("true", "1")
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """One network that a container joins: ``--network name=N,ip=A,alias=B``."""
+
+    network: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What ``docker run`` says about networks."""
+
+    attachments: Sequence[Attachment] = (Attachment(DEFAULT),)
+    hostname: str = ""  # default: the short id
+    domainname: str = ""
+    dns: Sequence[str] = ()
+    dns_search: Sequence[str] = ()
+    dns_options: Sequence[str] = ()
+    add_host: Sequence[str] = ()  # NAME:ADDRESS, NAME:host-gateway
+    publish: Sequence[str] = ()  # -p
+    publish_all: bool = False  # -P
+    exposed: Sequence[str] = ()  # PORT[/PROTOCOL], the image's and --expose
+    egress: str = "allow"  # allow, deny, or a list of prefixes and domains
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A container's place in one network."""
+
+    network_id: str
+    network: str
+    driver: str
+    device: str
+    name: str  # in the container: eth0
+    mac: str
+    addresses: tuple[str, ...]  # with the prefix length
+    gateways: tuple[str, ...] = ()  # of its default routes
+    host_name: str = ""
+    mtu: int = 0
+    isolated: bool = False
+    macvlan_mode: int = 0
+    names: tuple[str, ...] = ()  # what others on this network call it
+
+    @property
+    def plain_addresses(self) -> list[str]:
+        """Without prefix lengths."""
+        return [address.partition("/")[0] for address in self.addresses]
+
+
+class Egress(msgspec.Struct, frozen=True):
+    """Where a container may go.  It always reaches its own networks."""
+
+    prefixes: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+
+
+class Document(msgspec.Struct, frozen=True):
+    """Everything about a container's networks that repairing needs."""
+
+    endpoints: tuple[Endpoint, ...]
+    ports: tuple[PublishedPort, ...] = ()
+    egress: Egress | None = None
+    upstreams: tuple[str, ...] = ()  # servers that the resolver asks for it
+    uses_resolver: bool = False
+
+
+@dataclass
+class NetworkPlan:
+    """What the engine needs to start a container with its networks.
+
+    ``namespace``: "new" (its own), "host" (none of its own), or the id of the container whose it shares.
+    """
+
+    namespace: str
+    hostname: str
+    hosts: str = ""  # text of /etc/hosts; with resolv_conf: empty when the other container's files are shared
+    resolv_conf: str = ""
+    container_id: str = ""
+    document: Document | None = None
+    core: net.AttachPlan | None = None  # what net.attach() takes; None: at most a loopback device
+
+    @property
+    def ports(self) -> tuple[PublishedPort, ...]:
+        """What is published."""
+        return self.document.ports if self.document else ()
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The networks it joins."""
+        return self.document.endpoints if self.document else ()
+
+
+def parse_egress(text: str) -> Egress | None:
+    """``allow`` (None), ``deny``, or prefixes and domains separated by commas.  Raises SpecError."""
+    if text == "allow":
+        return None
+    if text == "deny":
+        return Egress()
+    prefixes: list[str] = []
+    domains: list[str] = []
+    for item in filter(None, (part.strip().lower() for part in text.split(","))):
+        if "/" in item or ":" in item or item.replace(".", "").isdecimal():
+            try:
+                prefixes.append(str(ipaddress.ip_network(item, strict=False)))
+            except ValueError:
+                raise SpecError(f"bad --egress {item!r}: it is not a network address") from None
+        else:
+            name = item.removeprefix("*.").rstrip(".")
+            if not name or not all(
+                part.replace("-", "").replace("_", "").isalnum() for part in name.split(".")
+            ):
+                raise SpecError(f"bad --egress {item!r}: it is 'allow', 'deny', or prefixes and domain names")
+            domains.append(name)
+    return Egress(tuple(prefixes), tuple(domains))

@@ -1,0 +1,511 @@
+"""The networks of an engine root.
+
+A container's life with it, in this order::
+
+    plan = networks.plan(container_id, options)       # addresses and ports are the container's from here on
+    networks.attach(plan, pid)                        # its process exists and waits: Observer.created of launch
+    networks.started(plan, pid)                       # from here on they live as long as that process
+    networks.detach(container_id)                     # it has ended
+
+``plan.core`` is what the C++ core needs: ``fastdock::net::attach_process(plan, pid)`` does the second step without
+Python.  Whatever dies in between, ``collect()`` finds by the owner that is recorded with each container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fastdock._core import net
+from fastdock._errors import (
+    Conflict,
+    ContainerNotFound,
+    ContainerNotRunning,
+    KernelError,
+    NotFound,
+    SpecError,
+)
+
+from . import details, files, host, ipam, planning, resolver, rules
+from .ipam import Subnet
+from .model import DEFAULT, PREDEFINED, Attachment, Document, Endpoint, Network, NetworkOptions, NetworkPlan
+
+if TYPE_CHECKING:
+    from fastdock.store.database import Database
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+class Networks:
+    """All networks of one engine root.  Any number of processes use them at once."""
+
+    def __init__(self, database: Database, run_directory: str, root: str = "/var/lib/fastdock") -> None:
+        """``root`` tells engines on one machine apart: each has its own firewall tables and default bridge."""
+        self._database = database
+        self._run_directory = run_directory
+        self.resolver_socket = f"{run_directory}/dns.sock"
+        if root == "/var/lib/fastdock":
+            self._scope, self._default_bridge = net.Scope(), "fastdock0"
+        else:
+            tag = hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:5]
+            self._scope, self._default_bridge = net.Scope(f"fastdock-{tag}", f"f{tag}"), f"fastdock-{tag}"
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction, entered in turn.
+
+        SQLite's own waiting is sleeping and trying again, up to 100 ms at a time: when many containers start at
+        once that costs more than everything else.  The lock's waiters are woken by the kernel instead.
+        """
+        path = f"{self._run_directory}/networks.lock"
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            os.makedirs(self._run_directory, 0o700, exist_ok=True)
+            fd = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with self._database.transaction() as db:
+                yield db
+        finally:
+            os.close(fd)
+
+    # --- networks ---
+
+    def create(
+        self,
+        name: str,
+        *,
+        driver: str = "bridge",
+        subnets: Sequence[str] = (),
+        gateways: Sequence[str] = (),
+        ip_ranges: Sequence[str] = (),
+        internal: bool = False,
+        ipv6: bool = False,
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Network:
+        """Creates a network.
+
+        Raises Conflict for a name or subnet that is taken, SpecError for options that make no sense, KernelError.
+        """
+        if name in PREDEFINED:
+            raise Conflict(f"the network {name} is predefined", operation="create network")
+        return self._create(
+            name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {}
+        )
+
+    def _create(
+        self,
+        name: str,
+        driver: str,
+        subnets: Sequence[str],
+        gateways: Sequence[str],
+        ip_ranges: Sequence[str],
+        internal: bool,
+        ipv6: bool,
+        options: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> Network:
+        if not _NAME.fullmatch(name):
+            raise SpecError(f"bad network name {name!r}: letters, digits, '_', '.', '-'")
+        network_id = secrets.token_hex(32)
+        device = details.device_of(
+            driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge
+        )
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
+                raise Conflict(f"the network {name} exists already", operation="create network")
+            made = Network(
+                network_id,
+                name,
+                driver,
+                device,
+                internal,
+                self._subnets(db, subnets, gateways, ip_ranges, ipv6),
+                dict(options),
+                dict(labels),
+                time.time(),
+            )
+            _ = made.icc, made.masquerade, made.mtu  # all options are read once: bad ones are refused here
+            db.execute(
+                "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    made.id,
+                    name,
+                    driver,
+                    device,
+                    internal,
+                    json.dumps(made.options),
+                    json.dumps(made.labels),
+                    made.created,
+                ),
+            )
+            for subnet in made.subnets:
+                db.execute(
+                    "INSERT INTO network_subnets VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        made.id,
+                        subnet.version,
+                        subnet.subnet,
+                        subnet.gateway,
+                        subnet.ip_range,
+                        bytes(4 if subnet.version == 4 else 16),
+                    ),
+                )
+            self._set_up(made)  # inside the transaction: if it fails, nothing is recorded
+        return made
+
+    def _subnets(
+        self,
+        db: sqlite3.Connection,
+        subnets: Sequence[str],
+        gateways: Sequence[str],
+        ip_ranges: Sequence[str],
+        ipv6: bool,
+    ) -> tuple[Subnet, ...]:
+        used = [text for (text,) in db.execute("SELECT subnet FROM network_subnets")]
+        made: dict[int, Subnet] = {}
+        for text in subnets:
+            door = next((g for g in gateways if details.contains(text, g)), "")
+            given = next((r for r in ip_ranges if details.contains(text, r.partition("/")[0])), "")
+            subnet = ipam.make_subnet(text, door, given)
+            if subnet.version in made:
+                raise SpecError("a network has one subnet of each IP version")
+            details.refuse_overlap(subnet, used)
+            made[subnet.version] = subnet
+        for text in (*gateways, *(r.partition("/")[0] for r in ip_ranges)):
+            if not any(details.contains(subnet.subnet, text) for subnet in made.values()):
+                raise SpecError(f"{text} is in none of the network's subnets")
+        used += net.used_prefixes()
+        if 4 not in made:
+            made[4] = ipam.make_subnet(ipam.pick_subnet(4, used))
+        if ipv6 and 6 not in made:
+            made[6] = ipam.make_subnet(ipam.pick_subnet(6, used))
+        return tuple(made[version] for version in sorted(made))
+
+    def _set_up(self, network: Network) -> None:
+        """The network's part of the kernel's state; good at any time."""
+        if network.driver == "macvlan":
+            net.find_link(network.device)
+            return
+        if not network.internal:
+            host.enable_forwarding(network.ipv6)
+        doors = [subnet.with_length(subnet.gateway) for subnet in network.subnets]
+        net.ensure_bridge(
+            network.device, doors, ipam.mac_of([subnet.gateway for subnet in network.subnets]), network.mtu
+        )
+        host.pass_other_firewalls(network.device)
+        added = net.FirewallRules()
+        rules.add_network(added, network)
+        try:
+            net.add_rules(self._scope, added)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            others = [n for n in self._stored() if n.id != network.id]
+            net.rebuild_firewall(self._scope, rules.all_rules([*others, network], self._documents().values()))
+
+    def get(self, reference: str) -> Network:
+        """By name, id, or the beginning of an id.  Raises NotFound; SpecError when several fit."""
+        if reference == DEFAULT:
+            self.ensure_default()
+        found = self._stored("name = ?1 OR id = ?1", (reference,))
+        if not found and re.fullmatch(r"[0-9a-f]+", reference):
+            found = self._stored("id LIKE ? || '%'", (reference,))
+        if len(found) > 1:
+            raise SpecError(f"several networks begin with {reference}")
+        if not found:
+            raise NotFound(f"no such network: {reference}", operation="find network", path=reference)
+        return found[0]
+
+    def ensure_default(self) -> Network:
+        """The network called "bridge", made when it is first needed."""
+        found = self._stored("name = ?", (DEFAULT,))
+        if found:
+            return found[0]
+        try:
+            return self._create(DEFAULT, "bridge", (), (), (), False, False, {}, {})
+        except Conflict:  # another process was faster
+            return self._stored("name = ?", (DEFAULT,))[0]
+
+    def list(self) -> Sequence[Network]:
+        """All networks, the predefined ones too."""
+        self.ensure_default()
+        pseudo = [
+            Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
+            for name, driver in (("host", "host"), ("none", "null"))
+        ]
+        return sorted([*self._stored(), *pseudo], key=lambda network: network.name)
+
+    def endpoints(self, network: Network) -> Mapping[str, tuple[str, Document]]:
+        """Who is on the network: container id -> (name, document)."""
+        rows = self._database.execute(
+            "SELECT c.container_id, c.name, c.document FROM network_endpoints e JOIN network_containers c"
+            " USING (container_id) WHERE e.network_id = ?",
+            (network.id,),
+        )
+        return {row[0]: (row[1], msgspec.json.decode(row[2], type=Document)) for row in rows}
+
+    def remove(self, reference: str) -> Network:
+        """Removes a network.  Raises NotFound, Conflict when it is predefined or containers are on it."""
+        if reference in PREDEFINED:
+            raise Conflict(f"the network {reference} is predefined and stays", operation="remove network")
+        network = self.get(reference)
+        self.collect()
+        with self._transaction() as db:
+            if users := self.endpoints(network):
+                names = ", ".join(name for name, _ in users.values())
+                raise Conflict(f"the network {network.name} is in use by {names}", operation="remove network")
+            db.execute("DELETE FROM networks WHERE id = ?", (network.id,))
+            if network.driver == "bridge":
+                gone = net.FirewallRules()
+                rules.add_network(gone, network)
+                net.remove_rules(self._scope, gone)
+                host.forget_in_other_firewalls(network.device)
+                net.remove_link(network.device)
+        return network
+
+    def prune(self) -> Sequence[Network]:
+        """Removes every network of the user's that no container uses; those it removed."""
+        removed: list[Network] = []
+        for network in self._stored("name != ?", (DEFAULT,)):
+            try:
+                removed.append(self.remove(network.id))
+            except (Conflict, NotFound):
+                continue
+        return removed
+
+    # --- containers ---
+
+    def plan(self, container_id: str, options: NetworkOptions, name: str = "") -> NetworkPlan:
+        """Takes addresses and ports for a container.  ``detach`` gives them back.
+
+        Raises NotFound for an unknown network, Conflict for a taken address or port, SpecError.
+        """
+        hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
+        first = options.attachments[0].network if options.attachments else "none"
+        host_conf = files.parse_resolv_conf(details.host_file("/etc/resolv.conf"))
+        if first in ("host", "none") or first.startswith("container:"):
+            return details.plan_without_bridge(first, len(options.attachments), hostname, options, host_conf)
+        if len({a.network for a in options.attachments}) != len(options.attachments):
+            raise SpecError("a network is named twice")
+        chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
+        if not self._is_whole(network for network, _ in chosen):
+            self.repair()
+        gateways = self._host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
+        with self._transaction() as db:
+            document = planning.make_document(
+                db, chosen, options, container_id, name, self._scope.port_prefix, host_conf
+            )
+            hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
+            details.insert_container(db, container_id, name, document)
+        if document.uses_resolver:
+            try:
+                self._ensure_resolver()
+            except BaseException:
+                self.detach(container_id)
+                raise
+        core = rules.attach_plan(
+            self._scope, document, self.resolver_socket, resolver.record(container_id, document)
+        )
+        return NetworkPlan("new", hostname, hosts, resolv, container_id, document, core)
+
+    def attach(self, plan: NetworkPlan, pid: int) -> None:
+        """Gives the process's network namespace its networks.  Raises KernelError, and leaves nothing behind then."""
+        if plan.core is not None:
+            net.attach_process(plan.core, pid)
+
+    def started(self, plan: NetworkPlan, pid: int) -> None:
+        """From now on the container's addresses live as long as the process ``pid``, not as long as this one."""
+        if plan.core is not None:
+            self._database.execute(
+                "UPDATE network_containers SET owner = ? WHERE container_id = ?",
+                (details.identity(pid), plan.container_id),
+            )
+
+    def detach(self, container_id: str, *, running: bool = False) -> None:
+        """Takes a container off its networks and gives everything back.  Good at any time, and twice.
+
+        Devices end with the container's namespace; of one that is ``running`` they are removed (30 ms).
+        """
+        row = self._database.execute(
+            "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
+        ).fetchone()
+        if row is None:
+            return
+        document = msgspec.json.decode(row[0], type=Document)
+        (net.detach if running else net.release)(rules.attach_plan(self._scope, document, "", ""))
+        if document.uses_resolver:
+            self._forget_in_resolver(container_id)
+        with self._transaction() as db:
+            ipam.release(db, container_id)
+            db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
+            db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
+
+    def process_of(self, reference: str) -> int | None:
+        """The init process of a running container that has networks, by id, beginning of an id, or name."""
+        try:
+            return self._running(reference)[1]
+        except (NotFound, ContainerNotRunning):
+            return None
+
+    def _running(self, reference: str) -> tuple[str, int, Document]:
+        """Id, init process and document.  Raises ContainerNotFound, ContainerNotRunning, SpecError."""
+        rows = self._database.execute(
+            "SELECT container_id, owner, document FROM network_containers"
+            " WHERE name = ?1 OR substr(container_id, 1, length(?1)) = ?1",
+            (reference,),
+        ).fetchall()
+        if not reference or not rows:
+            raise ContainerNotFound(
+                f"no such container on a network: {reference}", operation="find container"
+            )
+        if len(rows) > 1:
+            raise SpecError(f"several containers are called {reference}")
+        container_id, owner, text = rows[0]
+        if owner.startswith(details.STARTING) or not details.is_alive(owner):
+            raise ContainerNotRunning(f"the container {reference} is not running")
+        return container_id, int(owner.partition(" ")[0]), msgspec.json.decode(text, type=Document)
+
+    def connect(
+        self, reference: str, container: str, *, ip: str = "", ip6: str = "", aliases: Sequence[str] = ()
+    ) -> Endpoint:
+        """Joins a running container to one more network.
+
+        Raises NotFound, ContainerNotRunning, Conflict (it is on it already; the address is taken), SpecError.
+        """
+        from . import joining
+
+        attachment = Attachment(reference, ip, ip6, aliases=tuple(aliases))
+        return joining.connect(self, self.get(reference), attachment, *self._running(container))
+
+    def disconnect(self, reference: str, container: str) -> None:
+        """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""
+        from . import joining
+
+        joining.disconnect(self, self.get(reference), *self._running(container))
+
+    # --- what was lost ---
+
+    def collect(self) -> int:
+        """Takes off their networks the containers whose owner is dead; how many."""
+        rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
+        dead = [container_id for container_id, owner in rows if not details.is_alive(owner)]
+        for container_id in dead:
+            self.detach(container_id)
+        return len(dead)
+
+    def repair(self) -> None:
+        """Makes the kernel's state again what the database says: bridges, firewall, names.
+
+        After somebody flushed the firewall, removed a bridge, or the machine was started anew.
+        """
+        self.collect()
+        networks = self._stored()
+        documents = self._documents()
+        self._remove_stray_ports(documents.values())
+        net.rebuild_firewall(self._scope, rules.all_rules(networks, documents.values()))
+        for network in networks:
+            self._set_up(network)
+        if any(document.uses_resolver for document in documents.values()):
+            self._ensure_resolver()
+
+    def _remove_stray_ports(self, documents: Iterable[Document]) -> None:
+        """Ports of containers that nobody knows any more, whose namespace somebody still holds."""
+        known = {endpoint.host_name for document in documents for endpoint in document.endpoints}
+        for _, name in socket.if_nameindex():
+            if name.startswith(self._scope.port_prefix) and name not in known:
+                net.remove_link(name)
+
+    def _is_whole(self, networks: Iterable[Network]) -> bool:
+        if not net.firewall_is_current(self._scope):
+            return False
+        try:
+            for network in networks:
+                net.find_link(network.device)
+        except KernelError:
+            return False
+        return True
+
+    def _ensure_resolver(self) -> None:
+        """Starts the resolver unless it runs, and tells it about the containers that are running already."""
+        if resolver.is_running(self.resolver_socket):
+            return
+        resolver.start(self.resolver_socket, self._scope.table)
+        known = set(net.list_registered(self.resolver_socket).split())
+        rows = self._database.execute(
+            "SELECT container_id, document, owner FROM network_containers WHERE resolver"
+        )
+        for container_id, text, owner in rows.fetchall():
+            if container_id in known or owner.startswith(details.STARTING) or not details.is_alive(owner):
+                continue  # one that is being started registers itself
+            pid = int(owner.partition(" ")[0])
+            document = msgspec.json.decode(text, type=Document)
+            record = resolver.record(container_id, document)
+            try:
+                net.reconnect_resolver(
+                    rules.attach_plan(self._scope, document, self.resolver_socket, record), pid
+                )
+            except KernelError as error:
+                if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has just ended
+                    raise
+
+    def _forget_in_resolver(self, container_id: str) -> None:
+        try:
+            net.unregister_container(self.resolver_socket, container_id)
+        except KernelError as error:
+            if error.errno not in (errno.ENOENT, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE):
+                raise
+
+    def _host_gateways(self) -> Sequence[str]:
+        """The host's addresses on the default network: what ``host-gateway`` means."""
+        return [subnet.gateway for subnet in self.ensure_default().subnets]
+
+    def _stored(self, where: str = "1", parameters: Sequence[object] = ()) -> Sequence[Network]:
+        found = self._database.execute(
+            "SELECT id, name, driver, device, internal, options, labels, created FROM networks"
+            f" WHERE {where} ORDER BY name",
+            parameters,
+        ).fetchall()
+        return [
+            Network(
+                id=row[0],
+                name=row[1],
+                driver=row[2],
+                device=row[3],
+                internal=bool(row[4]),
+                subnets=self._subnets_of(row[0]),
+                options=json.loads(row[5]),
+                labels=json.loads(row[6]),
+                created=row[7],
+            )
+            for row in found
+        ]
+
+    def _subnets_of(self, network_id: str) -> tuple[Subnet, ...]:
+        rows = self._database.execute(
+            "SELECT version, subnet, gateway, ip_range FROM network_subnets WHERE network_id = ? ORDER BY version",
+            (network_id,),
+        )
+        return tuple(Subnet(*row) for row in rows)
+
+    def _documents(self) -> Mapping[str, Document]:
+        rows = self._database.execute(
+            "SELECT container_id, document FROM network_containers WHERE document != ''"
+        )
+        return {row[0]: msgspec.json.decode(row[1], type=Document) for row in rows}

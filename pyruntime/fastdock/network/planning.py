@@ -1,0 +1,204 @@
+"""From options to a container's place in its networks.  Everything here runs inside one write transaction."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from fastdock._errors import Conflict, FastdockError, SpecError
+
+from . import files, ipam, ports
+from .model import DEFAULT, Attachment, Document, Endpoint, Network, NetworkOptions, parse_egress
+from .ports import PortSpec, PublishedPort
+
+_MACVLAN_MODES = {"": 0, "private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+
+
+def make_endpoint(
+    db: sqlite3.Connection,
+    network: Network,
+    attachment: Attachment,
+    container_id: str,
+    container_name: str,
+    interface: str,
+    port_prefix: str,
+    default_routes: bool,
+) -> Endpoint:
+    """Takes addresses in ``network``.  Raises Conflict, SpecError, FastdockError."""
+    wanted = {4: attachment.ip, 6: attachment.ip6}
+    for version, address in wanted.items():
+        if address and all(subnet.version != version for subnet in network.subnets):
+            raise SpecError(f"the network {network.name} has no IPv{version} addresses")
+    if (attachment.ip or attachment.ip6) and network.name == DEFAULT:
+        raise SpecError("a fixed address needs a network of your own: fastdock network create --subnet")
+    pairs = [
+        (subnet, ipam.allocate(db, network.id, subnet, container_id, wanted[subnet.version]))
+        for subnet in network.subnets
+    ]
+    addresses = [address for _, address in pairs]
+    names: tuple[str, ...] = ()
+    if network.name != DEFAULT and network.driver == "bridge":
+        called = [name for name in (container_name, *attachment.aliases) if name]
+        names = tuple(
+            dict.fromkeys([*called, container_id[:12], *(f"{name}.{network.name}" for name in called)])
+        )
+    bridge = network.driver == "bridge"
+    return Endpoint(
+        network_id=network.id,
+        network=network.name,
+        driver=network.driver,
+        device=network.device,
+        name=interface,
+        mac=attachment.mac or ipam.mac_of(addresses),
+        addresses=tuple(subnet.with_length(address) for subnet, address in pairs),
+        gateways=tuple(subnet.gateway for subnet in network.subnets) if default_routes else (),
+        host_name=port_prefix + secrets.token_hex(8)[: 15 - len(port_prefix)] if bridge else "",
+        mtu=network.mtu,
+        isolated=bridge and not network.icc,
+        macvlan_mode=_MACVLAN_MODES[network.options.get("macvlan_mode", "")] if not bridge else 0,
+        names=names,
+    )
+
+
+def make_document(
+    db: sqlite3.Connection,
+    networks: Sequence[tuple[Network, Attachment]],
+    options: NetworkOptions,
+    container_id: str,
+    container_name: str,
+    port_prefix: str,
+    host_conf: files.ResolvConf,
+) -> Document:
+    """Takes everything that the container needs: addresses, ports.  Raises Conflict, SpecError, FastdockError."""
+    egress = parse_egress(options.egress)
+    if egress is not None and any(network.driver != "bridge" for network, _ in networks):
+        raise SpecError("--egress needs bridge networks: nothing else passes fastdock's firewall")
+    endpoints: list[Endpoint] = []
+    routed = set[int]()  # the IP versions that have a default route: through the first network that leaves
+    for number, (network, attachment) in enumerate(networks):
+        versions = {subnet.version for subnet in network.subnets}
+        leads_out = not network.internal and not routed & versions
+        if leads_out:
+            routed |= versions
+        endpoints.append(
+            make_endpoint(
+                db, network, attachment, container_id, container_name, f"eth{number}", port_prefix, leads_out
+            )
+        )
+    upstreams = tuple(options.dns) or host_conf.nameservers
+    own_names = any(endpoint.names for endpoint in endpoints)
+    # The resolver runs in the host's namespace, so it also reaches servers on the host's loopback device.
+    only_local = not options.dns and not host_conf.reachable_nameservers and bool(host_conf.nameservers)
+    return Document(
+        endpoints=tuple(endpoints),
+        ports=tuple(publish(db, options, endpoints, container_id)),
+        egress=egress,
+        upstreams=upstreams,
+        uses_resolver=own_names or egress is not None or only_local,
+    )
+
+
+def publish(
+    db: sqlite3.Connection, options: NetworkOptions, endpoints: Iterable[Endpoint], container_id: str
+) -> list[PublishedPort]:
+    """Takes the host's ports.  Without a bridge network that leaves, there is nothing to publish to."""
+    specs = [spec for text in options.publish for spec in ports.parse_port(text)]
+    if options.publish_all:
+        named = {(spec.container_port, spec.protocol) for spec in specs}
+        exposed = [spec for text in options.exposed for spec in ports.parse_port(text)]
+        specs += [spec for spec in exposed if (spec.container_port, spec.protocol) not in named]
+    targets: dict[int, str] = {}
+    for endpoint in endpoints:
+        if endpoint.driver == "bridge" and endpoint.gateways:
+            for address in endpoint.plain_addresses:
+                targets.setdefault(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    taken: list[PublishedPort] = []
+    for spec in specs:
+        taken += _publish_one(db, spec, targets, container_id)
+    return taken
+
+
+def _publish_one(
+    db: sqlite3.Connection, spec: PortSpec, targets: dict[int, str], container_id: str
+) -> list[PublishedPort]:
+    places = [(family, host) for family, host in ports.families(spec) if family in targets]
+    if not places:
+        return []
+    candidates: Iterable[int] = spec.host_ports if spec.host_ports is not None else _free_ports(spec, places)
+    fixed = spec.host_ports is not None and len(spec.host_ports) == 1
+    for port in candidates:
+        problem = _take_port(db, spec.protocol, places, port, container_id)
+        if problem is None:
+            return [
+                PublishedPort(spec.protocol, host, port, targets[family], spec.container_port)
+                for family, host in places
+            ]
+        if fixed:
+            raise problem
+    raise Conflict(f"no port is free for {spec.container_port}/{spec.protocol}", operation="publish the port")
+
+
+def _free_ports(spec: PortSpec, places: list[tuple[int, str]]) -> Iterable[int]:
+    """Ports that the kernel finds free; the database may know better, hence several."""
+    for _ in range(64):
+        yield ports.probe(places[0][0], spec.protocol, places[0][1], 0)
+
+
+def _take_port(
+    db: sqlite3.Connection, protocol: str, places: list[tuple[int, str]], port: int, container_id: str
+) -> FastdockError | None:
+    """Takes the port at all places, or none of them and says why."""
+    for family, host in places:
+        row = db.execute(
+            "SELECT c.name FROM network_ports p LEFT JOIN network_containers c USING (container_id)"
+            " WHERE family = ? AND protocol = ? AND port = ? AND (host = ? OR host = '' OR ? = '')",
+            (family, protocol, port, host, host),
+        ).fetchone()
+        if row is not None:
+            return Conflict(
+                f"port {port}/{protocol} is in use by the container {row[0] or container_id}",
+                operation="publish the port",
+                hint="choose another host port, or none to get a free one",
+            )
+        try:
+            ports.probe(family, protocol, host, port)
+        except OSError as error:
+            who = ports.holder(family, protocol, port)
+            where = f"{host}:{port}" if host else str(port)
+            return Conflict(
+                f"cannot publish port {where}/{protocol}: "
+                + (f"it is in use by {who}" if who else (error.strerror or str(error))),
+                errno=error.errno or 0,
+                operation="publish the port",
+                hint="stop that, or choose another host port",
+            )
+    db.executemany(
+        "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?)",
+        [(family, protocol, port, host, container_id) for family, host in places],
+    )
+    return None
+
+
+def texts(
+    document: Document,
+    options: NetworkOptions,
+    hostname: str,
+    host_conf: files.ResolvConf,
+    host_gateways: Sequence[str],
+) -> tuple[str, str]:
+    """The text of /etc/hosts and of /etc/resolv.conf."""
+    extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, host_gateways)]
+    own = [address for endpoint in document.endpoints for address in endpoint.plain_addresses]
+    conf = files.ResolvConf(
+        nameservers=tuple(options.dns) or host_conf.reachable_nameservers,
+        search=tuple(options.dns_search) or host_conf.search,
+        options=tuple(options.dns_options) or host_conf.options,
+    )
+    if document.uses_resolver:
+        with_dots = (
+            conf.options if any(o.startswith("ndots:") for o in conf.options) else (*conf.options, "ndots:0")
+        )
+        conf = files.ResolvConf((files.RESOLVER,), conf.search, with_dots)
+    return files.hosts(hostname, own, extra, options.domainname), files.resolv_conf(conf)

@@ -1,0 +1,167 @@
+"""Published ports: the forms of ``-p``, picking free ports, and saying who holds a taken one."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastdock._errors import SpecError
+
+PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
+
+
+@dataclass(frozen=True)
+class PortSpec:
+    """One port of a container that is to be published: ``-p HOST:HOST_PORTS:PORT/PROTOCOL``."""
+
+    container_port: int
+    protocol: str = "tcp"
+    host: str = ""  # an address of the host; "": all of them
+    host_ports: range | None = None  # the first free one of these; None: any free port
+
+
+@dataclass(frozen=True)
+class PublishedPort:
+    """A port that is published: one address family, one port of the host."""
+
+    protocol: str
+    host: str  # "" is every address of the family
+    host_port: int
+    container: str  # the container's address
+    container_port: int
+
+    @property
+    def family(self) -> int:
+        """AF_INET or AF_INET6."""
+        return socket.AF_INET6 if ":" in self.container else socket.AF_INET
+
+
+def parse_port(text: str) -> list[PortSpec]:
+    """Reads ``[HOST:][HOST_PORT[-HOST_PORT]:]PORT[-PORT][/PROTOCOL]``.  IPv6 hosts are in brackets.
+
+    Raises SpecError.
+    """
+    ports, _, protocol = text.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if protocol not in PROTOCOLS:
+        raise SpecError(f"bad port {text!r}: the protocol is tcp, udp or sctp")
+    host, middle, container = _split(ports, text)
+    inner = _port_range(container, text)
+    if not middle:
+        return [PortSpec(port, protocol, host) for port in inner]
+    outer = _port_range(middle, text)
+    if len(inner) == 1:
+        return [PortSpec(inner[0], protocol, host, outer)]
+    if len(inner) != len(outer):
+        raise SpecError(f"bad port {text!r}: the ranges have different lengths")
+    return [
+        PortSpec(port, protocol, host, range(there, there + 1))
+        for port, there in zip(inner, outer, strict=True)
+    ]
+
+
+def _split(ports: str, text: str) -> tuple[str, str, str]:
+    """Host, host ports and container ports, of which the first two may be empty."""
+    host = ""
+    if ports.startswith("["):
+        host, _, ports = ports[1:].partition("]")
+        if not ports.startswith(":") or not host:
+            raise SpecError(f"bad port {text!r}: after [ADDRESS] comes :HOST_PORT:PORT")
+        ports = ports[1:]
+    parts = ports.split(":")
+    if len(parts) == 3 and not host:
+        host = parts.pop(0)
+    if len(parts) > 2 or (host and len(parts) != 2):
+        raise SpecError(f"bad port {text!r}: it is [HOST:][HOST_PORT:]PORT[/PROTOCOL]")
+    if host:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            raise SpecError(f"bad port {text!r}: {host!r} is not an address of this host") from None
+        # "0.0.0.0" and "::" are every address of one family; _families() tells them apart.
+        host = str(address)
+    return host, parts[0] if len(parts) == 2 else "", parts[-1]
+
+
+def _port_range(text: str, whole: str) -> range:
+    first, dash, last = text.partition("-")
+    if not first.isdecimal() or (dash and not last.isdecimal()) or len(text) > 11 or not text.isascii():
+        raise SpecError(f"bad port {whole!r}: {text!r} is not a port or a range of ports")
+    low, high = int(first), int(last) if dash else int(first)
+    if not 0 < low <= high <= 65535:
+        raise SpecError(f"bad port {whole!r}: ports are 1 to 65535, the first of a range is the smaller")
+    return range(low, high + 1)
+
+
+def families(spec: PortSpec) -> tuple[tuple[int, str], ...]:
+    """The (family, host address) pairs to publish on: "" stands for every address of that family.
+
+    Raises SpecError for ::1.
+    """
+    if not spec.host:
+        return ((socket.AF_INET, ""), (socket.AF_INET6, ""))
+    address = ipaddress.ip_address(spec.host)
+    if address.version == 6 and address.is_loopback:
+        raise SpecError("the kernel does not route ::1; publish on 127.0.0.1")
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    return ((family, "" if address.is_unspecified else str(address)),)
+
+
+def probe(family: int, protocol: str, host: str, port: int) -> int:
+    """Tries whether a port of the host is free by binding to it; 0 is any.  Returns the port.
+
+    Raises OSError: EADDRINUSE, EADDRNOTAVAIL (no such address here), EACCES.
+    """
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    try:
+        probing = socket.socket(family, kind, PROTOCOLS[protocol])
+    except OSError as error:
+        # Without IPv6 or SCTP in this kernel nobody else can hold such a port.
+        if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT) and port:
+            return port
+        raise
+    with probing:
+        if family == socket.AF_INET6:
+            probing.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:  # connections that are closing do not matter, listeners do
+            probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probing.bind((host or ("::" if family == socket.AF_INET6 else "0.0.0.0"), port))
+        return int(probing.getsockname()[1])
+
+
+def holder(family: int, protocol: str, port: int) -> str:
+    """Which process holds a port: "nginx (process 42)", or "" when it cannot be seen."""
+    inodes = set[str]()
+    tables = [f"{protocol}6"] if family == socket.AF_INET6 else [protocol, f"{protocol}6"]
+    for table in tables:
+        try:
+            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            listening = protocol != "tcp" or fields[3] == "0A"  # TCP_LISTEN
+            if listening and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return ""
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and _holds(process, inodes):
+            try:
+                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+            except OSError:
+                continue
+    return ""
+
+
+def _holds(process: Path, inodes: set[str]) -> bool:
+    try:
+        return any(
+            os.readlink(f"/proc/{process.name}/fd/{fd}") in inodes for fd in os.listdir(process / "fd")
+        )
+    except OSError:
+        return False

@@ -1,0 +1,283 @@
+"""SIGKILL at any moment, many at once, and a machine that goes down: afterwards the next command shows the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from kept import SLEEP, container, shell
+
+from fastdock import Container, ContainerNotFound, Engine, FastdockError
+
+pytestmark = pytest.mark.kernel
+
+_CREATE_AND_START = """
+import sys
+from fastdock import Engine
+engine = Engine(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+made = engine.containers.create("busybox", ["sleep", "1000"])
+made.start()
+made.exec(["true"])
+made.stop(0)
+made.remove()
+"""
+
+
+_START_ONE = """
+import sys
+from fastdock import Engine
+Engine(sys.argv[1]).containers.create("busybox", ["sleep", "1000"], name="{name}").start()
+"""
+
+
+def cgroups(engine: Engine) -> set[str]:
+    name = engine.cgroup_parent
+    return {
+        p.name
+        for top in Path("/sys/fs/cgroup").iterdir()
+        for p in (top / name).glob("*/")
+        if (top / name).is_dir()
+    }
+
+
+def kill_monitor(made: Container) -> None:
+    """And returns when it is dead.  ProcessLookupError: it had ended."""
+    number = made._containers.state(made.id).monitor
+    if not number:
+        raise ProcessLookupError
+    pidfd = os.pidfd_open(number)
+    try:
+        # The number may be another's by now, and only what the descriptor stands for is killed.
+        if "fastdock-monitor" not in os.readlink(f"/proc/{number}/exe"):
+            raise ProcessLookupError
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert select.select([pidfd], [], [], 60)[0]
+    except FileNotFoundError:
+        raise ProcessLookupError from None
+    finally:
+        os.close(pidfd)
+
+
+def assert_nothing_left(engine: Engine) -> None:
+    """No container, and nothing of any."""
+    with Engine(engine.root) as fresh:
+        for made in fresh.containers:
+            made.remove(force=True, volumes=True)
+        assert os.listdir(fresh.containers.directory) == []
+        assert os.listdir(fresh.containers.run_directory) == []
+        ids = os.path.join(fresh.root, "ids")
+        assert not os.path.isdir(ids) or os.listdir(ids) == []
+        assert cgroups(fresh) == set()
+
+
+class TestMonitorKilled:
+    def test_takes_its_container_with_it(self, engine: Engine) -> None:
+        with container(engine) as made:
+            state = made.state
+            pidfd = os.pidfd_open(state.pid)
+            kill_monitor(made)
+            assert select.select([pidfd], [], [], 60)[0]  # by PR_SET_PDEATHSIG, before anybody repairs
+            os.close(pidfd)
+            engine.containers.repair()
+            assert (made.state.status, made.state.exit_code) == ("exited", 137)
+            assert made.state.started_at == state.started_at
+            made.start()
+            assert made.exec(["true"]).returncode == 0
+
+    def test_with_rm(self, engine: Engine) -> None:
+        made = engine.containers.create("busybox", SLEEP, auto_remove=True)
+        made.start()
+        kill_monitor(made)
+        made._settled()
+        with Engine(engine.root) as fresh, pytest.raises(ContainerNotFound):
+            fresh.containers.get(made.id)
+        assert not os.path.exists(made.directory)
+
+    def test_who_waits_is_told(self, engine: Engine) -> None:
+        with container(engine) as made:
+            codes: list[int] = []
+            thread = threading.Thread(target=lambda: codes.append(made.wait()))
+            thread.start()
+            kill_monitor(made)
+            thread.join()
+            assert codes == [137]
+
+    def test_host_pid_namespace(self, engine: Engine) -> None:
+        """Without a PID namespace of its own, the rest of the container is found by its cgroup."""
+        with container(engine, shell("sleep 1000 & sleep 1000 & wait"), pid="host") as made:
+            while len(made.top()[1]) < 3:
+                pass
+            kill_monitor(made)
+            made._settled()
+            assert made.state.exit_code == 137
+            assert cgroups(engine) == set()
+
+    def test_written_status_is_not_lost(self, engine: Engine) -> None:
+        """Whatever moment a monitor is killed at: the status is the program's, or 137, never nothing."""
+        seen = set()
+        for number in range(25):
+            made = engine.containers.create("busybox", shell("exit 7"))
+            connection = made.start()
+            del connection
+            if number % 2:
+                time.sleep(random.random() * 0.004)
+            try:
+                kill_monitor(made)
+            except ProcessLookupError:
+                pass
+            state = made._settled()
+            assert state.status == "exited", state
+            seen.add(state.exit_code)
+            made.remove()
+        assert seen <= {7, 137}
+
+
+class TestCallerKilled:
+    def test_at_random_moments(self, engine: Engine) -> None:
+        """The program that creates, starts, enters, stops and removes is killed somewhere on its way; two at once."""
+        generator = random.Random(4)
+
+        def once(_: int) -> None:
+            program = subprocess.Popen(
+                [sys.executable, "-c", _CREATE_AND_START, engine.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            assert program.stdin
+            assert program.stdout
+            program.stdout.readline()
+            program.stdin.write(b"\n")
+            program.stdin.flush()
+            time.sleep(generator.random() * 0.12)
+            program.kill()
+            program.communicate()
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(once, range(int(os.environ.get("FASTDOCK_CRASHES", "24")))))
+        assert_nothing_left(engine)
+
+    def test_container_goes_on(self, engine: Engine) -> None:
+        script = _START_ONE.format(name="orphan") + "import os; os.kill(os.getpid(), 9)"
+        subprocess.run([sys.executable, "-c", script, engine.root], check=False)
+        made = engine.containers.get("orphan")
+        assert made.exec(["true"]).returncode == 0
+        made.remove(force=True)
+
+
+class TestReboot:
+    def test_machine_went_down(self, engine: Engine) -> None:
+        """All processes gone and /run empty: ended with 255, as Docker says it, and can be started again."""
+        with container(engine) as made:
+            state = made.state
+            pidfd = os.pidfd_open(state.pid)
+            kill_monitor(made)
+            select.select([pidfd], [], [], 60)
+            os.close(pidfd)
+            shutil.rmtree(made.run_directory)
+            with Engine(engine.root) as fresh:
+                after = fresh.containers.get(made.id)
+                assert (after.status, after.state.exit_code) == ("exited", 255)
+                after.start()
+                assert after.exec(["true"]).returncode == 0
+
+    def test_half_made_container_goes(self, engine: Engine) -> None:
+        containers = engine.containers
+        os.mkdir(os.path.join(containers.directory, "f" * 64), 0o700)
+        os.makedirs(os.path.join(engine.root, "ids"), exist_ok=True)
+        Path(engine.root, "ids", "3").write_text("f" * 64)
+        containers.repair()
+        assert not os.path.exists(os.path.join(containers.directory, "f" * 64))
+        assert not Path(engine.root, "ids", "3").exists()
+
+
+_WORKER = """
+import sys
+from fastdock import Engine
+engine = Engine(sys.argv[1])
+for number in range(int(sys.argv[2])):
+    made = engine.containers.create("busybox", ["sleep", "1000"])
+    made.start()
+    assert made.exec(["true"]).returncode == 0
+    made.pause()
+    made.unpause()
+    assert made.name in [each.name for each in engine.containers.list()]
+    assert made.stop(0) == 137
+    made.remove()
+"""
+
+
+class TestMany:
+    def test_eight_processes_at_once(self, engine: Engine) -> None:
+        """Created, started, entered, paused, stopped and removed: no error, no leak."""
+        total = int(os.environ.get("FASTDOCK_MANY", "100"))
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", _WORKER, engine.root, str(total // 8 + 1)], stderr=subprocess.PIPE
+            )
+            for _ in range(8)
+        ]
+        errors = [worker.communicate()[1].decode() for worker in workers]
+        assert errors == [""] * 8
+        assert_nothing_left(engine)
+
+    def test_monitors_stay_small(self, engine: Engine) -> None:
+        """At most 0.5 MB each, whoever started them: they share one program's pages."""
+        made = []
+        try:
+            for number in range(4):
+                script = _START_ONE.format(name=f"small{number}")
+                subprocess.run([sys.executable, "-c", script, engine.root], check=True)
+                made.append(engine.containers.get(f"small{number}"))
+            inodes, sizes = set(), []
+            for each in made:
+                monitor = each.state.monitor
+                inodes.add(os.stat(f"/proc/{monitor}/exe").st_ino)
+                rollup = Path(f"/proc/{monitor}/smaps_rollup").read_text()
+                sizes.append(
+                    int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss_Anon:")))
+                )
+            assert len(inodes) == 1
+            assert max(sizes) < 400
+        finally:
+            for each in made:
+                each.remove(force=True)
+
+    def test_names_are_unique(self, engine: Engine) -> None:
+        """Eight that want one name at once: one gets it, and the others leave nothing."""
+
+        def take(_: int) -> bool:
+            try:
+                engine.containers.create("busybox", SLEEP, name="wanted")
+            except FastdockError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(take, range(8))) == 1
+        engine.containers.get("wanted").remove()
+        assert_nothing_left(engine)
+
+
+class TestUpgrade:
+    def test_old_state_files_are_read(self, engine: Engine) -> None:
+        """A monitor of another version may write fewer members, or more."""
+        with container(engine) as made:
+            made.stop(0)
+            path = Path(made.directory, "state.json")
+            document = json.loads(path.read_text())
+            del document["restart_count"]
+            document["from_the_future"] = 1
+            path.write_text(json.dumps(document))
+            assert made.state.exit_code == 137

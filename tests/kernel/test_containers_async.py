@@ -1,0 +1,63 @@
+"""fastdock.aio.Container: the same, awaited, and without a thread for each container."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from fastdock import Engine, TimeoutExpired, aio
+
+pytestmark = pytest.mark.kernel
+
+
+async def test_a_life(engine: Engine) -> None:
+    async with await aio.Container.create("busybox", ["sleep", "1000"], engine=engine) as made:
+        done = await made.exec(["cat"], input=b"in", capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"in", b"")
+        await made.write_bytes("/tmp/x", b"1")
+        assert await made.read_bytes("/tmp/x") == b"1"
+        await made.pause()
+        assert made.status == "paused"
+        await made.unpause()
+        assert await made.stop(0) == 137
+
+
+async def test_many_wait_without_threads(engine: Engine) -> None:
+    made = [await aio.Container.create("busybox", ["sleep", "1000"], engine=engine) for _ in range(5)]
+    waits = [asyncio.ensure_future(each.wait()) for each in made]
+    logs = [asyncio.ensure_future(_collect(each)) for each in made]
+    await asyncio.sleep(0)
+    before = threading.active_count()
+    for each in made:
+        await each.kill()
+    assert await asyncio.gather(*waits) == [137] * 5
+    assert await asyncio.gather(*logs) == [[]] * 5
+    assert threading.active_count() <= before + 1
+    for each in made:
+        await each.remove()
+
+
+async def _collect(made: aio.Container) -> list[bytes]:
+    return [entry.data async for entry in made.logs(follow=True)]
+
+
+async def test_timeouts(engine: Engine) -> None:
+    async with await aio.Container.create("busybox", ["sleep", "1000"], engine=engine) as made:
+        with pytest.raises(TimeoutExpired):
+            await made.wait(0.01)
+        with pytest.raises(TimeoutExpired):
+            await made.exec(["sleep", "500"], timeout=0.1)
+        done = await made.exec(["ps"], capture_output=True)
+        assert b"sleep 500" not in done.stdout
+
+
+async def test_wait_for_log_and_port(engine: Engine) -> None:
+    script = "echo up; busybox nc -l -p 8080 127.0.0.1"
+    async with await aio.Container.create("busybox", ["sh", "-c", script], engine=engine) as made:
+        await made.wait_for(log="^up", timeout=60)
+        await made.wait_for(port=8080, timeout=60)
+        async for event in made.events(since=0):
+            assert event["Action"] == "create"
+            break

@@ -1,0 +1,159 @@
+"""Containers with networks, started by the engine and by ``fastdock run``."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from socket import SOCK_STREAM
+
+import pytest
+from netlab import Lab, ask
+
+import fastdock
+from fastdock import PIPE, Engine
+from fastdock._errors import Conflict, ContainerNotRunning, NotFound, SpecError
+from support import busybox_tar
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def net_engine(lab: Lab, tmp_path: Path) -> Iterator[Engine]:
+    """An engine in the lab's host."""
+    with fastdock.Engine(tmp_path / "root") as engine:
+        engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
+        yield engine
+
+
+def shell(engine: Engine, script: str, **options: object) -> str:
+    done = engine.run("busybox", ["sh", "-c", script], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def test_a_container_on_the_default_network(lab: Lab, net_engine: Engine) -> None:
+    script = "cat /etc/hostname /etc/hosts; hostname; cat /sys/class/net/eth0/address; ping -c1 -W2 192.0.2.1"
+    out = shell(net_engine, script, network="bridge", hostname="box")
+    assert out.startswith("box\n127.0.0.1\tlocalhost\n")
+    assert "172.17.0.2\tbox\nbox\n02:42:ac:11:00:02\n" in out
+    assert "1 packets received" in out
+    assert net_engine.networks.collect() == 0
+    assert net_engine.networks.endpoints(net_engine.networks.get("bridge")) == {}
+
+
+def test_a_published_port(lab: Lab, net_engine: Engine) -> None:
+    serve = "while true; do echo hello | nc -l -p 80; done"
+    with net_engine.Popen(
+        "busybox", ["sh", "-c", f"echo; {serve}"], network="bridge", publish=["8080:80"], stdout=PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        answer = None
+        while not answer:  # nc listens again and again
+            answer = ask(lab.outside, SOCK_STREAM, lab.HOST4, 8080)
+        assert answer == "hello\n"
+        with pytest.raises(Conflict, match="8080"):
+            net_engine.run("busybox", ["true"], network="bridge", publish=["8080:80"])
+        process.kill()
+    assert ask(lab.outside, SOCK_STREAM, lab.HOST4, 8080, timeout=0.3) is None
+    net_engine.run("busybox", ["true"], network="bridge", publish=["8080:80"])
+
+
+def test_names_on_a_network(lab: Lab, net_engine: Engine) -> None:
+    net_engine.networks.create("app")
+    with net_engine.Popen(
+        "busybox",
+        ["sh", "-c", "echo; exec sleep 100"],
+        network="app",
+        name="web",
+        network_alias=["www"],
+        stdout=PIPE,
+    ) as web:
+        assert web.stdout is not None
+        web.stdout.readline()
+        for name in ("web", "www", web.id[:12]):
+            assert "1 packets received" in shell(net_engine, f"ping -c1 -W2 {name}", network="app")
+        assert "nameserver 127.0.0.11" in shell(net_engine, "cat /etc/resolv.conf", network="app")
+        web.kill()
+
+
+def test_the_network_of_another_container(lab: Lab, net_engine: Engine) -> None:
+    with net_engine.Popen(
+        "busybox", ["sh", "-c", "echo; exec sleep 100"], network="bridge", name="first", stdout=PIPE
+    ) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        inside = shell(net_engine, "readlink /proc/self/ns/net", network="container:first")
+        assert inside.strip() == os.readlink(f"/proc/{first.pid}/ns/net")
+        first.kill()
+    with pytest.raises(ContainerNotRunning):
+        net_engine.run("busybox", ["true"], network="container:first")
+
+
+def test_two_networks(lab: Lab, net_engine: Engine) -> None:
+    net_engine.networks.create("one")
+    net_engine.networks.create("two")
+    out = shell(net_engine, "ls /sys/class/net", network=["one", "two"])
+    assert out.split() == ["eth0", "eth1", "lo"]
+
+
+def test_egress(lab: Lab, net_engine: Engine) -> None:
+    ping = "ping -c1 -W1 192.0.2.1"
+    assert (
+        net_engine.run("busybox", ["sh", "-c", ping], network="bridge", egress="deny", stdout=PIPE).returncode
+        == 1
+    )
+    assert "1 packets received" in shell(net_engine, ping, network="bridge", egress="192.0.2.0/24")
+
+
+def test_what_fails_leaves_nothing(lab: Lab, net_engine: Engine) -> None:
+    for kind, options in (
+        (NotFound, {"network": "none-such"}),
+        (SpecError, {"network": "bridge", "publish": ["x"]}),
+        (SpecError, {"network": ["bridge", "host"]}),
+    ):
+        with pytest.raises(kind):
+            net_engine.run("busybox", ["true"], **options)
+    with pytest.raises(FileNotFoundError):
+        net_engine.run("busybox", ["no-such-program"], network="bridge", publish=["8080:80"])
+    assert net_engine.networks.endpoints(net_engine.networks.get("bridge")) == {}
+    assert list(Path(net_engine.run_directory, "networks").iterdir()) == []
+
+
+def test_a_flush_between_plan_and_start(lab: Lab, net_engine: Engine) -> None:
+    shell(net_engine, "true", network="bridge")
+    lab.nft("flush", "ruleset")
+    assert "1 packets received" in shell(net_engine, "ping -c1 -W2 192.0.2.1", network="bridge")
+
+
+def test_the_command_line(lab: Lab, net_engine: Engine) -> None:
+    def fastdock_(*arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "fastdock", "--root", net_engine.root, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    network_id = fastdock_("network", "create", "--subnet", "10.4.0.0/24", "--label", "a=b", "app").strip()
+    assert re.fullmatch("[0-9a-f]{64}", network_id)
+    listed = fastdock_("network", "ls")
+    assert [line.split()[1:] for line in listed.splitlines()[1:]] == [
+        ["app", "bridge", "local"],
+        ["bridge", "bridge", "local"],
+        ["host", "host", "local"],
+        ["none", "null", "local"],
+    ]
+    assert fastdock_("network", "ls", "-q", "--filter", "label=a").strip() == network_id[:12]
+    assert (
+        fastdock_("network", "inspect", "app", "-f", "{{(index .IPAM.Config 0).Subnet}}") == "10.4.0.0/24\n"
+    )
+    out = fastdock_("run", "--rm", "--network", "app", "--ip", "10.4.0.77", "busybox", "cat", "/etc/hosts")
+    assert "10.4.0.77\t" in out
+    assert "exists already" in fastdock_("network", "create", "app", code=1)
+    fastdock_("network", "repair")
+    assert fastdock_("network", "rm", "app") == "app\n"
+    assert "no such network" in fastdock_("network", "rm", "app", code=1)

@@ -1,0 +1,382 @@
+"""fastdock-oci: the life of a container, command by command."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from oci_bundle import Bundle
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Iterator[Bundle]:
+    made = Bundle(tmp_path)
+    yield made
+    made.close()
+
+
+def wait_for_end(pid: int) -> None:
+    """Returns when a process that is not our child has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with open(descriptor) as pidfd:
+        import select
+
+        assert select.select([pidfd], [], [], 60)[0]
+
+
+def test_run_gives_output_and_status(bundle: Bundle) -> None:
+    bundle.shell("cat; echo out; echo err >&2; exit 7")
+    done = bundle.run(stdin=None, input="in\n")
+    assert (done.stdout, done.stderr, done.returncode) == ("in\nout\n", "err\n", 7)
+    assert not (bundle.root / "c").exists()
+    assert bundle.cgroups() == []
+
+
+def test_run_of_a_killed_program(bundle: Bundle) -> None:
+    """A program that ends by a signal gives 128 + its number."""
+    bundle.shell("sh -c 'kill -9 $$'; exit $?")
+    assert bundle.run().returncode == 137
+
+
+def test_create_start_kill_delete(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.shell("echo started > /tmp/file; trap 'exit 3' TERM; echo ready; sleep 1000 & wait")
+    read, write = os.pipe()
+    done = bundle.create("c", "--pid-file", str(tmp_path / "pid"), stdout=write)
+    os.close(write)
+    assert done.returncode == 0, done.stderr
+    state = bundle.state()
+    assert state["status"] == "created"
+    assert state["pid"] == int((tmp_path / "pid").read_text())
+    assert (state["id"], state["bundle"], state["rootfs"]) == ("c", str(bundle.path), str(bundle.rootfs))
+    assert not (bundle.rootfs / "tmp/file").exists(), "the program waits for start"
+    assert bundle.command("start", "c").returncode == 0
+    assert os.read(read, 100) == b"ready\n"
+    os.close(read)
+    assert bundle.state()["status"] == "running"
+    again = bundle.command("start", "c")
+    assert again.returncode == 1
+    assert "already running" in again.stderr
+    refused = bundle.command("delete", "c")
+    assert refused.returncode == 1
+    assert "not stopped" in refused.stderr
+    assert bundle.command("kill", "c", "TERM").returncode == 0
+    wait_for_end(state["pid"])
+    assert bundle.state() | {"pid": 0, "status": "stopped"} == bundle.state()
+    assert "container not running" in bundle.command("kill", "c", "KILL").stderr
+    assert bundle.command("delete", "c").returncode == 0
+    assert "does not exist" in bundle.command("state", "c").stderr
+    assert bundle.cgroups() == []
+
+
+def test_delete_of_a_created_container(bundle: Bundle) -> None:
+    """Never started: delete ends it."""
+    assert bundle.create().returncode == 0
+    pid = bundle.state()["pid"]
+    assert bundle.command("delete", "c").returncode == 0
+    wait_for_end(pid)
+    assert bundle.cgroups() == []
+
+
+def test_the_created_process_survives_its_creator(bundle: Bundle) -> None:
+    """The parent's memory goes with it: what the child needs is its own (environment, arguments, working directory)."""
+    bundle.config["process"].update(cwd="/tmp", env=["PATH=/bin", "GREETING=" + "x" * 5000])
+    bundle.shell("pwd > /tmp/result; echo ${#GREETING} >> /tmp/result")
+    assert bundle.create().returncode == 0
+    pid = bundle.state()["pid"]
+    assert bundle.command("start", "c").returncode == 0
+    wait_for_end(pid)
+    assert (bundle.rootfs / "tmp/result").read_text() == "/tmp\n5000\n"
+
+
+def test_two_of_one_name(bundle: Bundle) -> None:
+    assert bundle.create().returncode == 0
+    second = bundle.create()
+    assert second.returncode == 1
+    assert "exists" in second.stderr
+    assert bundle.state()["status"] == "created", "the first is unharmed"
+
+
+def test_errors_of_create_come_from_create(bundle: Bundle) -> None:
+    """A missing program is create's error, in runc's words, and not an exit status after start."""
+    bundle.config["process"]["args"] = ["nosuch"]
+    done = bundle.create()
+    assert done.returncode == 1
+    assert 'exec: "nosuch": executable file not found in $PATH' in done.stderr
+    bundle.config["process"]["args"] = ["/tmp"]
+    assert "permission denied" in bundle.create().stderr
+    assert not (bundle.root / "c").exists()
+
+
+def test_exec_format_error_after_start(bundle: Bundle) -> None:
+    """What only execve can find out goes to the container's standard error."""
+    (bundle.rootfs / "bin/strange").write_bytes(b"\x7fELF nothing")
+    (bundle.rootfs / "bin/strange").chmod(0o755)
+    bundle.config["process"]["args"] = ["/bin/strange"]
+    assert bundle.create().returncode == 0
+    pid = bundle.state()["pid"]
+    bundle.command("start", "c")
+    wait_for_end(pid)
+    assert (bundle.path.parent / "stderr").read_text() == "exec /bin/strange: Exec format error\n"
+
+
+def test_exec(bundle: Bundle) -> None:
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    done = bundle.command("exec", "--env", "A=b", "--cwd", "/tmp", "c", "sh", "-c", "echo $A $PWD $HOME $$; exit 9")
+    assert done.returncode == 9
+    words = done.stdout.split()
+    assert words[:3] == ["b", "/tmp", "/root"]
+    assert int(words[3]) < 1000, "it is in the container's PID namespace"
+    mine = bundle.command("exec", "c", "cat", "/proc/self/cgroup").stdout
+    assert mine == bundle.command("exec", "c", "cat", "/proc/1/cgroup").stdout
+    missing = bundle.command("exec", "c", "nosuch")
+    assert missing.returncode == 255
+    assert "executable file not found" in missing.stderr
+
+
+def test_exec_of_a_process_file(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    process = {"args": ["sh", "-c", "id -u; id -G; umask; pwd"], "cwd": "/home/app", "env": ["PATH=/bin"],
+               "user": {"uid": 1000, "gid": 1000, "additionalGids": [7, 8], "umask": 0o27}}  # fmt: skip
+    (tmp_path / "process.json").write_text(json.dumps(process))
+    done = bundle.command("exec", "--process", str(tmp_path / "process.json"), "c")
+    assert done.stdout.split() == ["1000", "1000", "7", "8", "0027", "/home/app"]
+
+
+def test_detached_exec_writes_its_pid(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    command = [bundle.runtime, "--root", str(bundle.root), "exec", "-d", "--pid-file", str(tmp_path / "pid"), "c"]
+    null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    assert subprocess.run([*command, "sleep", "1000"], **null).returncode == 0
+    pid = int((tmp_path / "pid").read_text())
+    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0001000\0"
+    listed = json.loads(bundle.command("ps", "--format", "json", "c").stdout)
+    assert pid in listed
+    assert str(pid) in bundle.command("ps", "c").stdout
+    assert bundle.command("kill", "--all", "c", "KILL").returncode == 0
+    wait_for_end(pid)
+
+
+def test_pause_and_resume(bundle: Bundle) -> None:
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert bundle.command("pause", "c").returncode == 0
+    assert bundle.state()["status"] == "paused"
+    refused = bundle.command("exec", "c", "true")
+    assert refused.returncode == 255
+    assert "paused" in refused.stderr
+    assert bundle.command("resume", "c").returncode == 0
+    assert bundle.state()["status"] == "running"
+    assert bundle.command("resume", "c").returncode == 1
+
+
+def test_delete_of_a_paused_container(bundle: Bundle) -> None:
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert bundle.command("pause", "c").returncode == 0
+    assert bundle.command("delete", "--force", "c").returncode == 0
+    assert bundle.cgroups() == []
+
+
+def test_force_delete_of_nothing(bundle: Bundle) -> None:
+    assert bundle.command("delete", "--force", "never").returncode == 0
+    assert bundle.command("delete", "never").returncode == 1
+
+
+def test_list(bundle: Bundle) -> None:
+    assert bundle.command("list", "--format", "json").stdout == "null\n"
+    assert bundle.create("one").returncode == 0
+    assert bundle.command("list", "--quiet").stdout == "one\n"
+    assert [entry["id"] for entry in json.loads(bundle.command("list", "-f", "json").stdout)] == ["one"]
+    assert bundle.command("list").stdout.split()[:6] == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+
+
+def test_update_and_events(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 50}}
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert bundle.cgroup_file("memory/memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert bundle.command("update", "--memory", str(32 << 20), "--pids-limit", "40", "c").returncode == 0
+    assert bundle.cgroup_file("memory/memory.limit_in_bytes", "memory.max") == str(32 << 20)
+    assert bundle.cgroup_file("pids/pids.max", "pids.max") == "40"
+    (tmp_path / "r.json").write_text(json.dumps({"pids": {"limit": 30}}))
+    assert bundle.command("update", "--resources", str(tmp_path / "r.json"), "c").returncode == 0
+    assert bundle.cgroup_file("pids/pids.max", "pids.max") == "30"
+    event = json.loads(bundle.command("events", "--stats", "c").stdout)
+    assert (event["type"], event["id"]) == ("stats", "c")
+    assert event["data"]["memory"]["usage"]["limit"] == 32 << 20
+    assert event["data"]["pids"] == {"current": 1, "limit": 30}
+    assert bundle.command("update", "--memory", "much", "c").returncode == 1
+
+
+def test_an_out_of_memory_event(bundle: Bundle) -> None:
+    """`events` tells of it while it happens."""
+    bundle.config["linux"]["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    command = [bundle.runtime, "--root", str(bundle.root), "events", "--interval", "1h", "c"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
+        assert events.stdout is not None
+        # It watches when it has opened what it watches.
+        descriptors = Path(f"/proc/{events.pid}/fd")
+        while not {"anon_inode:[eventfd]", "anon_inode:inotify"} & {os.readlink(file) for file in descriptors.iterdir()}:
+            pass
+        greedy = bundle.command("exec", "c", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
+        assert greedy.returncode == 137
+        assert json.loads(events.stdout.readline()) == {"type": "oom", "id": "c"}
+        bundle.command("kill", "c", "KILL")
+        assert events.wait() == 0
+
+
+def receive_terminal(server: socket.socket) -> int:
+    """The descriptor that comes over a console socket."""
+    connection, _ = server.accept()
+    with connection:
+        data, control, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(4))
+        assert data
+        descriptors = array.array("i")
+        descriptors.frombytes(control[0][2][:4])
+        return descriptors[0]
+
+
+def read_terminal(terminal: int) -> str:
+    """All of it, to the end (EIO when the other side is closed)."""
+    text = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            return text.decode()
+        if not part:
+            return text.decode()
+        text += part
+
+
+def test_console_socket(bundle: Bundle, tmp_path: Path) -> None:
+    """A terminal goes to who listens, for the first process and for exec; a long path of the socket is no obstacle."""
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    link = tmp_path / "s"
+    link.symlink_to(deep)
+    bundle.config["process"].update(terminal=True, consoleSize={"height": 33, "width": 99})
+    bundle.shell("stty size; tty; test -c /dev/console && echo console; sleep 1000")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(link / "s"))
+        server.listen()
+        assert bundle.create("c", "--console-socket", str(deep / "s")).returncode == 0
+        terminal = receive_terminal(server)
+        assert bundle.command("start", "c").returncode == 0
+        text = b""
+        while b"console\r\n" not in text:
+            text += os.read(terminal, 4096)
+        assert text.decode().split() == ["33", "99", "/dev/pts/0", "console"]
+        done = bundle.command("exec", "--detach", "--tty", "--console-socket", str(deep / "s"), "c", "tty")
+        assert done.returncode == 0, done.stderr
+        second = receive_terminal(server)
+        assert read_terminal(second).strip() == "/dev/pts/1"
+    os.close(terminal)
+    os.close(second)
+
+
+def test_a_terminal_needs_a_socket(bundle: Bundle) -> None:
+    bundle.config["process"]["terminal"] = True
+    assert "--console-socket" in bundle.create().stderr
+    bundle.config["process"]["terminal"] = False
+    assert "--console-socket" in bundle.create("c", "--console-socket", "/nowhere").stderr
+    assert not (bundle.root / "c").exists()
+
+
+def test_signals_are_forwarded(bundle: Bundle) -> None:
+    bundle.shell("trap 'echo got; exit 5' USR1; echo ready; while :; do sleep 0.05; done")
+    bundle.write()
+    command = [bundle.runtime, "--root", str(bundle.root), "run", "--bundle", str(bundle.path), "c"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "got\n"
+        assert process.wait() == 5
+
+
+def test_preserved_descriptors(bundle: Bundle) -> None:
+    bundle.shell("cat <&3; ls /proc/self/fd | wc -l")
+    read, write = os.pipe()
+    os.write(write, b"hello\n")
+    os.close(write)
+    bundle.write()
+    descriptor = os.dup2(read, 3) if read != 3 else 3
+    done = bundle.run("c", "--preserve-fds", "1", pass_fds=[descriptor])
+    assert done.stdout == "hello\n5\n", "0, 1, 2, 3, and ls's own"
+    assert bundle.run("c", "--preserve-fds", "90").returncode == 1
+
+
+def test_the_log_is_runcs(bundle: Bundle, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    done = bundle.command("--log", str(log), "--log-format", "json", "state", "nosuch")
+    assert done.returncode == 1
+    entry = json.loads(log.read_text())
+    assert (entry["level"], entry["msg"]) == ("error", "container nosuch does not exist")
+    assert entry["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a b", "a\nb", "x" * 300])
+def test_names_that_are_no_names(bundle: Bundle, name: str) -> None:
+    done = bundle.run(name)
+    assert done.returncode == 1
+    assert "invalid container id" in done.stderr
+
+
+def test_a_state_of_another_version(bundle: Bundle) -> None:
+    assert bundle.create().returncode == 0
+    file = bundle.root / "c/state.json"
+    good = file.read_text()
+    for bad in ('{"ociVersion": "1.0.2", "id": "c", "init_process_pid": 1}', "{", "", '{"fastdockState": 999}'):
+        file.write_text(bad)
+        done = bundle.command("state", "c")
+        assert done.returncode == 1, bad
+        assert "state.json" in done.stderr or "pid" in done.stderr
+    file.write_text(good)
+    assert bundle.state()["status"] == "created"
+
+
+def test_a_number_that_became_another_process(bundle: Bundle) -> None:
+    """The pid of a container that has ended may be somebody else's: it is not signalled."""
+    assert bundle.create().returncode == 0
+    state = json.loads((bundle.root / "c/state.json").read_text())
+    real, started = state["pid"], state["startTime"]
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        state.update(pid=other.pid)
+        (bundle.root / "c/state.json").write_text(json.dumps(state))
+        assert bundle.state()["status"] == "stopped"
+        assert bundle.command("kill", "c", "KILL").returncode == 1
+        assert other.poll() is None
+        other.kill()
+    state.update(pid=real, startTime=started)
+    (bundle.root / "c/state.json").write_text(json.dumps(state))
+
+
+def test_killed_at_any_moment(bundle: Bundle) -> None:
+    """After a SIGKILL of `create`, `delete --force` removes everything, whatever was reached."""
+    bundle.write()
+    command = [bundle.runtime, "--root", str(bundle.root), "create", "--bundle", str(bundle.path), "k"]
+    for microseconds in range(0, 6000, 400):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(["sleep", str(microseconds / 1e6)], check=True)
+        process.kill()
+        process.wait()
+        assert bundle.command("delete", "--force", "k").returncode == 0
+        assert not (bundle.root / "k").exists()

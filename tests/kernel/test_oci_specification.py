@@ -1,0 +1,541 @@
+"""fastdock-oci: config.json, field by field."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oci_bundle import CAPABILITIES, Bundle
+
+pytestmark = pytest.mark.kernel
+
+USER_NAMESPACE = [{"containerID": 0, "hostID": 1879048192, "size": 65536}]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Iterator[Bundle]:
+    made = Bundle(tmp_path)
+    yield made
+    made.close()
+
+
+def with_user_namespace(bundle: Bundle) -> None:
+    """The container's ids become its own; the root file system belongs to them."""
+    linux = bundle.config["linux"]
+    linux["namespaces"].append({"type": "user"})
+    linux["uidMappings"] = linux["gidMappings"] = USER_NAMESPACE
+    for path in [bundle.rootfs, *bundle.rootfs.rglob("*")]:
+        os.chown(path, USER_NAMESPACE[0]["hostID"], USER_NAMESPACE[0]["hostID"], follow_symlinks=False)
+    # The way to the bundle must be open to them.
+    for parent in bundle.rootfs.parents:
+        if parent != Path("/tmp") and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o11)
+
+
+def status_of(bundle: Bundle) -> dict[str, str]:
+    """/proc/self/status of the container's program."""
+    lines = bundle.output("cat /proc/self/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_user_groups_and_umask(bundle: Bundle) -> None:
+    bundle.config["process"]["user"] = {"uid": 1000, "gid": 1000, "additionalGids": [5, 6], "umask": 0o77}
+    assert bundle.output("id -u; id -G; umask; echo $HOME").split() == ["1000", "1000", "5", "6", "0077", "/home/app"]
+
+
+def test_home_of_an_unknown_user(bundle: Bundle) -> None:
+    bundle.config["process"]["user"] = {"uid": 4242, "gid": 4242}
+    assert bundle.output("echo $HOME") == "/\n"
+    bundle.config["process"]["env"].append("HOME=/own")
+    assert bundle.output("echo $HOME") == "/own\n"
+
+
+def test_capabilities(bundle: Bundle) -> None:
+    sets = {"bounding": CAPABILITIES, "permitted": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_CHOWN"]}
+    bundle.config["process"]["capabilities"] = sets | {"inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]}
+    bundle.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    status = status_of(bundle)
+    # An ordinary user keeps across execve what is ambient.
+    assert {name: int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {
+        "CapPrm": 1 << 5, "CapEff": 1 << 5, "CapInh": 1 << 5, "CapAmb": 1 << 5}  # fmt: skip
+    bundle.config["process"]["capabilities"] = {}
+    bundle.config["process"]["user"] = {"uid": 0, "gid": 0}
+    status = status_of(bundle)
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
+
+
+def test_an_unknown_capability_is_a_warning(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.config["process"]["capabilities"]["bounding"] = ["CAP_CHOWN", "CAP_FUTURE"]
+    bundle.write()
+    done = bundle.command("--log", str(tmp_path / "log"), "--log-format", "json", "run", "--bundle", str(bundle.path), "c")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "log").read_text())["msg"] == "unknown capability ignored: CAP_FUTURE"
+
+
+def test_process_attributes(bundle: Bundle) -> None:
+    process = bundle.config["process"]
+    process["noNewPrivileges"] = True
+    process["oomScoreAdj"] = 500
+    process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
+    process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 7}
+    process["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 4}
+    process["execCPUAffinity"] = {"final": "0"}
+    bundle.config["linux"]["personality"] = {"domain": "LINUX32"}
+    bundle.config["hostname"], bundle.config["domainname"] = "inside", "example.org"
+    bundle.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shmmni": "111"}
+    text = bundle.output(
+        "grep NoNewPrivs /proc/self/status; cat /proc/self/oom_score_adj; ulimit -n; ulimit -Hn; cut -d' ' -f19 /proc/self/stat;"
+        "grep Cpus_allowed_list /proc/self/status; hostname; cat /proc/sys/kernel/domainname;"
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni; cat /proc/self/personality"
+    )
+    assert text.split() == ["NoNewPrivs:", "1", "500", "77", "88", "7", "Cpus_allowed_list:", "0", "inside",
+                            "example.org", "1", "111", "00000008"]  # fmt: skip
+
+
+def test_loopback_is_up(bundle: Bundle) -> None:
+    assert "UP" in bundle.output("ip link show lo")
+
+
+def test_root_read_only(bundle: Bundle) -> None:
+    """Mount points that the image lacks are made all the same."""
+    bundle.config["root"]["readonly"] = True
+    bundle.config["mounts"].append({"destination": "/new/deep", "type": "tmpfs", "source": "t"})
+    assert bundle.output("touch /x 2>/dev/null || echo refused; touch /new/deep/x && echo written") == "refused\nwritten\n"
+
+
+def test_default_devices_and_links(bundle: Bundle) -> None:
+    text = bundle.output("stat -c '%n %a %t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty;"
+                         "for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; echo x > /dev/null")  # fmt: skip
+    assert text.splitlines() == [
+        "/dev/null 666 1:3", "/dev/zero 666 1:5", "/dev/full 666 1:7", "/dev/random 666 1:8", "/dev/urandom 666 1:9",
+        "/dev/tty 666 5:0", "/proc/self/fd", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2", "pts/ptmx"]  # fmt: skip
+
+
+def test_devices(bundle: Bundle) -> None:
+    linux = bundle.config["linux"]
+    linux["devices"] = [
+        {"path": "/dev/sub/one", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
+        {"path": "/dev/secret", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666},
+    ]
+    linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    text = bundle.output("stat -c '%F %a %u:%g' /dev/sub/one /dev/pipe; head -c 1 /dev/sub/one | wc -c;"
+                         "head -c 1 /dev/secret 2>&1 | grep -o 'not permitted'")  # fmt: skip
+    assert text.splitlines() == ["character special file 640 3:4", "fifo 600 0:0", "1", "not permitted"]
+
+
+def test_masked_and_read_only_paths(bundle: Bundle) -> None:
+    (bundle.rootfs / "etc/secret").write_text("secret")
+    (bundle.rootfs / "etc/directory").mkdir()
+    (bundle.rootfs / "etc/directory/file").write_text("secret")
+    bundle.config["linux"]["maskedPaths"] += ["/etc/secret", "/etc/directory", "/nowhere"]
+    bundle.config["linux"]["readonlyPaths"] += ["/etc", "/nowhere"]
+    text = bundle.output("cat /etc/secret; ls /etc/directory; touch /etc/x 2>/dev/null || echo read-only")
+    assert text == "read-only\n"
+
+
+def test_bind_mounts(bundle: Bundle, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "below").mkdir(parents=True)
+    (source / "file").write_text("content")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source / "below"], check=True)
+    try:
+        mounts = [("/plain", ["bind"]), ("/tree", ["rbind"]), ("/ro", ["rbind", "ro"]), ("/rro", ["rbind", "rro"]),
+                  ("/noexec", ["bind", "noexec", "nosymfollow"])]  # fmt: skip
+        for destination, options in mounts:
+            bundle.config["mounts"].append({"destination": destination, "source": str(source), "options": options})
+        bundle.config["mounts"].append({"destination": "/a/file", "type": "bind", "source": str(source / "file")})
+        text = bundle.output(
+            "cat /a/file; echo; for d in plain tree ro rro; do touch /$d/t 2>/dev/null && echo $d;"
+            "touch /$d/below/t 2>/dev/null && echo $d/below; done; grep ' /noexec ' /proc/self/mountinfo"
+        )
+    finally:
+        subprocess.run(["umount", source / "below"], check=True)
+    lines = text.splitlines()
+    assert lines[:-1] == ["content", "plain", "plain/below", "tree", "tree/below", "ro/below"]
+    assert "noexec" in lines[-1]
+    assert "nosymfollow" in lines[-1]
+
+
+def test_tmpfs_options(bundle: Bundle) -> None:
+    (bundle.rootfs / "data/sub").mkdir(parents=True)
+    (bundle.rootfs / "data/sub/file").write_text("kept")
+    (bundle.rootfs / "data/link").symlink_to("/etc/passwd")
+    (bundle.rootfs / "data/sub").chmod(0o751)
+    os.chown(bundle.rootfs / "data/sub/file", 12, 13)
+    bundle.config["mounts"] += [
+        {"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=1m"]},
+        {"destination": "/sealed", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "mode=700"]},
+    ]
+    text = bundle.output("cat /data/sub/file; echo; stat -c '%a %u:%g' /data/sub /data/sub/file; readlink /data/link;"
+                         "touch /data/new; touch /sealed/x 2>/dev/null || echo sealed; stat -c %a /sealed")  # fmt: skip
+    assert text.splitlines() == ["kept", "751 0:0", "644 12:13", "/etc/passwd", "sealed", "700"]
+    assert not (bundle.rootfs / "data/new").exists()
+
+
+def test_id_mapped_mounts(bundle: Bundle, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").touch()
+    os.chown(source / "file", 1000, 1001)
+    mapping = [{"containerID": 1000, "hostID": 5000, "size": 10}]
+    mount = {"destination": "/m", "type": "bind", "source": str(source), "options": ["bind", "idmap"]}
+    bundle.config["mounts"].append(mount | {"uidMappings": mapping, "gidMappings": mapping})
+    assert bundle.output("stat -c %u:%g /m/file") == "5000:5001\n"
+
+
+def test_user_namespace(bundle: Bundle) -> None:
+    with_user_namespace(bundle)
+    bundle.config["linux"]["resources"] = {"pids": {"limit": 100}}
+    text = bundle.output("id -u; cat /proc/self/uid_map; touch /tmp/made; echo > /dev/null && stat -c %t:%T /dev/null;"
+                         "mount | grep -c ' /dev/null '")  # fmt: skip
+    assert text.split() == ["0", "0", "1879048192", "65536", "1:3", "1"]
+    assert (bundle.rootfs / "tmp/made").stat().st_uid == 1879048192
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert bundle.command("exec", "--user", "7:8", "c", "id", "-u").stdout == "7\n"
+    assert bundle.command("exec", "c", "sh", "-c", "touch /tmp/by-exec && id -u").stdout == "0\n"
+    assert (bundle.rootfs / "tmp/by-exec").stat().st_uid == 1879048192
+
+
+def test_time_offsets(bundle: Bundle) -> None:
+    bundle.config["linux"]["namespaces"].append({"type": "time"})
+    bundle.config["linux"]["timeOffsets"] = {"boottime": {"secs": 1_000_000_000}}
+    assert float(bundle.output("cat /proc/uptime").split()[0]) > 1_000_000_000
+
+
+def test_joined_namespaces(bundle: Bundle, tmp_path: Path) -> None:
+    """A second container in the first one's network, IPC and PID namespaces, as in a pod."""
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    pid = bundle.state()["pid"]
+    (tmp_path / "other").mkdir()
+    other = Bundle(tmp_path / "other")
+    names = {"network": "net", "ipc": "ipc", "pid": "pid"}
+    for entry in other.config["linux"]["namespaces"]:
+        if entry["type"] in names:
+            entry["path"] = f"/proc/{pid}/ns/{names[entry['type']]}"
+    script = "for n in net ipc pid; do readlink /proc/self/ns/$n; done; cat /proc/1/cmdline"
+    lines = other.output(script).split("\n")
+    assert lines[:3] == [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("net", "ipc", "pid")]
+    assert "sleep" in lines[3]
+    other.close()
+
+
+def test_a_joined_user_namespace(bundle: Bundle, tmp_path: Path) -> None:
+    """New namespaces beside a joined user namespace belong to it."""
+    with_user_namespace(bundle)
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    pid = bundle.state()["pid"]
+    (tmp_path / "other").mkdir()
+    other = Bundle(tmp_path / "other")
+    with_user_namespace(other)
+    linux = other.config["linux"]
+    linux["namespaces"][-1]["path"] = f"/proc/{pid}/ns/user"
+    other.config["hostname"] = "inside"
+    text = other.output("id -u; readlink /proc/self/ns/user; hostname")
+    assert text.split() == ["0", os.readlink(f"/proc/{pid}/ns/user"), "inside"]
+    other.close()
+
+
+@pytest.mark.here
+def test_root_propagation(bundle: Bundle) -> None:
+    """What the host mounts below a slave root appears in the container; not so below a private one."""
+    subprocess.run(["mount", "--bind", bundle.rootfs, bundle.rootfs], check=True)
+    subprocess.run(["mount", "--make-shared", bundle.rootfs], check=True)
+    try:
+        for word, seen in (("rslave", True), ("rprivate", False)):
+            bundle.config["linux"]["rootfsPropagation"] = word
+            bundle.shell("sleep 1000")
+            assert bundle.run_detached().returncode == 0
+            subprocess.run(["mount", "-t", "tmpfs", "late", bundle.rootfs / "tmp"], check=True)
+            mounts = bundle.command("exec", "c", "cat", "/proc/self/mountinfo").stdout
+            subprocess.run(["umount", bundle.rootfs / "tmp"], check=True)
+            assert (" - tmpfs late " in mounts) is seen, word
+            bundle.command("delete", "--force", "c")
+    finally:
+        subprocess.run(["umount", bundle.rootfs], check=True)
+
+
+def test_cgroup_mount(bundle: Bundle) -> None:
+    """The container sees its own cgroup, read-only."""
+    options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
+    bundle.config["mounts"].append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options})
+    bundle.config["linux"]["resources"] = {"pids": {"limit": 33}}
+    text = bundle.output("cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; cat /proc/self/cgroup | head -1;"
+                         "mkdir /sys/fs/cgroup/x 2>/dev/null || mkdir /sys/fs/cgroup/pids/x 2>/dev/null || echo refused")  # fmt: skip
+    words = text.split()
+    assert words[0] == "33"
+    assert words[1].endswith(":/"), "the cgroup namespace begins at the container's cgroup"
+    assert words[2] == "refused"
+
+
+def test_limits(bundle: Bundle) -> None:
+    bundle.config["linux"]["resources"] = {
+        "memory": {"limit": 64 << 20, "reservation": 32 << 20},
+        "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0"},
+        "pids": {"limit": 20},
+    }
+    assert bundle.create().returncode == 0
+    assert bundle.cgroup_file("memory/memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert bundle.cgroup_file("memory/memory.soft_limit_in_bytes", "memory.low") == str(32 << 20)
+    assert bundle.cgroup_file("cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+    assert bundle.cgroup_file("cpuset/cpuset.cpus", "cpuset.cpus") == "0"
+    assert bundle.cgroup_file("pids/pids.max", "pids.max") == "20"
+
+
+def test_seccomp(bundle: Bundle) -> None:
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95},
+             {"names": ["sethostname"], "action": "SCMP_ACT_KILL_PROCESS"}]  # fmt: skip
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": rules}
+    bundle.config["linux"]["seccomp"] = profile
+    for no_new_privileges in (False, True):
+        bundle.config["process"]["noNewPrivileges"] = no_new_privileges
+        text = bundle.output("mkdir /x 2>&1; hostname new 2>/dev/null; echo $?; grep Seccomp: /proc/self/status")
+        assert "Operation not supported" in text
+        assert text.split()[-3:] == ["159", "Seccomp:", "2"]
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert "not supported" in bundle.command("exec", "c", "mkdir", "/y").stderr, "exec has the filter too"
+
+
+def test_seccomp_notify(bundle: Bundle, tmp_path: Path) -> None:
+    """The listener and the state arrive before the program's first instruction; what it answers is what happens."""
+    path = str(tmp_path / "agent")
+    rules = [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules, "listenerPath": path,
+                                         "listenerMetadata": "about it"}  # fmt: skip
+    bundle.config["process"]["noNewPrivileges"] = True
+    bundle.shell("mkdir /x; echo $?; ls -d /x")
+    bundle.write()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        command = [bundle.runtime, "--root", str(bundle.root), "run", "--bundle", str(bundle.path), "c"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = server.accept()
+            with connection:
+                data, control, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(4))
+            state = json.loads(data)
+            listener = array.array("i", control[0][2][:4])[0]
+            refuse_one(listener)
+            output, _ = process.communicate()
+    os.close(listener)
+    assert (state["metadata"], state["fds"], state["state"]["id"]) == ("about it", ["seccompFd"], "c")
+    assert output == "1\n"
+
+
+def refuse_one(listener: int) -> None:
+    """Answers one notification with EPERM: seccomp_unotify(2)."""
+    import fcntl
+    import struct
+
+    notification = bytearray(80)  # struct seccomp_notif
+    fcntl.ioctl(listener, 0xC0502100, notification)
+    identity = struct.unpack_from("Q", notification)[0]
+    fcntl.ioctl(listener, 0xC0182101, bytearray(struct.pack("QqiI", identity, 0, -1, 0)))
+
+
+def hook(directory: Path, name: str, script: str = "", **members: Any) -> dict[str, Any]:
+    """A hook that notes its name, its state's status and where it runs."""
+    file = directory / f"{name}.sh"
+    status = """grep -o '"status": "[a-z]*"' | cut -d'"' -f4"""
+    file.write_text(f"#!/bin/sh\necho {name} $({status}) $(readlink /proc/self/ns/mnt) $1 $V >> {directory}/log\n{script}\n")
+    file.chmod(0o755)
+    return {"path": str(file), "args": [name, "argument"], "env": ["V=variable", "PATH=/bin:/usr/bin"]} | members
+
+
+def test_hooks(bundle: Bundle, tmp_path: Path) -> None:
+    names = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"]
+    bundle.config["hooks"] = {name: [hook(tmp_path, name)] for name in names}
+    inside = bundle.rootfs / "bin/inside"
+    inside.write_text("#!/bin/sh\ncat > /tmp/state; readlink /proc/self/ns/mnt > /tmp/where; id -u >> /tmp/where\n")
+    inside.chmod(0o755)
+    bundle.config["hooks"]["startContainer"] = [{"path": "/bin/inside", "env": ["PATH=/bin"]}]
+    bundle.config["process"]["user"] = {"uid": 0, "gid": 0}
+    bundle.shell("test -s /tmp/state && sleep 1000")
+    host = os.readlink("/proc/self/ns/mnt")
+    assert bundle.create().returncode == 0
+    mount_namespace = os.readlink(f"/proc/{bundle.state()['pid']}/ns/mnt")
+    assert not (bundle.rootfs / "tmp/state").exists()
+    assert bundle.command("start", "c").returncode == 0
+    assert bundle.state()["status"] == "running"
+    assert bundle.command("delete", "--force", "c").returncode == 0
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line[:3] for line in lines] == [
+        ["prestart", "creating", host], ["createRuntime", "creating", host],
+        ["createContainer", "creating", mount_namespace], ["poststart", "running", host], ["poststop", "stopped", host]]  # fmt: skip
+    assert all(line[3:] == ["argument", "variable"] for line in lines)
+    assert json.loads((bundle.rootfs / "tmp/state").read_text())["status"] == "created"
+    assert (bundle.rootfs / "tmp/where").read_text().split() == [mount_namespace, "0"]
+
+
+def test_hooks_of_run(bundle: Bundle, tmp_path: Path) -> None:
+    names = ["createRuntime", "poststart", "poststop"]
+    bundle.config["hooks"] = {name: [hook(tmp_path, name)] for name in names}
+    inside = bundle.rootfs / "bin/inside"
+    inside.write_text("#!/bin/sh\necho ran > /tmp/inside\n")
+    inside.chmod(0o755)
+    bundle.config["hooks"]["startContainer"] = [{"path": "/bin/inside", "env": ["PATH=/bin"]}]
+    assert bundle.output("cat /tmp/inside") == "ran\n"
+    assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == names
+
+
+@pytest.mark.parametrize("when", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"])
+def test_a_hook_that_fails(bundle: Bundle, tmp_path: Path, when: str) -> None:
+    """The container is not made, what it left is removed, and poststop runs."""
+    if when == "startContainer":
+        (bundle.rootfs / "bin/bad").write_text("#!/bin/sh\necho why >&2; exit 3\n")
+        (bundle.rootfs / "bin/bad").chmod(0o755)
+        bad: dict[str, Any] = {"path": "/bin/bad", "env": ["PATH=/bin"]}
+    else:
+        bad = hook(tmp_path, "bad", "echo why >&2; exit 3")
+    bundle.config["hooks"] = {when: [bad], "poststop": [hook(tmp_path, "poststop")]}
+    error = bundle.refused()
+    assert "failed with status 3: why" in error
+    assert (tmp_path / "log").read_text().splitlines()[-1].startswith("poststop stopped")
+
+
+def test_a_hook_that_does_not_end(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.config["hooks"] = {"createRuntime": [hook(tmp_path, "slow", "sleep 1000", timeout=1)]}
+    assert "did not end within 1 s" in bundle.refused()
+
+
+@pytest.mark.here
+def test_network_devices(bundle: Bundle) -> None:
+    """A device of the host's moves in, with its addresses and a new name."""
+    name = f"fdoci{os.getpid() % 100000}"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p"], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", "192.0.2.7/24", "dev", name], check=True)
+        bundle.config["linux"]["netDevices"] = {name: {"name": "inside0"}}
+        text = bundle.output("ip address show inside0")
+        assert "192.0.2.7/24" in text
+        assert ",UP" in text
+    finally:
+        # The peer, too, goes with the namespace of the one that moved, but not at once.
+        subprocess.run(["ip", "link", "delete", f"{name}p"], stderr=subprocess.DEVNULL)
+
+
+def test_annotations_are_in_the_state(bundle: Bundle) -> None:
+    bundle.config["annotations"] = {"org.example.key": "value \"quoted\" ü"}
+    assert bundle.create().returncode == 0
+    assert bundle.state()["annotations"] == bundle.config["annotations"]
+
+
+def test_no_pivot(bundle: Bundle) -> None:
+    bundle.shell("ls /")
+    done = bundle.run("c", "--no-pivot")
+    assert done.returncode == 0, done.stderr
+    assert "bin" in done.stdout.split()
+
+
+def test_working_directory_is_an_error_when_missing(bundle: Bundle) -> None:
+    assert "/nowhere" in bundle.refused(lambda config: config["process"].update(cwd="/nowhere"))
+
+
+def set_at(path: str, value: Any) -> Any:
+    """A change of one member of config.json."""
+
+    def change(config: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        for name in parents:
+            config = config.setdefault(name, {})
+        config[last] = value
+
+    return change
+
+
+BAD = [
+    ("process.args", []), ("process.args", "sh"), ("process.args", [1]), ("process.cwd", "relative"),
+    ("process.user", {"uid": -1, "gid": 0}), ("process.user", {"uid": 4294967295, "gid": 0}),
+    ("process.user", {"uid": 4294967296, "gid": 0}), ("process.user", {"uid": 0, "gid": 0, "additionalGids": [4294967295]}),
+    ("process.user", {"uid": 1.5, "gid": 0}), ("process.rlimits", [{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]),
+    ("process.oomScoreAdj", 2000), ("process.scheduler", {"policy": "SCHED_MAGIC"}),
+    ("process.ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 9}), ("process.execCPUAffinity", {"initial": "3-1"}),
+    ("linux.namespaces", [{"type": "pid"}]), ("linux.namespaces", [{"type": "mount"}, {"type": "mount"}]),
+    ("linux.namespaces", [{"type": "mount"}, {"type": "magic"}]), ("linux.uidMappings", USER_NAMESPACE),
+    ("linux.timeOffsets", {"boottime": {"secs": 1}}), ("linux.sysctl", {"kernel.panic": "1"}),
+    ("linux.sysctl", {"net..x": "1"}), ("linux.cgroupsPath", "/a/../../b"), ("linux.rootfsPropagation", "sideways"),
+    ("linux.personality", {"domain": "MINIX"}), ("linux.seccomp", {"defaultAction": "SCMP_ACT_MAGIC"}),
+    ("linux.seccomp", {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_NOTIFY"}]}),
+    ("linux.intelRdt", {"closID": "x"}), ("linux.devices", [{"path": "x", "type": "c", "major": 1, "minor": 1}]),
+    ("linux.resources", {"devices": [{"allow": True, "type": "q"}]}), ("linux.resources", {"unified": {"../x": "1"}}),
+    ("root", {"path": "missing"}), ("root", None), ("ociVersion", "2.0.0"), ("ociVersion", 1),
+    ("mounts", [{"destination": "/x", "type": "nosuchfs"}]), ("mounts", [{"destination": "/x", "type": "bind", "source": "/no/such"}]),
+    ("mounts", [{"destination": "/x", "type": "tmpfs", "options": ["nosuchoption"]}]), ("mounts", {"destination": "/x"}),
+    ("hooks", {"prestart": [{"path": "relative"}]}), ("hostname", 5), ("annotations", {"a": 1}),
+    ("process.env", ["A=b\0c"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value"), BAD, ids=[f"{path}-{number}" for number, (path, _) in enumerate(BAD)])
+def test_contradictions_and_nonsense(bundle: Bundle, path: str, value: Any) -> None:
+    """A clear error, exit code 1, and nothing left behind."""
+    error = bundle.refused(set_at(path, value))
+    assert error.startswith("fastdock-oci: ")
+    assert len(error) > 30
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"ociVersion": "1.0.2"}', "[" * 100000, '{"a":' * 200, "\0", "ÿ"])
+def test_files_that_are_no_config(bundle: Bundle, text: str) -> None:
+    bundle.path.joinpath("config.json").write_text(text)
+    done = bundle.command("run", "--bundle", str(bundle.path), "c")
+    assert done.returncode == 1
+    assert "config.json" in done.stderr
+    assert not (bundle.root / "c").exists()
+
+
+def test_every_truncation_is_refused(bundle: Bundle) -> None:
+    bundle.write()
+    text = bundle.path.joinpath("config.json").read_text()
+    for length in range(1, len(text) - 1, len(text) // 25):
+        bundle.path.joinpath("config.json").write_text(text[:length])
+        assert bundle.command("run", "--bundle", str(bundle.path), "c").returncode == 1
+    assert not (bundle.root / "c").exists()
+
+
+def test_strange_files_for_a_config(bundle: Bundle) -> None:
+    """A FIFO, a directory, an endless device, 20 MB of spaces: no hanging, no endless memory."""
+    file = bundle.path / "config.json"
+    for make in (lambda: os.mkfifo(file), file.mkdir, lambda: file.symlink_to("/dev/zero"), lambda: file.write_text(" " * 20_000_000)):
+        make()
+        done = bundle.command("run", "--bundle", str(bundle.path), "c")
+        assert done.returncode == 1
+        file.rmdir() if stat.S_ISDIR(file.lstat().st_mode) else file.unlink()
+
+
+def test_unknown_members_are_ignored(bundle: Bundle) -> None:
+    bundle.config["future"] = {"a": [1, 2, {"b": None}]}
+    bundle.config["process"]["future"] = True
+    assert bundle.output("echo fine") == "fine\n"
+
+
+def test_features_and_spec(bundle: Bundle, tmp_path: Path) -> None:
+    features = json.loads(bundle.command("features").stdout)
+    assert features["ociVersionMax"].startswith("1.2")
+    assert {"rro", "idmap", "tmpcopyup", "nosymfollow"} <= set(features["mountOptions"])
+    assert "time" in features["linux"]["namespaces"]
+    assert features["linux"]["intelRdt"]["enabled"] is False
+    for flags in ([], ["--rootless"]):
+        (tmp_path / "new").mkdir(exist_ok=True)
+        assert bundle.command("spec", "--bundle", str(tmp_path / "new"), *flags).returncode == 0
+        config = json.loads((tmp_path / "new/config.json").read_text())
+        assert ("uidMappings" in config["linux"]) is bool(flags)
+        assert bundle.command("spec", "--bundle", str(tmp_path / "new")).returncode == 1
+        (tmp_path / "new/config.json").unlink()
+
+
+def test_checkpoint_is_refused(bundle: Bundle) -> None:
+    done = bundle.command("checkpoint", "c")
+    assert done.returncode == 1
+    assert "checkpoint" in done.stderr
