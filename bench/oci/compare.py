@@ -67,7 +67,9 @@ def make_bundle(directory: Path, arguments: argparse.Namespace) -> None:
         config["linux"]["seccomp"] = docker_seccomp()
     if arguments.limits:
         config["linux"]["resources"].update(
-            memory={"limit": 256 << 20}, cpu={"shares": 512, "quota": 50000, "period": 100000}, pids={"limit": 100}
+            memory={"limit": 256 << 20},
+            cpu={"shares": 512, "quota": 50000, "period": 100000},
+            pids={"limit": 100},
         )
     (directory / "config.json").write_text(json.dumps(config))
 
@@ -98,7 +100,9 @@ def measure(runtime: str, bundle: Path, root: Path, mode: str) -> tuple[float, i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runtime", action="append", required=True)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between two starts")
@@ -126,7 +130,9 @@ def main() -> None:
                     memory[runtime] = max(memory[runtime], peak)
         if arguments.mode == "exec":
             for runtime, root in roots.items():
-                subprocess.run([*runtime.split(), "--root", str(root), "delete", "--force", "target"], check=True)
+                subprocess.run(
+                    [*runtime.split(), "--root", str(root), "delete", "--force", "target"], check=True
+                )
     first = statistics.median(times[arguments.runtime[0]])
     for runtime, values in times.items():
         median = statistics.median(values)
@@ -144,7 +150,16 @@ def start_targets(bundle: Path, roots: dict[str, Path]) -> None:
     for number, (runtime, root) in enumerate(roots.items()):
         config["linux"]["cgroupsPath"] = f"/fastdock-bench-{os.getpid()}-{number}"
         (sleeping / "config.json").write_text(json.dumps(config))
-        command = [*runtime.split(), "--root", str(root), "run", "--detach", "--bundle", str(sleeping), "target"]
+        command = [
+            *runtime.split(),
+            "--root",
+            str(root),
+            "run",
+            "--detach",
+            "--bundle",
+            str(sleeping),
+            "target",
+        ]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
