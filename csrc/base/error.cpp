@@ -124,11 +124,13 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "talk to the resolver at",
     "parse",
     "use the container:",
+    "find the Python interpreter of the fastdock in",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 
 constexpr auto kHintTexts = std::to_array<std::string_view>({
     "",
+    "set FASTDOCK_PYTHON to the interpreter that fastdock is installed for",
     "no such program in the container; check the name, the image and PATH",
     "the file is there but may not be executed: chmod +x it, or check that its directories can be searched",
     "this is a directory, not a program",

@@ -141,12 +141,15 @@ enum class Operation : std::uint16_t {
   kParse,
   // the OCI runtime: the path is the whole sentence
   kUseContainer,
+  // client
+  kFindPython,
   kCount_,
 };
 
 // What to do about it, where the errno alone would mislead.
 enum class Hint : std::uint16_t {
   kNone,
+  kChoosePython,
   kProgramMissing,
   kProgramNotExecutable,
   kProgramIsDirectory,

@@ -11,11 +11,10 @@ Everything is imported when it is first used: ``import fastdock`` itself costs n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Unpack
+    from typing import Any, Unpack
 
     from fastdock import aio as aio
     from fastdock._errors import (

@@ -21,7 +21,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class FastdockError(Exception):

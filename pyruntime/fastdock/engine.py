@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
 
 from fastdock import _core
 from fastdock._errors import ImageNotFound, KernelError, SpecError
@@ -13,7 +12,10 @@ from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any, cast
+
     from fastdock.containers import Containers
     from fastdock.image import Images
     from fastdock.network import Networks

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 from fastdock.sizes import parse_size
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypedDict
 
 from fastdock._errors import LimitError, SpecError
+from fastdock._light import NamedTuple, TypedDict
 from fastdock.mount_options import (
     DeviceOption,
     MountOption,
@@ -21,6 +21,10 @@ from fastdock.mount_options import (
     parse_volume,
 )
 from fastdock.sizes import Size, parse_size, parse_swap
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
 """Docker's minimum: with less, no process starts."""

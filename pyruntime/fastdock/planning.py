@@ -9,10 +9,10 @@ import os
 import re
 import resource
 import signal
-from typing import NamedTuple
 
 from fastdock import _core
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
 

@@ -5,19 +5,18 @@ Each command's module is imported only when that command runs, so that ``fastdoc
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import sys
 
-import click
-
-from fastdock import __version__
+TYPE_CHECKING = False  # see cli.direct
+if TYPE_CHECKING:
+    from typing import Any
 
 # name: (where the click command is, what --help says of it)
 COMMANDS = {
-    "run": ("run:run_command", "Create and run a new container from an image"),
+    "run": ("run_command:run_command", "Create and run a new container from an image"),
     "exec": ("attach:exec_command", "Run a command in a running container"),
     "ps": ("listing:ps", "List containers"),
-    "create": ("run:create_command", "Create a new container"),
+    "create": ("run_command:create_command", "Create a new container"),
     "start": ("containers:start", "Start containers"),
     "stop": ("containers:stop", "Stop containers"),
     "restart": ("containers:restart", "Restart containers"),
@@ -61,43 +60,15 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Finds its commands in COMMANDS, and imports one when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            message = f"'{args[0]}' is not a fastdock command. See 'fastdock --help'"
-            raise click.UsageError(message, ctx) from error
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--root", envvar="FASTDOCK_ROOT", metavar="DIRECTORY", help="State directory [/var/lib/fastdock]."
-)
-@click.option("--debug", "-D", is_flag=True, help="Show tracebacks.")
-@click.version_option(__version__, "--version", "-v", message="fastdock %(version)s")
-def cli(root: str | None, debug: bool) -> None:
-    """fastdock: containers in single-digit milliseconds."""
-
-
 def main(arguments: list[str] | None = None) -> Any:
     """The command line's entry point."""
-    return cli.main(args=arguments, prog_name="fastdock")
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["run"]:
+        from fastdock.cli.run import run_directly
+
+        status = run_directly(words[1:])
+        if status is not None:
+            sys.exit(status)
+    from fastdock.cli.group import cli
+
+    return cli.main(args=words, prog_name="fastdock")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastdock._errors import FastdockError
+from fastdock.cli.errors import describe
 
 if TYPE_CHECKING:
     from fastdock.image import Images
@@ -30,12 +31,6 @@ class Failure(click.ClickException):
 
     def __init__(self, error: FastdockError) -> None:
         super().__init__(describe(error))
-
-
-def describe(error: FastdockError) -> str:
-    """The message, and the hint where the message does not have it already."""
-    text = str(error)
-    return f"{text} ({error.hint})" if error.hint and error.hint not in text else text
 
 
 class Group(click.Group):

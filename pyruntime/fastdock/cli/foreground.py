@@ -16,9 +16,11 @@ import struct
 import sys
 import termios
 import tty
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastdock import _core
     from fastdock.containers import Container
     from fastdock.containers.execution import Execution

@@ -11,7 +11,8 @@ import click
 
 from fastdock._errors import FastdockError, SpecError
 from fastdock.cli import archives, registry
-from fastdock.cli.common import Command, Group, describe, each, get_images
+from fastdock.cli.common import Command, Group, each, get_images
+from fastdock.cli.errors import describe
 from fastdock.cli.output import format_rows, human_age, human_size, parse_time
 from fastdock.image import familiar
 

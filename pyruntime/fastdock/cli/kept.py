@@ -11,34 +11,15 @@ import click
 from fastdock._errors import FastdockError
 from fastdock.cli.attachment import DETACHED, Attachment
 from fastdock.cli.foreground import _size_of
+from fastdock.cli.run import KEPT_SETTINGS, check_cidfile
 from fastdock.containers import Container, control
 from fastdock.engine import Engine
-
-_SETTINGS = (
-    "restart", "log_driver", "stop_timeout", "health_cmd", "health_interval", "health_timeout", "health_start_period",
-    "health_start_interval", "health_retries", "no_healthcheck",
-)  # fmt: skip
-KEPT_OPTIONS = (*_SETTINGS, "log_opt", "detach", "attach", "name", "volume", "mount")
-
-
-def is_kept(flags: dict[str, Any]) -> bool:
-    """Whether the container needs a record: what is thrown away at its end and has no name needs none."""
-    if not flags["rm"] or flags["detach"] or flags["name"]:
-        return True
-    if any(flags[name] not in (None, (), False) for name in (*_SETTINGS, "log_opt", "attach")):
-        return True
-    mounts = [
-        *flags["volume"],
-        *(m for m in flags["mount"] if "type=bind" not in m and "type=tmpfs" not in m),
-    ]
-    return any(not text.startswith(("/", ".", "~")) or ":" not in text for text in mounts)
-
 
 def create(
     engine: Engine, image: str, command: tuple[str, ...], options: dict[str, Any], flags: dict[str, Any]
 ) -> Container:
     """Makes the container of the command line's flags."""
-    given = {name: flags[name] for name in _SETTINGS if flags[name] not in (None, False)}
+    given = {name: flags[name] for name in KEPT_SETTINGS if flags[name] not in (None, False)}
     given["log_opt"] = dict(item.partition("=")[::2] for item in flags["log_opt"])
     given["tty"], given["open_stdin"] = flags["tty"], flags["interactive"]
     given["stdin_once"] = flags["interactive"] and not flags["detach"]
@@ -100,11 +81,3 @@ def start(container: Container, flags: dict[str, Any]) -> int:
 def _warn(container: Container) -> None:
     for warning in container.warnings:
         print(f"fastdock: warning: {warning}", file=sys.stderr)
-
-
-def check_cidfile(path: str | None) -> None:
-    """SpecError when it is there."""
-    from fastdock._errors import SpecError
-
-    if path and os.path.exists(path):
-        raise SpecError(f"container ID file found: {path}; remove it or choose another")

@@ -1,48 +1,22 @@
-"""``fastdock run`` in the foreground."""
+"""``fastdock run`` in the foreground: its flags, what they mean, and how it ends.
+
+This module is free of click: ``cli.direct`` reads the flags without it, ``cli.run_command`` with it.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import click
 
 from fastdock._errors import FastdockError, KernelError, SpecError
-from fastdock.cli.common import describe
+from fastdock.cli.errors import describe
 
-F = TypeVar("F", bound=Callable[..., Any])
+TYPE_CHECKING = False  # see cli.direct
+if TYPE_CHECKING:
+    from typing import Any
 
 # docker run's exit codes of its own
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
-
-
-class WrongUsage(click.UsageError):
-    """As docker run: 125, not click's 2."""
-
-    exit_code = FAILED
-
-
-class RunCommand(click.Command):
-    """Its own failures end with 125, 126 or 127, as docker run's; wrong usage with 125."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            raise WrongUsage(error.message, error.ctx) from error
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (FastdockError, TypeError) as error:
-            if ctx.find_root().params.get("debug"):
-                raise
-            click.echo(
-                f"fastdock: {describe(error) if isinstance(error, FastdockError) else error}", err=True
-            )
-            ctx.exit(exit_code_of(error))
 
 
 def exit_code_of(error: Exception) -> int:
@@ -58,12 +32,54 @@ def exit_code_of(error: Exception) -> int:
     return NOT_EXECUTABLE if error.operation.startswith("change the working") else FAILED
 
 
-def option(*names: str, **settings: Any) -> Any:
-    return click.option(*names, **settings)
+def report(error: FastdockError | TypeError) -> int:
+    """Says on stderr what went wrong; the exit code."""
+    text = describe(error) if isinstance(error, FastdockError) else str(error)
+    print(f"fastdock: {text}", file=sys.stderr)
+    return exit_code_of(error)
 
 
-def several(*names: str, **settings: Any) -> Any:
-    return click.option(*names, multiple=True, **settings)
+class Flag:
+    """One flag of the command line: its names, and the settings that ``click.option`` takes."""
+
+    __slots__ = ("names", "settings")
+
+    def __init__(self, *names: str, **settings: Any) -> None:
+        self.names = names
+        self.settings = settings
+
+    @property
+    def parameter(self) -> str:
+        """What its value is called: the first long name, as an identifier (click's rule)."""
+        name = next((name for name in self.names if name.startswith("--")), self.names[0])
+        return name.partition("/")[0].lstrip("-").replace("-", "_")
+
+    @property
+    def is_switch(self) -> bool:
+        return "is_flag" in self.settings
+
+    @property
+    def multiple(self) -> bool:
+        return "multiple" in self.settings
+
+    @property
+    def type(self) -> type:
+        kind: type = self.settings.get("type", str)
+        return kind
+
+    @property
+    def default(self) -> Any:
+        """Its value where it is not given."""
+        missing = () if self.multiple else False if self.is_switch else None
+        return self.settings.get("default", missing)
+
+
+def option(*names: str, **settings: Any) -> Flag:
+    return Flag(*names, **settings)
+
+
+def several(*names: str, **settings: Any) -> Flag:
+    return Flag(*names, multiple=True, **settings)
 
 
 _OPTIONS = [
@@ -128,7 +144,7 @@ _OPTIONS = [
     option("--cidfile", help="Write the container's id to a file."),
     option("--oom-score-adj", type=int, help="-1000 to 1000."),
     option("--stop-signal", help="Signal that asks it to stop."),
-    option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to it."),
+    option("--sig-proxy/--no-sig-proxy", is_flag=True, default=True, help="Pass signals on to it."),
     option("--pull", help="missing, always or never."),
     option("--platform", help="OS/ARCHITECTURE[/VARIANT] of the image."),
     option("--storage", help="Where it writes: memory or disk."),
@@ -202,60 +218,72 @@ def _from_files(paths: tuple[str, ...], inherited: Any) -> dict[str, str]:
     return pairs
 
 
-def with_options(options: list[Any]) -> Callable[[F], F]:
-    """A decorator that adds all of them."""
-
-    def decorate(function: F) -> F:
-        for each in reversed(options):
-            function = each(function)
-        return function
-
-    return decorate
+KEPT_SETTINGS = (
+    "restart", "log_driver", "stop_timeout", "health_cmd", "health_interval", "health_timeout", "health_start_period",
+    "health_start_interval", "health_retries", "no_healthcheck",
+)  # fmt: skip
 
 
-@click.command(
-    "run",
-    cls=RunCommand,
-    context_settings={"allow_interspersed_args": False, "help_option_names": ["--help"]},
-)
-@with_options(_OPTIONS)
-@click.argument("image")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def run_command(context: click.Context, /, image: str, command: tuple[str, ...], **flags: Any) -> None:
-    """Create and run a new container from an image."""
-    from fastdock.cli import kept
+def is_kept(flags: dict[str, Any]) -> bool:
+    """Whether the container needs a record: what is thrown away at its end and has no name needs none."""
+    if not flags["rm"] or flags["detach"] or flags["name"]:
+        return True
+    if any(flags[name] not in (None, (), False) for name in (*KEPT_SETTINGS, "log_opt", "attach")):
+        return True
+    mounts = [
+        *flags["volume"],
+        *(m for m in flags["mount"] if "type=bind" not in m and "type=tmpfs" not in m),
+    ]
+    return any(not text.startswith(("/", ".", "~")) or ":" not in text for text in mounts)
+
+
+def check_cidfile(path: str | None) -> None:
+    """SpecError when it is there."""
+    from fastdock._errors import SpecError
+
+    if path and os.path.exists(path):
+        raise SpecError(f"container ID file found: {path}; remove it or choose another")
+
+
+def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str, Any]) -> int:
+    """Runs it, below the state directory ``root``; its exit code."""
     from fastdock.engine import Engine
 
     if flags["tty"] and not sys.stdin.isatty() and flags["interactive"] and not flags["detach"]:
         raise SpecError("the input device is not a TTY: leave out -t, or run it in a terminal")
-    kept.check_cidfile(flags["cidfile"])
+    check_cidfile(flags["cidfile"])
     options = options_of(flags)
-    engine = Engine(context.find_root().params.get("root"))
-    if kept.is_kept(flags):
-        context.exit(kept.run(engine, image, command, options, flags))
+    engine = Engine(root)
+    if is_kept(flags):
+        from fastdock.cli import kept
+
+        return kept.run(engine, image, command, options, flags)
     from fastdock.cli.foreground import Foreground
 
     foreground = Foreground(
         engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
     )
-    context.exit(foreground.run(image, command, options, cidfile=flags["cidfile"]))
+    return foreground.run(image, command, options, cidfile=flags["cidfile"])
 
 
-@click.command(
-    "create",
-    cls=RunCommand,
-    context_settings={"allow_interspersed_args": False, "help_option_names": ["--help"]},
-)
-@with_options(_OPTIONS)
-@click.argument("image")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def create_command(context: click.Context, /, image: str, command: tuple[str, ...], **flags: Any) -> None:
-    """Create a new container, without starting it."""
+def create(root: str | None, image: str, command: tuple[str, ...], flags: dict[str, Any]) -> str:
+    """Creates it, without starting it; its id."""
     from fastdock.cli import kept
     from fastdock.engine import Engine
 
-    kept.check_cidfile(flags["cidfile"])
-    engine = Engine(context.find_root().params.get("root"))
-    click.echo(kept.create(engine, image, command, options_of(flags), flags).id)
+    check_cidfile(flags["cidfile"])
+    return kept.create(Engine(root), image, command, options_of(flags), flags).id
+
+
+def run_directly(arguments: list[str]) -> int | None:
+    """``fastdock run ARGUMENTS`` without click; None where click must read them."""
+    from fastdock.cli.direct import parse
+
+    parsed = parse(arguments, _OPTIONS)
+    if parsed is None:
+        return None
+    flags, image, command = parsed
+    try:
+        return run(None, image, command, flags)
+    except (FastdockError, TypeError) as error:
+        return report(error)

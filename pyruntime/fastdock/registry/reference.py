@@ -6,9 +6,9 @@ The grammar is that of github.com/distribution/reference: ``busybox`` is ``docke
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 
 DEFAULT_DOMAIN = "docker.io"
 

@@ -14,15 +14,17 @@ import contextlib
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdock._errors import ImageError
+from fastdock._light import NamedTuple
 from fastdock.store.blobs import CHUNK, BlobStore, check_digest
 from fastdock.store.database import Database
 from fastdock.store.locks import FileLock
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 
 TOP = "top-"  # begins the key of a directory that completes the layers below it

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from fastdock._light import NamedTuple
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class ImageRecord(NamedTuple):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
 
 from fastdock.store.layers import remove_tree
 from fastdock.store.locks import FileLock
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from fastdock.store.store import Store
 

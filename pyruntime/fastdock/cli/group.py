@@ -1,0 +1,47 @@
+"""The command ``fastdock`` itself, as a click group of COMMANDS."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from fastdock import __version__
+from fastdock.cli import COMMANDS
+
+
+class LazyGroup(click.Group):
+    """Finds its commands in COMMANDS, and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            message = f"'{args[0]}' is not a fastdock command. See 'fastdock --help'"
+            raise click.UsageError(message, ctx) from error
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--root", envvar="FASTDOCK_ROOT", metavar="DIRECTORY", help="State directory [/var/lib/fastdock]."
+)
+@click.option("--debug", "-D", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, "--version", "-v", message="fastdock %(version)s")
+def cli(root: str | None, debug: bool) -> None:
+    """fastdock: containers in single-digit milliseconds."""
