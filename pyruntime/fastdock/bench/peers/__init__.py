@@ -10,7 +10,7 @@ from .engines import Docker, Lxc, Podman
 from .oci import Crun, CrunFull, Runc, RuncFull
 from .ours import Fastdock, FastdockDisk, FastdockShell
 from .sandbox import Bubblewrap, Sandlock
-from .vm import Q35, CloudHypervisor, Firecracker, Microvm
+from .vm import CloudHypervisor, Firecracker, MicrovmEmulated, MicrovmKvm, Q35Emulated, Q35Kvm
 
 __all__ = ["PEERS", "Missing", "Peer", "Running", "make_peers"]
 
@@ -30,8 +30,10 @@ PEERS: tuple[type[Peer], ...] = (
     Lxc,
     Podman,
     Docker,
-    Microvm,
-    Q35,
+    MicrovmKvm,
+    MicrovmEmulated,
+    Q35Kvm,
+    Q35Emulated,
     Firecracker,
     CloudHypervisor,
 )

@@ -52,6 +52,11 @@ class Fastdock(Peer):
         self._engine = Engine(root=self.scratch / "root")
         return str(fastdock.__version__)
 
+    @property
+    def cgroup_parent(self) -> str:
+        """Where this engine's containers have their cgroups, below each hierarchy."""
+        return str(self._engine.cgroup_parent)
+
     def prepare(self, workload: Workload) -> None:
         self._image = import_workload(self._engine, workload, self.rootfs(workload))
         self._argv, self._expect = workload.inside(), workload.expect
