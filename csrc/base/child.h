@@ -60,6 +60,11 @@ class Descriptor {
   }
   [[nodiscard]] int get() const { return number_; }
   [[nodiscard]] bool ok() const { return number_ >= 0; }
+  // Gives it a number; true unless that is an error.
+  bool take(long number) {
+    number_ = static_cast<int>(number);
+    return ok();
+  }
   int release() {
     int number = number_;
     number_ = -1;

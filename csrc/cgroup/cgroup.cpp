@@ -35,9 +35,11 @@ bool serves(const Hierarchies& hierarchies, const Hierarchy& hierarchy, Controll
 bool is_needed(const Hierarchies& hierarchies, const Hierarchy& hierarchy, ControllerSet limited,
                const CreateOptions& options) {
   if (options.all_controllers || serves(hierarchies, hierarchy, limited)) return true;
-  if (hierarchy.version == Version::kV2) return options.unified || hierarchies.version() == Version::kV2;
+  if (hierarchy.version == Version::kV2)
+    return hierarchies.version() == Version::kV2 || (options.unified && !options.ends_with_first);
   ControllerSet always = kAlways;
-  if (!options.unified || hierarchies.unified() == nullptr) always.add(Controller::kFreezer);
+  if (!options.ends_with_first && (!options.unified || hierarchies.unified() == nullptr))
+    always.add(Controller::kFreezer);
   return serves(hierarchies, hierarchy, always);
 }
 
@@ -82,6 +84,7 @@ Result<Cgroup> Cgroup::create(const Hierarchies& hierarchies, std::string_view p
     if (hierarchy.base.empty() || !is_needed(hierarchies, hierarchy, limited, options)) continue;
     FASTDOCK_CHECK(make_cgroup(hierarchy, path, made));
     FASTDOCK_CHECK(offer_controllers(hierarchy, path, wanted_on(hierarchies, hierarchy, limited), limited));
+    cgroup.made_in_.push_back(&hierarchy);
   }
   FASTDOCK_CHECK(cgroup.apply(limits, nullptr));
   made.keep();
@@ -152,6 +155,7 @@ Result<Join> Cgroup::join() const {
   Join join;
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
     if (hierarchy.base.empty()) continue;
+    if (!made_in_.empty() && std::ranges::find(made_in_, &hierarchy) == made_in_.end()) continue;
     std::string directory = directory_of(hierarchy, path_);
     bool v1 = hierarchy.version == Version::kV1;
     auto file = open_file(directory + (v1 ? "/tasks" : "/cgroup.procs"), O_WRONLY);
@@ -206,6 +210,7 @@ Result<void> Cgroup::update(const Limits& limits) {
   FASTDOCK_CHECK(check(limits, hierarchies_->version()));
   FASTDOCK_CHECK(require(*hierarchies_, controllers_of(limits)));
   warnings_.clear();
+  made_in_.clear();
   FASTDOCK_CHECK(extend(limits));
   Journal journal;
   auto result = apply(limits, &journal);

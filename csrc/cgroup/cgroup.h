@@ -29,6 +29,9 @@ struct CreateOptions {
   // On a hybrid machine use the v2 hierarchy too: it kills a whole cgroup at once and tells when it is
   // empty, so the v1 freezer is not needed.
   bool unified = true;
+  // Its processes end with the first one, which is process 1 of a PID namespace of their own: then it needs
+  // neither the freezer nor, on a hybrid machine, the v2 hierarchy to be killed as a whole.
+  bool ends_with_first = false;
 };
 
 // What a process needs to enter, held open so that it takes one system call each.
@@ -108,6 +111,7 @@ class Cgroup {
 
   const Hierarchies* hierarchies_;
   std::string path_;
+  std::vector<const Hierarchy*> made_in_;  // by create(); what open() found is not known
   std::vector<std::string> warnings_;
 };
 

@@ -115,7 +115,9 @@ std::vector<std::string> capability_names(CapabilitySet set) {
   return names;
 }
 
-int last_capability() {
+namespace {
+
+int find_last_capability() {
   if (auto text = read_file("/proc/sys/kernel/cap_last_cap")) {
     int number = 0;
     auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), number);
@@ -125,6 +127,13 @@ int last_capability() {
   int number = 0;
   while (number < 63 && ::prctl(PR_CAPBSET_READ, number + 1, 0, 0, 0) >= 0) ++number;
   return number;
+}
+
+}  // namespace
+
+int last_capability() {
+  static const int last = find_last_capability();  // one kernel for as long as we live
+  return last;
 }
 
 CapabilitySet bounding_set() {

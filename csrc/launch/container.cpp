@@ -87,8 +87,11 @@ Result<void> Container::make_directory_for(Mount& mount, int number) {
 
 Result<void> Container::make_cgroup(LaunchPlan& plan) {
   FASTDOCK_TRY(auto hierarchies, cgroup::Hierarchies::machine());
+  cgroup::CreateOptions options;
+  options.ends_with_first = ends_with_first_ =
+      plan.namespaces[static_cast<std::size_t>(Namespace::kPid)].mode == NamespaceMode::kNew;
   FASTDOCK_TRY(cgroup_, cgroup::Cgroup::create(*hierarchies, session_->places().cgroup_parent + "/" + id_,
-                                               options_.limits));
+                                               options_.limits, options));
   warnings_ = cgroup_->warnings();
   FASTDOCK_TRY(join_, cgroup_->join());
   for (const Fd& tasks : join_.tasks) plan.cgroup_tasks.push_back(tasks.get());
@@ -121,8 +124,10 @@ Result<cgroup::Usage> Container::finish() {
 Result<void> Container::remove() {
   if (cgroup_) {
     // Without a PID namespace of its own, a container's other processes outlive the first.
-    FASTDOCK_TRY(auto left, cgroup_->processes());
-    if (!left.empty()) FASTDOCK_CHECK(cgroup_->kill_all());
+    if (!ends_with_first_) {
+      FASTDOCK_TRY(auto left, cgroup_->processes());
+      if (!left.empty()) FASTDOCK_CHECK(cgroup_->kill_all());
+    }
     FASTDOCK_CHECK(cgroup_->remove());
     cgroup_.reset();
   }

@@ -68,6 +68,7 @@ class Container {
   std::optional<ExitStatus> status_;
   std::vector<std::string> warnings_;
   bool has_directory_ = false;
+  bool ends_with_first_ = false;
 };
 
 }  // namespace fastdock::launch

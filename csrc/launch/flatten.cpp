@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <set>
 
 #include "base/path.h"
 #include "base/sealed.h"
@@ -122,16 +123,19 @@ Result<void> Flattened::add_root() {
   root.overlay_takes_descriptors = rootfs::overlay_takes_descriptors();
   root.old_root_propagation = kRecursive | kPrivate;
   FASTDOCK_TRY(root.root, prepared_.add(*plan_.root, maps, true));
+  std::set<const void*> made;  // devices and links
   for (const Mount& mount : plan_.mounts) {
-    FASTDOCK_TRY(auto child, prepared_.add(mount, maps));
+    FASTDOCK_TRY(auto child, add_mount(mount, maps, made));
     mounts_.push_back(child);
   }
   for (const Device& device : plan_.devices) {
+    if (made.contains(&device)) continue;
     mode_t type = device.kind == 'b' ? S_IFBLK : device.kind == 'p' ? S_IFIFO : S_IFCHR;
     devices_.push_back({device.path.c_str(), device.host_path.empty() ? nullptr : device.host_path.c_str(),
                         device.mode | type, makedev(device.major, device.minor), device.uid, device.gid});
   }
-  for (const Link& link : plan_.links) links_.push_back({link.target.c_str(), link.path.c_str()});
+  for (const Link& link : plan_.links)
+    if (!made.contains(&link)) links_.push_back({link.target.c_str(), link.path.c_str()});
   masked_ = pointers(plan_.masked_paths);
   read_only_ = pointers(plan_.read_only_paths);
   root.mounts = mounts_;
@@ -140,6 +144,19 @@ Result<void> Flattened::add_root() {
   root.masked_paths = masked_;
   root.read_only_paths = read_only_;
   return {};
+}
+
+Result<rootfs::ChildMount> Flattened::add_mount(const Mount& mount, const rootfs::IdMaps& maps,
+                                                std::set<const void*>& made) {
+  if (!rootfs::can_be_filled(mount, maps)) return prepared_.add(mount, maps);
+  auto contents = rootfs::contents_of(mount, plan_.devices, plan_.links, plan_.mounts);
+  if (contents.empty()) return prepared_.add(mount, maps);
+  auto filled = prepared_.add_filled(mount, contents, maps);
+  // In a container ourselves: the child makes the mount, and binds our devices.
+  if (!filled && filled.error().number == EPERM) return prepared_.add(mount, maps);
+  made.insert(contents.devices.begin(), contents.devices.end());
+  made.insert(contents.links.begin(), contents.links.end());
+  return filled;
 }
 
 Result<void> Flattened::add_stdio() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ class Flattened {
   explicit Flattened(const LaunchPlan& plan) : plan_(plan) {}
   Result<void> add_namespaces();
   Result<void> add_root();
+  Result<rootfs::ChildMount> add_mount(const Mount& mount, const rootfs::IdMaps& maps,
+                                       std::set<const void*>& made);
   Result<void> add_stdio();
   void give_pipe(int descriptor) const;
   void add_names_and_limits();

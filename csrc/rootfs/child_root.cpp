@@ -312,7 +312,22 @@ int open_null(Failure& failure) {
   return static_cast<int>(null);
 }
 
-bool mask(const char* path, int root, int null, Failure& failure) {
+// What masked paths are covered with; the empty directory is made when the first one needs it.
+struct Covers {
+  int null;
+  Descriptor empty{-1};
+};
+
+bool open_empty(Covers& covers, Failure& failure) {
+  if (covers.empty.ok()) return true;
+  ChildMount empty{};
+  empty.type = "tmpfs";
+  empty.source = "tmpfs";
+  empty.attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  return covers.empty.take(mount_filesystem(empty, failure));
+}
+
+bool mask(const char* path, int root, Covers& covers, Failure& failure) {
   Descriptor target(open_in_root(root, path, O_PATH));
   if (!target.ok())
     return target.get() == -ENOENT || target.get() == -ENOTDIR ||
@@ -320,16 +335,16 @@ bool mask(const char* path, int root, int null, Failure& failure) {
   struct stat status{};
   if (!check(child::status_of(target.get(), status), failure, Operation::kInspectFile, path)) return false;
   if (!S_ISDIR(status.st_mode)) {
-    Descriptor cover(open_tree_of(null, "", AT_EMPTY_PATH));
+    Descriptor cover(open_tree_of(covers.null, "", AT_EMPTY_PATH));
     return check(cover.get(), failure, Operation::kMaskPath, path) &&
            check(move_to(cover.get(), target.get()), failure, Operation::kMaskPath, path);
   }
-  ChildMount empty{};
-  empty.type = "tmpfs";
-  empty.source = "tmpfs";
-  empty.attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-  Descriptor cover(mount_filesystem(empty, failure));
-  return cover.ok() && check(move_to(cover.get(), target.get()), failure, Operation::kMaskPath, path);
+  bool first = !covers.empty.ok();
+  if (!open_empty(covers, failure)) return false;
+  if (first) return check(move_to(covers.empty.get(), target.get()), failure, Operation::kMaskPath, path);
+  Descriptor cover(open_tree_of(covers.empty.get(), "", AT_EMPTY_PATH));
+  return check(cover.get(), failure, Operation::kMaskPath, path) &&
+         check(move_to(cover.get(), target.get()), failure, Operation::kMaskPath, path);
 }
 
 bool make_read_only(const char* path, int root, Failure& failure) {
@@ -410,8 +425,9 @@ bool protect_paths(const ChildRoot& plan, int root, Failure& failure) {
   if (plan.masked_paths.empty()) return true;
   Descriptor null(open_null(failure));
   if (!null.ok()) return false;
+  Covers covers{null.get()};
   for (const char* path : plan.masked_paths)
-    if (!mask(path, root, null.get(), failure)) return false;
+    if (!mask(path, root, covers, failure)) return false;
   return true;
 }
 

@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "rootfs/id_map.h"
+#include "rootfs/tmpfs.h"
 
 namespace fastdock::rootfs {
 namespace {
@@ -108,30 +109,6 @@ Layers& layers() {
   return *instance;
 }
 
-Result<void> make_owned_directory(int parent, const char* name, mode_t mode, const IdMaps& maps) {
-  uid_t uid = maps.uids.empty() ? 0 : maps.uids.front().outside;
-  gid_t gid = maps.gids.empty() ? 0 : maps.gids.front().outside;
-  if (::mkdirat(parent, name, 0700) != 0 || ::fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0 ||
-      ::fchmodat(parent, name, mode, 0) != 0)
-    return failed(Operation::kPrepareDirectory, name);
-  return {};
-}
-
-// A detached tmpfs with upper/ and work/: on a disk's file system the directories of a container that is
-// thrown away cost a third of its whole life (PERFORMANCE.md of this repository).
-Result<Fd> memory_directory(mode_t root_mode, const IdMaps& maps) {
-  Fd context(static_cast<int>(::syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
-  if (!context) return failed(Operation::kCreateFilesystem, "tmpfs");
-  if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "mode", "755", 0) != 0 ||
-      ::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
-    return failed(Operation::kCreateFilesystem, "tmpfs");
-  Fd mount(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, 0)));
-  if (!mount) return failed(Operation::kMountFilesystem, "tmpfs");
-  FASTDOCK_CHECK(make_owned_directory(mount.get(), "upper", root_mode, maps));
-  FASTDOCK_CHECK(make_owned_directory(mount.get(), "work", 0755, maps));
-  return mount;
-}
-
 bool release_at_least(int major, int minor) {
   utsname name{};
   int have_major = 0;
@@ -179,6 +156,16 @@ Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps, boo
     add_options(mount.options, child);
     if (mount.type == "overlay") FASTDOCK_CHECK(add_overlay(mount, maps, child));
   }
+  return child;
+}
+
+Result<ChildMount> PreparedRoot::add_filled(const Mount& mount, const Contents& contents,
+                                            const IdMaps& maps) {
+  FASTDOCK_TRY(ChildMount child, add(mount, maps));
+  auto made = make_filled(child.options, child.source, child.attributes, contents, maps);
+  if (!made) return std::unexpected(made.error());
+  child.kind = ChildMountKind::kBind;
+  child.tree = keep(std::move(*made));
   return child;
 }
 

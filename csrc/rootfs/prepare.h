@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "rootfs/child_root.h"
 #include "rootfs/mount.h"
+#include "rootfs/tmpfs.h"
 
 namespace fastdock::rootfs {
 
@@ -20,6 +21,9 @@ class PreparedRoot {
  public:
   // `maps`: the container's id maps, empty without a user namespace.
   Result<ChildMount> add(const Mount& mount, const IdMaps& maps, bool is_root = false);
+
+  // The same for a tmpfs that the parent makes and fills (tmpfs.h).
+  Result<ChildMount> add_filled(const Mount& mount, const Contents& contents, const IdMaps& maps);
 
   // Ids could not be mapped there (the file system does not support it): the mount shows the host's ids.
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return unmapped_; }

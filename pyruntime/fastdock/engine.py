@@ -46,6 +46,7 @@ class Engine:
         self.cgroup_parent = "fastdock" if suffix == "fastdock" else f"fastdock/{suffix}"
         self._lock = threading.Lock()
         self._plans: dict[tuple[Any, ...], Planned] = {}
+        self._recent = threading.local()
         self._leases: dict[str, int] = {}
         self._store: Store | None = None
         self._images: Images | None = None
@@ -123,6 +124,7 @@ class Engine:
         with self._lock:
             leases, self._leases = self._leases, {}
             self._plans.clear()
+            self._recent = threading.local()
         for descriptor in leases.values():
             os.close(descriptor)
         if self._store is not None:
@@ -207,7 +209,26 @@ class Engine:
         return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods
 
     def _planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
-        """The plan for this image and these options, from the last time if they were the same."""
+        """The plan for this image and these options; the last time's if nothing has changed, which costs least."""
+        from fastdock import builtin_images
+
+        if given.get("pull") == "always" or builtin_images.find(image):  # to be looked at each time
+            return self._newly_planned(image, given)
+        stamp = self.store.database.stamp()
+        recent: dict[Any, Planned] = self._recent.__dict__.setdefault("plans", {})
+        if self._recent.__dict__.get("stamp") != stamp or len(recent) >= _MAXIMUM_PLANS:
+            recent.clear()
+            self._recent.stamp = stamp
+        key = (image, *given.items())
+        try:
+            known = recent.get(key)
+        except TypeError:  # a list or a dictionary among the options
+            return self._newly_planned(image, given)
+        if known is None:
+            known = recent[key] = self._newly_planned(image, given)
+        return known
+
+    def _newly_planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
         options = options_from(given)
         source, base = self._base(image, options.pull, options.platform)
         key = (source, options)

@@ -260,7 +260,7 @@ def _cgroup_view(system: int) -> list[_core.Mount]:
             source="tmpfs",
             destination="/sys/fs/cgroup",
             options="mode=755",
-            attributes_set=usual & ~1,
+            attributes_set=usual,
         )
     ]
     mounts += [

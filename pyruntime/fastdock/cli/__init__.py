@@ -63,10 +63,11 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> Any:
     """The command line's entry point."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] == ["run"]:
+    root, rest = (words[1], words[2:]) if words[:1] == ["--root"] and len(words) > 1 else (None, words)
+    if rest[:1] == ["run"]:
         from fastdock.cli.run import run_directly
 
-        status = run_directly(words[1:])
+        status = run_directly(rest[1:], root)
         if status is not None:
             sys.exit(status)
     from fastdock.cli.group import cli

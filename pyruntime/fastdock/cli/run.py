@@ -275,8 +275,8 @@ def create(root: str | None, image: str, command: tuple[str, ...], flags: dict[s
     return kept.create(Engine(root), image, command, options_of(flags), flags).id
 
 
-def run_directly(arguments: list[str]) -> int | None:
-    """``fastdock run ARGUMENTS`` without click; None where click must read them."""
+def run_directly(arguments: list[str], root: str | None = None) -> int | None:
+    """``fastdock [--root ROOT] run ARGUMENTS`` without click; None where click must read them."""
     from fastdock.cli.direct import parse
 
     parsed = parse(arguments, _OPTIONS)
@@ -284,7 +284,7 @@ def run_directly(arguments: list[str]) -> int | None:
         return None
     flags, image, command = parsed
     try:
-        return run(None, image, command, flags)
+        return run(root, image, command, flags)
     except (FastdockError, TypeError) as error:
         return report(error)
     except KeyboardInterrupt:  # before the container was there to get it

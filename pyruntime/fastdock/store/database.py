@@ -199,6 +199,15 @@ class Database:
         """Runs one statement outside any transaction of its own."""
         return self.connection.execute(statement, parameters)
 
+    def stamp(self) -> tuple[int, ...]:
+        """The same as before in this thread: nobody has changed the database meanwhile.
+
+        ``data_version`` tells of other connections' changes, ``total_changes`` of this one's (sqlite.org/pragma).
+        """
+        connection = self.connection
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        return id(connection), version, connection.total_changes
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: all or nothing; waits for other writers up to BUSY_TIMEOUT."""
