@@ -64,8 +64,9 @@ Result<std::optional<int>> Monitor::handle(Client& client, const PacketHeader& h
   return failed_with(EPROTO, Operation::kParse, "control packet");
 }
 
+// A terminal has no end: who detaches from it comes back.
 void Monitor::left(const Client& client) {
-  if (request_.stdin_once && (client.attached & kAttachInput) != 0) input_ends_ = true;
+  if (!request_.plan.terminal && request_.stdin_once && (client.attached & kAttachInput) != 0) input_ends_ = true;
 }
 
 Result<void> Monitor::need_running() const {
@@ -77,7 +78,7 @@ Result<void> Monitor::need_running() const {
 // client's socket (Clients::add_to).
 Result<std::optional<int>> Monitor::input(std::string_view payload, bool end) {
   if (!input_ends_) pending_input_.append(payload);
-  if (end) input_ends_ = true;
+  if (end && !request_.plan.terminal) input_ends_ = true;
   return std::nullopt;
 }
 

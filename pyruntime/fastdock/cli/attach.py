@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastdock._errors import ContainerNotRunning, FastdockError, SpecError
+from fastdock._errors import ContainerNotRunning, FastdockError, KernelError, SpecError
 from fastdock.cli.common import Command
 from fastdock.cli.containers import get_containers
 from fastdock.cli.errors import describe
@@ -32,7 +32,7 @@ def attach(context: click.Context, detach_keys: str, no_stdin: bool, sig_proxy: 
 
 
 def attach_to(container: Container, *, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> int:
-    """The container's exit code; 0 when it was detached from."""
+    """The container's exit code; 1, as docker has it, when it was detached from."""
     from fastdock.cli.attachment import DETACHED, Attachment
     from fastdock.containers import control
 
@@ -46,15 +46,19 @@ def attach_to(container: Container, *, no_stdin: bool, detach_keys: str, sig_pro
             container, connection, terminal=bool(settings.get("tty")), interactive=interactive, keys=detach_keys,
             proxy=sig_proxy,
         )  # fmt: skip
+        attachment.redraw()
         code = attachment.run()
-    return 0 if code == DETACHED else code
+    if code != DETACHED:
+        return code
+    print("read escape sequence")
+    return 1
 
 
 class ExecCommand(Command):
     """126 and 127 for programs that cannot be executed or found, as docker exec."""
 
     def invoke(self, ctx: click.Context) -> object:
-        from fastdock.cli.run import FAILED, exit_code_of
+        from fastdock.cli.run import FAILED, NOT_EXECUTABLE, exit_code_of
 
         try:
             return click.Command.invoke(self, ctx)
@@ -62,7 +66,9 @@ class ExecCommand(Command):
             code = exit_code_of(error)
 
             click.echo(f"Error: {describe(error)}", err=True)
-            ctx.exit(1 if code == FAILED else code)
+            # What the kernel refused (a user, a directory): as a program that cannot be executed.
+            refused = NOT_EXECUTABLE if isinstance(error, KernelError) else 1
+            ctx.exit(refused if code == FAILED else code)
 
 
 @click.command("exec", cls=ExecCommand, context_settings={"allow_interspersed_args": False})

@@ -101,6 +101,12 @@ class Attachment:
             if before is not None:
                 termios.tcsetattr(0, termios.TCSADRAIN, before)
 
+    def redraw(self) -> None:
+        """Has the program draw its screen again: two changes of the size, as docker attach does."""
+        rows, columns = _size_of(1)
+        if self._terminal and os.isatty(1) and rows and columns:
+            self._connection.send(control.RESIZE, (rows + 1) << 16 | (columns + 1))
+
     def _forward(self, number: int, frame: object) -> None:
         try:
             self._container.kill(number)

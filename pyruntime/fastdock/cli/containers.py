@@ -179,6 +179,8 @@ def _limit_options(function: Any) -> Any:
 @click.pass_context
 def update(context: click.Context, /, restart: str | None, names: tuple[str, ...], **limits: Any) -> None:
     """Change the limits of containers, at once."""
+    if restart is None and all(value is None for value in limits.values()):
+        raise click.UsageError("you must provide one or more flags when using this command")
     _for_each(context, names, lambda container: container.update(restart=restart, **limits))
 
 

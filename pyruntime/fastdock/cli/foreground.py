@@ -192,7 +192,7 @@ def _leave_terminal(terminal: int) -> None:
                 pass
         except OSError:  # EIO: the command has ended
             pass
-    os._exit(0)
+    os._exit(1)  # as docker
 
 
 class ForegroundExec:
@@ -260,6 +260,7 @@ class ForegroundExec:
             if before is not None:
                 termios.tcsetattr(0, termios.TCSADRAIN, before)
         if detached:
+            _write_all(1, b"read escape sequence\n")
             _leave_terminal(terminal)
         os.close(terminal)
 

@@ -71,7 +71,9 @@ def row_of(
     """The fields of ``--format``."""
     from fastdock.containers.networking import ports_text
 
-    command = " ".join(record.command)
+    # moby, daemon/list.go: arguments with a blank are quoted
+    program, *arguments = record.command
+    command = " ".join([program, *(f"'{word}'" if " " in word else word for word in arguments)])
     if not no_trunc and len(command) > 20:
         command = command[:19] + "…"
     labels = record.labels
@@ -85,7 +87,7 @@ def row_of(
         "Ports": ports_text(containers, record) if state.running else "",
         "State": state.status,
         "Status": status_text(state, now),
-        "Size": human_size(_size(containers, record)) if size else "0B",
+        "Size": _size_text(containers, record) if size else "0B",
         "Names": record.name,
         "Labels": ",".join(f"{name}={value}" for name, value in labels.items()),
         "Label": lambda name: labels.get(name, ""),
@@ -95,10 +97,14 @@ def row_of(
     }
 
 
-def _size(containers: Containers, record: Record) -> int:
+def _size_text(containers: Containers, record: Record) -> str:
+    """Docker's: what it has written, and that with its image."""
     from fastdock.containers import Container
 
-    return Container.of(containers, record).size()
+    written = Container.of(containers, record).size()
+    store = containers.engine.store
+    image = 0 if store.find_id(record.image_id) is None else store.get(record.image_id).size
+    return human_size(written) + (f" (virtual {human_size(written + image)})" if image else "")
 
 
 def status_text(state: State, now: float) -> str:

@@ -88,9 +88,13 @@ def _print_entries(
     timestamps: bool,
 ) -> None:
     outputs = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
+    before = 1
     for entry in container.logs(follow=follow, tail=tail, since=since, until=until):
         output = outputs[entry.stream]
+        if entry.stream != before:  # both may be one terminal: there the order shows
+            outputs[before].flush()
+            before = entry.stream
         output.write(entry.stamp.encode() + b" " + entry.data if timestamps else entry.data)
         if follow:
             output.flush()
-    sys.stdout.flush()
+    outputs[before].flush()

@@ -400,6 +400,11 @@ def _variable(name: str) -> Value:
     return get
 
 
+# The members of Docker's documents that are maps in Go, not structures: a key that they lack is no error.
+_MAPS = {"Annotations", "Attributes", "ExposedPorts", "Labels", "Networks", "Options", "PortBindings", "Ports",
+         "Sysctls", "Tmpfs", "Volumes"}  # fmt: skip
+
+
 def _fields(base: Value, path: str) -> Value:
     names = path[1:].split(".")
 
@@ -407,6 +412,9 @@ def _fields(base: Value, path: str) -> Value:
         value = base(dot, scope)
         for number, name in enumerate(names):
             value = value() if callable(value) and number else value
+            if number and names[number - 1] in _MAPS and (value is None or name not in value):
+                value = None
+                continue
             if type(value) is not dict and not isinstance(value, Mapping):
                 raise TemplateError(
                     f"template: executing at <{path}>: can't evaluate field {name} in {show(value)}"

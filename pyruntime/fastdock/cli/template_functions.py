@@ -39,6 +39,8 @@ def _show(value: Any) -> str:
 
 def to_json(value: Any) -> str:
     """As Go's encoder without HTML escapes."""
+    if isinstance(value, Mapping):  # methods, as ``.Label "x"``, are no members
+        value = {key: member for key, member in value.items() if not callable(member)}
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_plain)
 
 

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
 _INTEGER = struct.Struct("=i")
 
+# Made for what is mounted there, where the image has them not: no change of the container's.
+# moby, daemon/initlayer/setup_unix.go
+_MOUNTED_OVER = {"/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+
+
+def _is_empty(path: str) -> bool:
+    return not os.listdir(path) if os.path.isdir(path) else os.path.getsize(path) == 0
+
 
 class Container:
     """A container with a life of its own.
@@ -375,8 +383,11 @@ class Container:
     def popen(self, args: Sequence[str] | str, **options: Any) -> Execution:
         """A command in it, with the methods of :class:`subprocess.Popen`."""
         from fastdock.containers.execution import Execution
+        from fastdock.containers.reaping import watch
 
-        return Execution(self, args, **options)
+        execution = Execution(self, args, **options)
+        watch(execution)
+        return execution
 
     def logs(
         self,
@@ -444,8 +455,13 @@ class Container:
         """What it changed in its image: ("A" | "C" | "D", path)."""
         from fastdock.containers.creation import origin_of
 
+        upper = os.path.join(self.directory, "upper")
         layers = list(origin_of(self._containers, self.record).base.layers)
-        return _core.changes(os.path.join(self.directory, "upper"), layers)
+        return [
+            (kind, path)
+            for kind, path in _core.changes(upper, layers)
+            if not (kind == "A" and path in _MOUNTED_OVER and _is_empty(upper + path))
+        ]
 
     def commit(self, reference: str | None = None, **options: Any) -> Any:
         """Makes an image of what it is now: ``author``, ``message``, ``changes``, ``pause`` (True)."""

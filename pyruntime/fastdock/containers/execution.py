@@ -6,7 +6,9 @@ The caller starts them itself, through the native helper: no monitor is asked, s
 from __future__ import annotations
 
 import os
+import select
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -100,6 +102,7 @@ class Execution:
         plan = exec_plan_of(container, args, tty=bool(tty), **options)
         self.args = list(plan.argv)
         self.returncode: int | None = None
+        self._collect_lock = threading.Lock()
         stdio, ours, theirs = _open_streams(stdin, stdout, stderr)
         try:
             plan.stdio = stdio
@@ -153,14 +156,22 @@ class Execution:
 
     def _wait(self, milliseconds: int) -> int | None:
         if self.returncode is None:
-            status = self._exec.wait(milliseconds)
-            if status is None:
-                return None
-            self.returncode = -status[1] if status[1] else status[0]
-            if self._own_group:
-                self._exec.kill_all()  # what it left behind, so that the cgroup can go
-                self._exec.remove_group()
+            if milliseconds:  # outside of the lock, and with Python's signal handlers
+                ended = select.poll()
+                ended.register(self._exec.pidfd, select.POLLIN)
+                ended.poll(milliseconds)
+            with self._collect_lock:  # several threads may wait: reaping.py's is one
+                self._collect()
         return self.returncode
+
+    def _collect(self) -> None:
+        status = self._exec.wait(0) if self.returncode is None else None
+        if status is None:
+            return
+        if self._own_group:
+            self._exec.kill_all()  # what it left behind, so that the cgroup can go
+            self._exec.remove_group()
+        self.returncode = -status[1] if status[1] else status[0]
 
     def send_signal(self, sig: int) -> None:
         try:

@@ -14,7 +14,17 @@ from fastdock.containers.state import State
 
 if TYPE_CHECKING:
     from fastdock.containers.manager import Containers
-    from fastdock.mount_options import MountOption
+    from fastdock.mount_options import DeviceOption, MountOption
+
+
+# Members of HostConfig that have one value here, as Docker writes it: programs and templates expect them.
+_NOT_HERE: dict[str, Any] = {
+    "BlkioDeviceReadBps": [], "BlkioDeviceReadIOps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceWriteIOps": [],
+    "BlkioWeightDevice": [], "Cgroup": "", "CgroupParent": "", "ConsoleSize": [0, 0], "ContainerIDFile": "",
+    "CpuCount": 0, "CpuPercent": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "DeviceCgroupRules": None,
+    "DeviceRequests": None, "IOMaximumBandwidth": 0, "IOMaximumIOps": 0, "Isolation": "", "KernelMemory": 0,
+    "KernelMemoryTCP": 0, "Links": None, "VolumeDriver": "", "VolumesFrom": None,
+}  # fmt: skip
 
 
 def rfc3339(seconds: float) -> str:
@@ -125,8 +135,12 @@ def _config(
         "Entrypoint": command[: len(command) - named] or None,
         "Labels": record.labels,
         "StopSignal": options.stop_signal or origin.base.stop_signal or "SIGTERM",
-        "StopTimeout": settings.stop_timeout,
+        "OnBuild": None,
     }
+    if settings.stop_timeout != int(settings.stop_timeout):
+        config["StopTimeout"] = settings.stop_timeout
+    else:
+        config["StopTimeout"] = int(settings.stop_timeout)
     if settings.health is not None:
         health = settings.health
         config["Healthcheck"] = {
@@ -140,6 +154,14 @@ def _config(
     return config
 
 
+def _device(device: DeviceOption) -> dict[str, str]:
+    return {
+        "PathOnHost": device.host,
+        "PathInContainer": device.container,
+        "CgroupPermissions": device.access,
+    }
+
+
 def _host_config(options: Any, settings: Any) -> dict[str, Any]:
     binds = [
         f"{mount.source}:{mount.target}" + (":ro" if mount.read_only else "")
@@ -147,6 +169,13 @@ def _host_config(options: Any, settings: Any) -> dict[str, Any]:
         if mount.type == "bind"
     ]
     return {
+        **_NOT_HERE,
+        "Devices": [_device(device) for device in options.devices],
+        "Dns": list(options.dns),
+        "DnsOptions": list(options.dns_option),
+        "DnsSearch": list(options.dns_search),
+        "ExtraHosts": list(options.add_host) or None,
+        "PublishAllPorts": options.publish_all,
         "Binds": binds or None,
         "LogConfig": {"Type": settings.log_driver, "Config": dict(settings.log_options)},
         "NetworkMode": options.network,

@@ -214,12 +214,13 @@ class Follower:
     def __init__(self, path: str) -> None:
         self._path, self._rest = path, b""
         self._file: IO[bytes] | None = None
+        self._older: list[str] = []  # rotated since the last look, the oldest last
 
     def open(self) -> IO[bytes] | None:
         """The newest file; None: there is none yet."""
         if self._file is None:
             try:
-                self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115
+                self._file = _open(self._older.pop()) if self._older else _open(self._path)
             except FileNotFoundError:
                 return None
         return self._file
@@ -241,18 +242,33 @@ class Follower:
                     self._rest = data[end:]
                 else:
                     self._rest += data
-            if self._is_newest():
+            if not self._older and self._is_newest():
                 return
             self.close()
 
     def _is_newest(self) -> bool:
+        """False: ``_older`` has the files between this one and the newest, in which a quick writer already is."""
         assert self._file is not None
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
             return True
         mine = os.fstat(self._file.fileno())
+        if status.st_ino != mine.st_ino:
+            self._older = self._newer_than(mine.st_ino)
         if status.st_ino == mine.st_ino and status.st_size < self._file.tell():  # max-file=1: it was emptied
             self._file.seek(0)
             return False
         return status.st_ino == mine.st_ino
+
+    def _newer_than(self, inode: int) -> list[str]:
+        """Rotated files, the oldest last.  Compressed ones have another inode: those cannot be told from read ones."""
+        newer: list[str] = []
+        for path in reversed(log_files(self._path)[:-1]):
+            try:
+                if os.stat(path).st_ino == inode:
+                    return newer
+            except FileNotFoundError:
+                continue
+            newer.append(path)
+        return []

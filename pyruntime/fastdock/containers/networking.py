@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from fastdock.endpoint import Endpoint
 
 
-_TOP = ("IPAddress", "Gateway", "MacAddress", "GlobalIPv6Address")  # of the first network
+_NO_ADDRESSES: dict[str, Any] = {  # otherwise those of the first network
+    "IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "MacAddress": "",
+    "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "IPv6Gateway": "",
+}  # fmt: skip
 
 
 def uses_networks(record: Record) -> bool:
@@ -53,7 +56,7 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
     """``NetworkSettings`` of ``docker inspect``; empty of addresses when it does not run."""
     document = containers.engine.networks.document(record.id) if uses_networks(record) else None
     if document is None:
-        return {**dict.fromkeys(_TOP, ""), "Ports": {}, "Networks": {}}
+        return {**_NO_ADDRESSES, "Ports": {}, "Networks": {}}
     ports: dict[str, list[dict[str, str]]] = {}
     for port in document.ports:
         host = port.host or ("::" if ":" in port.container else "0.0.0.0")
@@ -75,7 +78,8 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
             "MacAddress": endpoint.mac,
         }
     first = next(iter(networks.values()), {})
-    return {**{key: first.get(key, "") for key in _TOP}, "Ports": ports, "Networks": networks}
+    addresses = {key: first.get(key, missing) for key, missing in _NO_ADDRESSES.items()}
+    return {**addresses, "Ports": ports, "Networks": networks}
 
 
 def ports_text(containers: Containers, record: Record) -> str:

@@ -33,7 +33,11 @@ def top(container: Container, options: Sequence[str]) -> tuple[list[str], list[l
     """:meth:`Container.top`: the host's ps(1), of which only the container's processes are kept, as Docker does."""
     container._need_running()
     pids = {str(pid) for pid in cgroup_of(container).processes()}
-    done = subprocess.run(["ps", *(options or ["-ef"])], capture_output=True, text=True, check=False)
+    command = ["ps", *(options or ["-ef"])]
+    # moby, daemon/top_unix.go: some options cannot be used together with -q
+    done = subprocess.run([*command, "-q", ",".join(pids)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SpecError(f"ps: {done.stderr.strip()}")
     heading, *lines = done.stdout.splitlines()
@@ -42,7 +46,22 @@ def top(container: Container, options: Sequence[str]) -> tuple[list[str], list[l
         raise SpecError("ps printed no PID column", hint="choose columns that have it")
     column = headings.index("PID")
     rows = [line.split(None, len(headings) - 1) for line in lines]
-    return headings, [row for row in rows if len(row) > column and row[column] in pids]
+    rows = [row for row in rows if len(row) > column and row[column] in pids]
+    users = [number for number, name in enumerate(headings) if name in ("UID", "USER")]
+    for row in rows if users and container.first_id else ():
+        name = _user_inside(container, row[column])
+        for number in users if name else ():
+            row[number] = name
+    return headings, rows
+
+
+def _user_inside(container: Container, pid: str) -> str:
+    """A process's user as the container knows it: ps(1) has only the host's number of it, cut short."""
+    try:
+        user = os.stat(f"/proc/{pid}").st_uid - container.first_id
+    except FileNotFoundError:
+        return ""
+    return "root" if user == 0 else str(user) if 0 < user < 65536 else ""
 
 
 class Sample:
