@@ -14,6 +14,8 @@ import leaks
 import v2
 from netlab import Lab
 
+from fastdock.containers import reaping
+
 # What differs on cgroup v2 and on an older kernel (6.1); the VM is 16 times slower, so not all else as well.
 ALSO_IN_THE_VM = ("test_cgroup.py", "test_run.py")
 
@@ -50,6 +52,7 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     engine.run(
         "busybox", ["true"]
     )  # what is kept for the next start (id ranges, mounts, a session) is not a leak
+    reaping._reaper._begin()
     before = leaks.footprint(root)
     yield
     assert leaks.footprint(root).leaked_since(before) == []

@@ -249,6 +249,32 @@ class TestExec:
                 made.exec(shell("sleep 500 & sleep 500 & wait"), timeout=0.2)
             assert made.exec(["ps"], stdout=PIPE, text=True).stdout.count("sleep 500") == 0
 
+    def test_nobody_waits_for_it(self, engine: Engine) -> None:
+        """The container's end waits for all of its processes: also for those that their starter has forgotten."""
+        with container(engine) as made:
+            process = made.popen(SLEEP)
+            made.popen(SLEEP)
+            made.stop(0)
+            assert process.wait(60) == -signal.SIGKILL
+            made.start()
+            forgotten = made.popen(SLEEP)
+            made.remove(force=True)
+            assert forgotten.wait(60) == -signal.SIGKILL
+
+    def test_interrupted_wait_goes_on(self, engine: Engine) -> None:
+        got: list[int] = []
+        before = signal.signal(signal.SIGUSR1, lambda number, _: got.append(number))
+        try:
+            with container(engine) as made:
+                process = made.popen(["sh", "-c", "read line"], stdin=PIPE)
+                timer = threading.Timer(0.1, lambda: (os.kill(os.getpid(), signal.SIGUSR1), process.stdin.close()))
+                timer.start()
+                assert process.wait(60) == 1
+                timer.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert got == [signal.SIGUSR1]
+
     def test_detached(self, engine: Engine) -> None:
         from fastdock.containers.execution import detached
 
@@ -448,6 +474,21 @@ class TestLogs:
             kept = output_of(made).split(b"\n")
             assert kept[-2] == b"line 2999"
             assert len(kept) < 3000
+
+    def test_followed_over_several_rotations(self, engine: Engine) -> None:
+        """The reader misses nothing that is still there, however far the files have moved on."""
+        script = "read go; i=0; while test $i -lt 1500; do echo line $i; i=$((i+1)); done"
+        options = {"log_opt": {"max-size": "32k", "max-file": "9"}, "open_stdin": True}
+        with container(engine, shell("echo begin; " + script), **options) as made:
+            made.wait_for(log="begin", timeout=60)
+            follower = made.logs(follow=True)
+            assert next(follower).data == b"begin\n"
+            with made._connect() as connection:
+                connection.send(control.ATTACH, control.ATTACH_INPUT)
+                connection.send(control.INPUT, payload=b"\n")
+                made.wait(60)
+            assert len([f for f in os.listdir(made.directory) if "-json.log" in f]) > 3
+            assert [entry.data for entry in follower] == [b"line %d\n" % i for i in range(1500)]
 
     def test_local_is_compressed(self, engine: Engine) -> None:
         script = "i=0; while test $i -lt 3000; do echo line $i; i=$((i+1)); done; sleep 1000"

@@ -186,7 +186,8 @@ def test_terminal_attach_and_detach_keys(shell: Shell) -> None:
     os.write(terminal, b"echo $((40+2)); tty\n")
     read_until(terminal, b"42\r\n/dev/pts/0")
     os.write(terminal, b"\x10\x11")
-    assert process.wait(60) == 0
+    read_until(terminal, b"read escape sequence")
+    assert process.wait(60) == 1  # docker attach's
     os.close(terminal)
     assert shell("ps", "--format", "{{.Names}}") == "term\n"
     process, terminal = shell.in_terminal("exec", "-it", "term", "sh")
@@ -210,3 +211,95 @@ def test_signals_are_passed_on(shell: Shell, engine: Engine) -> None:
     assert process.stdout.read() == b"got\n"
     process.stdout.close()
     shell("rm", "proxied")
+
+
+def test_detached_from_and_attached_again(shell: Shell) -> None:
+    """The input of a terminal does not end with the one who typed."""
+    process, terminal = shell.in_terminal("run", "-it", "--name", "again", "busybox", "sh")
+    os.write(terminal, b"echo $((20+1))\n")
+    read_until(terminal, b"21\r\n")
+    os.write(terminal, b"\x10\x11")
+    assert process.wait(60) == 0
+    os.close(terminal)
+    process, terminal = shell.in_terminal("attach", "again")
+    os.write(terminal, b"echo $((40+2)); exit 7\n")
+    read_until(terminal, b"42\r\n")
+    assert process.wait(60) == 7
+    os.close(terminal)
+    shell("rm", "again")
+
+
+def test_logs_in_a_terminal_are_in_order(shell: Shell) -> None:
+    script = "for i in 1 2 3; do echo out$i; sleep 0.05; echo err$i >&2; sleep 0.05; done"
+    shell("run", "-d", "--name", "ordered", "busybox", "sh", "-c", script)
+    shell("wait", "ordered")
+    for words in (["-t"], ["--tail", "6"], ["-f"]):
+        done = subprocess.run(
+            Shell.command("logs", *words, "ordered"), env=shell._environment, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=True,
+        )  # fmt: skip
+        said = [line.split()[-1] for line in done.stdout.splitlines()]
+        assert said == ["out1", "err1", "out2", "err2", "out3", "err3"], words
+    shell("rm", "ordered")
+
+
+def test_formats(shell: Shell) -> None:
+    shell("volume", "create", "--label", "a=b", "rows")
+    words = ("--label", "kind=test", "-v", "rows:/data", "busybox", "sh", "-c", "sleep 1000")
+    shell("run", "-d", "--name", "rows", *words)
+    row = json.loads(shell("ps", "--format", "{{json .}}"))
+    assert row == json.loads(shell("ps", "--format", "json"))
+    assert row["Names"] == "rows"
+    assert row["Labels"] == "kind=test"
+    assert row["Command"] == "\"sh -c 'sleep 1000'\""
+    assert json.loads(shell("volume", "ls", "--format", "{{json .}}"))["Name"] == "rows"
+    assert json.loads(shell("inspect", "-f", "{{json .}}", "rows"))["Name"] == "/rows"
+    assert "(virtual " in shell("ps", "-s", "--format", "{{.Size}}")
+    missing = "{{.Config.Labels.kind}} {{.Config.Labels.none}} {{.NetworkSettings.IPPrefixLen}} {{.HostConfig.Devices}}"
+    assert shell("inspect", "-f", missing, "rows") == "test <no value> 0 []\n"
+    shell("inspect", "-f", "{{.Nope}}", "rows", code=1)
+    shell("rm", "-f", "rows")
+    actions = "{{.Action}} {{.Actor.Attributes.exitCode}}"
+    assert "start <no value>\n" in shell("events", "--since", "1h", "--until", "0s", "-f", "type=container", "--format", actions)
+    shell("volume", "rm", "rows")
+
+
+def test_diff_has_no_mount_points(shell: Shell, engine: Engine, tmp_path: Path) -> None:
+    """An image without /proc, /sys and /dev gets them from us, not from its container."""
+    directory = tmp_path / "tree"
+    (directory / "bin").mkdir(parents=True)
+    (directory / "bin" / "busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (directory / "bin" / "busybox").chmod(0o755)
+    archive = tmp_path / "bare.tar"
+    subprocess.run(["tar", "-C", str(directory), "-cf", str(archive), "."], check=True)
+    shell("import", str(archive), "bare")
+    shell("run", "--name", "bare", "bare", "/bin/busybox", "mkdir", "/made")
+    assert shell("diff", "bare") == "A /made\n"
+    shell("rm", "bare")
+    shell("rmi", "bare")
+
+
+def test_top_of_chosen_columns(shell: Shell) -> None:
+    shell("run", "-d", "--name", "topped", "busybox", "sleep", "1000")
+    assert shell("top", "topped", "-o", "pid,comm").splitlines()[1].split()[1] == "sleep"
+    assert shell("top", "topped").splitlines()[1].split()[0] == "root"
+    shell("rm", "-f", "topped")
+
+
+def test_volume_is_free_when_its_container_has_gone(shell: Shell) -> None:
+    """``--rm`` in the foreground, and ``stop`` of one in the background: then ``volume rm`` works at once."""
+    for number in range(5):
+        shell("run", "--rm", "-v", f"free{number}:/data", "busybox", "true")
+        shell("volume", "rm", f"free{number}")
+        shell("run", "--rm", "-d", "--name", "free", "-v", f"free{number}:/data", "busybox", "sleep", "1000")
+        shell("stop", "-t", "0", "free")
+        shell("volume", "rm", f"free{number}")
+
+
+def test_refused(shell: Shell) -> None:
+    shell("run", "-d", "--name", "refused", "busybox", "sleep", "1000")
+    shell("exec", "-u", "nobody-here", "refused", "true", code=126)
+    shell("exec", "-w", "/not/there", "refused", "true", code=126)
+    shell("update", "refused", code=2)
+    assert "you must provide one or more flags" in shell.errors
+    shell("rm", "-f", "refused")

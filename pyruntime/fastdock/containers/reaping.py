@@ -29,13 +29,16 @@ class Reaper:
     def watch(self, execution: Execution) -> None:
         """Keeps the object until its process has ended, so that its descriptor stays the process's."""
         with self._lock:
-            if self._epoll is None:
-                self._epoll = select.epoll()
-                threading.Thread(
-                    target=self._run, args=(self._epoll,), name="fastdock-reaper", daemon=True
-                ).start()
+            epoll = self._begin()
             self._watched[execution.fileno()] = execution
-            self._epoll.register(execution.fileno(), select.EPOLLIN)
+            epoll.register(execution.fileno(), select.EPOLLIN)
+
+    def _begin(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            run = threading.Thread(target=self._run, args=(self._epoll,), name="fastdock-reaper", daemon=True)
+            run.start()
+        return self._epoll
 
     def _run(self, epoll: select.epoll) -> None:
         while True:
