@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastdock.cli.template import Template
@@ -29,11 +29,34 @@ def format_rows(
         return "".join(to_json(_plain(row)) + "\n" for row in rows)
     format = _unescape(format)
     if not format.startswith("table"):
-        template = Template(format)
-        return "".join(template.render(row) + "\n" for row in rows)
-    template = Template(format.removeprefix("table").lstrip(" "))
-    heading = template.render(_Headings(headers))
-    return align([heading, *(template.render(row) for row in rows)])
+        render = _renderer(format)
+        return "".join(render(row) + "\n" for row in rows)
+    format = format.removeprefix("table").lstrip(" ")
+    heading = Template(format).render(_Headings(headers))
+    render = _renderer(format)
+    return align([heading, *(render(row) for row in rows)])
+
+
+_FIELD = re.compile(r"\{\{\.(\w+)\}\}")
+
+
+def _renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
+    """A template's ``render``; a quick one where it is fields and no more, as every default is."""
+    template = Template(text)
+    parts = _FIELD.split(text)
+    if any("{{" in literal for literal in parts[::2]):
+        return template.render
+    names = parts[1::2]
+
+    def render(row: Mapping[str, Any]) -> str:
+        for number, name in enumerate(names):
+            value = row.get(name)
+            if type(value) is not str:
+                return template.render(row)
+            parts[2 * number + 1] = value
+        return "".join(parts)
+
+    return render
 
 
 class _Headings(dict[str, Any]):
