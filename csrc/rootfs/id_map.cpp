@@ -30,6 +30,25 @@ constexpr std::size_t kMaximumKept = 256;
   while (true) raw_syscall(SYS_pause);
 }
 
+struct Holders {
+  std::mutex mutex;
+  bool kept = false;
+  std::vector<Child> alive;
+};
+
+Holders& holders() {
+  static auto* instance = new Holders;
+  return *instance;
+}
+
+// True: it is taken, for end_holders().
+bool keep_holder(Child& holder) {
+  Holders& all = holders();
+  std::scoped_lock lock(all.mutex);
+  if (all.kept) all.alive.push_back(std::move(holder));
+  return all.kept;
+}
+
 Result<Fd> make_user_namespace(const IdMaps& maps) {
   pid_t own_pid = ::getpid();
   FASTDOCK_TRY(auto holder, clone_sharing_memory(CLONE_NEWUSER, wait_to_be_killed, &own_pid));
@@ -41,6 +60,7 @@ Result<Fd> make_user_namespace(const IdMaps& maps) {
       return failed_with(written.error().number, Operation::kWriteGidMap, "", Hint::kUserNamespaceForbidden);
     return open_file(proc + "ns/user", O_RDONLY);
   }();
+  if (described && keep_holder(holder)) return described;
   holder.kill_and_reap();
   return described;
 }
@@ -72,6 +92,17 @@ Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps) {
   FASTDOCK_TRY(Fd made, make_user_namespace(maps));
   if (kept.namespaces.size() >= kMaximumKept) kept.namespaces.clear();
   return kept.namespaces[maps] = std::make_shared<Fd>(std::move(made));
+}
+
+void keep_holders() {
+  std::scoped_lock lock(holders().mutex);
+  holders().kept = true;
+}
+
+void end_holders() {
+  std::scoped_lock lock(holders().mutex);
+  for (Child& holder : holders().alive) holder.kill_and_reap();
+  holders().alive.clear();
 }
 
 void release_kept_user_namespaces() {

@@ -16,6 +16,11 @@ std::string map_text(const std::vector<IdMapping>& mappings);
 // A descriptor of a user namespace with these maps.  Kept for the next time: making one costs a process.
 Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps);
 
+// A process is needed to make one.  From keep_holders() on, its end is not waited for until end_holders():
+// that takes a switch to it and back, which is none of the container's business.
+void keep_holders();
+void end_holders();
+
 // Lets go of those that are kept.
 void release_kept_user_namespaces();
 
