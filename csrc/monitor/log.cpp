@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,17 @@ namespace {
 
 constexpr std::size_t kMaximumText = 16384;  // moby, daemon/logger/copier.go: defaultBufSize
 constexpr std::size_t kFlushAt = 65536;
+constexpr std::uint64_t kSpared = 8 << 20;
+
+// Logs do not take the last of a file system: commands that make room again need some (the database's files).
+// What is available to users who are not root counts, so that what is set aside for root stays too.
+bool has_room(int file, std::size_t size) {
+  struct statfs system{};
+  if (file < 0 || ::fstatfs(file, &system) != 0) return true;
+  auto block = static_cast<std::uint64_t>(system.f_bsize);
+  std::uint64_t spared = std::min(kSpared, system.f_blocks * block / 32);
+  return system.f_blocks == 0 || system.f_bavail * block >= size + spared;
+}
 
 }  // namespace
 
@@ -74,7 +86,7 @@ void Log::flush() {
   if (out_.empty()) return;
   if (open()) {
     if (options_.maximum_size != 0 && size_ > 0 && size_ + out_.size() > options_.maximum_size) rotate();
-    std::string_view rest = out_;
+    std::string_view rest = has_room(file_.get(), out_.size()) ? out_ : std::string_view();
     while (file_ && !rest.empty()) {
       ssize_t written = ::write(file_.get(), rest.data(), rest.size());
       if (written < 0 && errno == EINTR) continue;

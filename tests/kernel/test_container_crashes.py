@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from kept import SLEEP, container, shell, wait_until
 
-from fastdock import Container, ContainerNotFound, Engine, FastdockError
+from fastdock import Conflict, Container, ContainerNotFound, ContainerNotRunning, Engine, FastdockError
 
 pytestmark = pytest.mark.kernel
 
@@ -33,6 +34,21 @@ made.start()
 made.exec(["true"])
 made.stop(0)
 made.remove()
+"""
+
+
+_LIVE = """
+import sys
+from fastdock import Engine, FastdockError
+made = Engine(sys.argv[1]).containers.get(sys.argv[2])
+print("ready", flush=True)
+while True:
+    for step in (made.start, lambda: made.exec(["true"]), made.pause, made.unpause, lambda: made.update(pids=50),
+                 lambda: made.rename(made.name + "x"), lambda: made.stop(0)):
+        try:
+            step()
+        except FastdockError:  # the other one was killed
+            pass
 """
 
 
@@ -67,6 +83,24 @@ def kill_monitor(made: Container) -> None:
         assert select.select([pidfd], [], [], 60)[0]
     except FileNotFoundError:
         raise ProcessLookupError from None
+    finally:
+        os.close(pidfd)
+
+
+def kill_if_still(made: Container, member: str) -> None:
+    """Kills the ``pid`` or ``monitor`` of its state; a number that is another's by now is left alone."""
+    number = getattr(made._containers.state(made.id), member)
+    if not number:
+        return
+    try:
+        pidfd = os.pidfd_open(number)
+    except ProcessLookupError:
+        return
+    try:
+        if getattr(made._containers.state(made.id), member) == number:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
     finally:
         os.close(pidfd)
 
@@ -163,6 +197,40 @@ class TestCallerKilled:
             time.sleep(generator.random() * 0.12)
             program.kill()
             program.communicate()
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(once, range(int(os.environ.get("FASTDOCK_CRASHES", "24")))))
+        assert_nothing_left(engine)
+
+    def test_any_two_at_random_moments(self, engine: Engine) -> None:
+        """A program leads a container through its life; it, the monitor, the container: one or two are killed."""
+        generator = random.Random(40)
+
+        def once(number: int) -> None:
+            made = engine.containers.create("busybox", SLEEP, name=f"victim{number}")
+            program = subprocess.Popen(
+                [sys.executable, "-c", _LIVE, engine.root, made.id], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            assert program.stdout
+            assert program.stdout.readline() == b"ready\n"
+            time.sleep(generator.random() * 0.1)
+            victims = generator.sample(["program", "pid", "monitor"], generator.choice([1, 2]))
+            for victim in victims:
+                program.kill() if victim == "program" else kill_if_still(made, victim)
+            program.kill()
+            assert program.communicate()[1] == b""
+            found = engine.containers.get(made.id)
+            deadline = time.monotonic() + 60
+            works = False
+            while not works:  # it may be dying just now, and its monitor about to say so
+                assert time.monotonic() < deadline
+                with contextlib.suppress(ContainerNotRunning, Conflict):
+                    found.unpause()
+                with contextlib.suppress(ContainerNotRunning):
+                    found.start()
+                    works = found.exec(["true"]).returncode == 0
+            assert found.stop(0) == 137
+            found.remove()
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(once, range(int(os.environ.get("FASTDOCK_CRASHES", "24")))))

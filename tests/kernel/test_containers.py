@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from kept import SLEEP, container, output_of, shell, wait_until
+from support import busybox_tar
 
 from fastdock import (
     PIPE,
@@ -22,6 +25,7 @@ from fastdock import (
     KernelError,
     SpecError,
     TimeoutExpired,
+    _core,
 )
 from fastdock.containers import control
 
@@ -497,6 +501,29 @@ class TestLogs:
             made.wait_for(log="line 2999", timeout=60)
             wait_until(made, lambda: any(f.endswith(".1.gz") for f in os.listdir(made.directory)))
             assert len(output_of(made).splitlines()) == 3000
+
+    def test_full_disk(self, engine: Engine, tmp_path: Path) -> None:
+        """Log lines are lost, never the container; and commands still work."""
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "full", str(tmp_path)], check=True)
+        try:
+            with Engine(tmp_path / "root") as small:
+                small.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
+                script = "i=0; while test $i -lt 40; do seq 100000; i=$((i+1)); done; exit 7"
+                options = {"log_opt": {"max-size": "-1"}, "network": "none"}
+                with container(small, shell(script), **options) as made:
+                    assert made.wait(60) == 7
+                    status = os.statvfs(tmp_path)
+                    assert status.f_bavail * status.f_frsize < 2 << 20
+                    assert next(made.logs()).data == b"1\n"
+                    small.close()
+                    with Engine(tmp_path / "root") as fresh:
+                        again = fresh.containers.create("busybox", ["true"], network="none")
+                        again.start()
+                        assert again.wait() == 0
+                        again.remove()
+        finally:
+            _core.release_kept()
+            subprocess.run(["umount", str(tmp_path)], check=True)
 
     def test_none(self, engine: Engine) -> None:
         with container(engine, ["echo", "x"], log_driver="none") as made:

@@ -297,6 +297,8 @@ def test_volume_is_free_when_its_container_has_gone(shell: Shell) -> None:
 
 
 def test_refused(shell: Shell) -> None:
+    for wrong in ("status=asleep", "health=ill", "colour=red", "status"):
+        shell("ps", "-f", wrong, code=1)
     shell("run", "-d", "--name", "refused", "busybox", "sleep", "1000")
     shell("exec", "-u", "nobody-here", "refused", "true", code=126)
     shell("exec", "-w", "/not/there", "refused", "true", code=126)

@@ -142,6 +142,12 @@ _KNOWN = (
 )
 
 
+_VALUES = {
+    "status": ("created", "restarting", "running", "removing", "paused", "exited", "dead"),
+    "health": ("starting", "healthy", "unhealthy", "none"),
+}
+
+
 class Filter:
     """``--filter`` of containers: different names must all match, one name's values any of them."""
 
@@ -154,6 +160,8 @@ class Filter:
             name, equals, value = text.partition("=")
             if not equals or name not in allowed:
                 raise SpecError(f"invalid filter '{text}'", hint=", ".join(allowed))
+            if value not in _VALUES.get(name, (value,)):
+                raise SpecError(f"invalid filter '{text}'", hint=", ".join(_VALUES[name]))
             self._wanted.setdefault(name, []).append(value)
         self._times = {
             name: self._created(values)
