@@ -148,7 +148,9 @@ def test_logs(engine: Engine, benchmark: Any) -> None:
     script = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 610000000"
     begin = time.perf_counter()
     options: dict[str, Any] = {"log_opt": {"max-size": "-1"}}
-    with Container("bb", ["/bin/busybox", "sh", "-c", script], engine=engine, network="none", **options) as made:
+    with Container(
+        "bb", ["/bin/busybox", "sh", "-c", script], engine=engine, network="none", **options
+    ) as made:
         made.wait()
         written = time.perf_counter() - begin
         size = os.path.getsize(engine.containers.log_path(made.id))

@@ -131,6 +131,17 @@ class TestMonitorKilled:
             made.start()
             assert made.exec(["true"]).returncode == 0
 
+    @pytest.mark.parametrize("paused", [False, True])
+    def test_seen_by_those_who_have_it_open(self, engine: Engine, paused: bool) -> None:
+        """Not only by the next who opens the state directory: a server has it open for months."""
+        with container(engine) as made:
+            if paused:
+                made.pause()
+            kill_monitor(made)
+            assert (made.state.status, made.state.exit_code) == ("exited", 137)
+            made.start()
+            assert made.exec(["true"]).returncode == 0
+
     def test_with_rm(self, engine: Engine) -> None:
         made = engine.containers.create("busybox", SLEEP, auto_remove=True)
         made.start()
@@ -209,7 +220,9 @@ class TestCallerKilled:
         def once(number: int) -> None:
             made = engine.containers.create("busybox", SLEEP, name=f"victim{number}")
             program = subprocess.Popen(
-                [sys.executable, "-c", _LIVE, engine.root, made.id], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                [sys.executable, "-c", _LIVE, engine.root, made.id],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
             assert program.stdout
             assert program.stdout.readline() == b"ready\n"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from kept import SLEEP, container, output_of, shell, wait_until
-from support import busybox_tar
 
 from fastdock import (
     PIPE,
@@ -28,6 +27,7 @@ from fastdock import (
     _core,
 )
 from fastdock.containers import control
+from support import busybox_tar
 
 pytestmark = pytest.mark.kernel
 
@@ -271,7 +271,9 @@ class TestExec:
         try:
             with container(engine) as made:
                 process = made.popen(["sh", "-c", "read line"], stdin=PIPE)
-                timer = threading.Timer(0.1, lambda: (os.kill(os.getpid(), signal.SIGUSR1), process.stdin.close()))
+                timer = threading.Timer(
+                    0.1, lambda: (os.kill(os.getpid(), signal.SIGUSR1), process.stdin.close())
+                )
                 timer.start()
                 assert process.wait(60) == 1
                 timer.join()

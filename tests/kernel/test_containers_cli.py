@@ -260,7 +260,9 @@ def test_formats(shell: Shell) -> None:
     shell("inspect", "-f", "{{.Nope}}", "rows", code=1)
     shell("rm", "-f", "rows")
     actions = "{{.Action}} {{.Actor.Attributes.exitCode}}"
-    assert "start <no value>\n" in shell("events", "--since", "1h", "--until", "0s", "-f", "type=container", "--format", actions)
+    assert "start <no value>\n" in shell(
+        "events", "--since", "1h", "--until", "0s", "-f", "type=container", "--format", actions
+    )
     shell("volume", "rm", "rows")
 
 

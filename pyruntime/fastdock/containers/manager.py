@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ class Containers:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         self.records = Records(engine.store.database, self.directory)
         self._volumes: Volumes | None = None
+        self._repaired = 0.0
         self.exec_plans: dict[str, _core.LaunchPlan] = {}
         self.repair()
 
@@ -76,6 +78,8 @@ class Containers:
 
     def entries(self) -> Iterator[tuple[Record, State]]:
         """Every container with its state, the newest first."""
+        if time.monotonic() - self._repaired > 1:
+            self.repair()
         there, running = set(os.listdir(self.directory)), set(os.listdir(self.run_directory))
         for record in self.records.all():
             if record.id in there or not self._reaped(record):
@@ -86,7 +90,13 @@ class Containers:
         return iter(self.list(all=True))
 
     def state(self, container_id: str) -> State:
-        return read_state(f"{self.directory}/{container_id}", f"{self.run_directory}/{container_id}")
+        """What it is doing; of one whose monitor was killed that is seen, and repaired."""
+        places = f"{self.directory}/{container_id}", f"{self.run_directory}/{container_id}"
+        state = read_state(*places)
+        if state.running and not _is_monitored(places[1]):
+            self.repair()
+            state = read_state(*places)
+        return state
 
     def log_path(self, container_id: str) -> str:
         return os.path.join(self.directory, container_id, f"{container_id}-json.log")
@@ -118,6 +128,7 @@ class Containers:
     def repair(self) -> None:
         """Ends what monitors that were killed left, and removes what never became a container."""
         engine = self.engine
+        self._repaired = time.monotonic()
         for container_id in _core.repair(engine.root, engine.run_directory, engine.cgroup_parent):
             try:
                 record = self.records.get(container_id)
@@ -202,3 +213,18 @@ class Containers:
                 os.unlink(os.path.join(engine.root, "ids", str(ids)))
             except FileNotFoundError:
                 pass
+
+
+def _is_monitored(run_directory: str) -> bool:
+    """Whether somebody has its lock: a monitor, as long as it lives (a number may be a zombie's, or another's)."""
+    try:
+        directory = os.open(run_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(directory)
+    return False
