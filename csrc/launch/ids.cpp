@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <map>
 #include <mutex>
@@ -57,14 +58,17 @@ Result<std::unique_ptr<IdRange>> take_ids(const std::string& run_directory,
       return range;
     }
   }
-  // Processes begin at different places, so that they seldom meet.
-  auto start = static_cast<std::uint32_t>(::getpid()) * 61;
+  // Processes begin at different places, so that they seldom meet; and go on where they found the last one,
+  // or each of a thousand containers would try the ranges of all before it.
+  static std::atomic<std::uint32_t> passed;
+  auto start = static_cast<std::uint32_t>(::getpid()) * 61 + passed;
   for (std::uint32_t i = 0; i < kRanges; ++i) {
     std::uint32_t number = (start + i) % kRanges;
     auto range = lock(run_directory, number);
     if (!range && range.error().number == EBUSY) continue;
     if (!range) return range;
     if (::access((reserved_directory + "/" + std::to_string(number)).c_str(), F_OK) == 0) continue;
+    passed += i;
     return range;
   }
   return failed_with(EAGAIN, Operation::kReserveIds, run_directory, Hint::kNoIdsLeft);

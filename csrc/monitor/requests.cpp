@@ -66,7 +66,8 @@ Result<std::optional<int>> Monitor::handle(Client& client, const PacketHeader& h
 
 // A terminal has no end: who detaches from it comes back.
 void Monitor::left(const Client& client) {
-  if (!request_.plan.terminal && request_.stdin_once && (client.attached & kAttachInput) != 0) input_ends_ = true;
+  if (!request_.plan.terminal && request_.stdin_once && (client.attached & kAttachInput) != 0)
+    input_ends_ = true;
 }
 
 Result<void> Monitor::need_running() const {
