@@ -7,6 +7,7 @@ import os
 from typing import Any, NamedTuple
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
+_BLOCK = 8192
 LOST = 255
 """The exit code of a container that the machine took down with it, as Docker has it."""
 
@@ -52,10 +53,20 @@ def read_state(state_directory: str, run_directory: str, *, has_run: bool = True
 
 
 def _read(directory: str) -> State | None:
+    # A thousand of these make most of what ps takes: so without a file object.
     try:
-        with open(f"{directory}/state.json", "rb") as file:
-            document = json.loads(file.read())
+        file = os.open(f"{directory}/state.json", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    # A monitor of another version may know members that this one does not.
-    return State(**{name: value for name, value in document.items() if name in State._fields})
+    try:
+        data = os.read(file, _BLOCK)
+        if len(data) == _BLOCK:
+            while more := os.read(file, _BLOCK):
+                data += more
+    finally:
+        os.close(file)
+    document = json.loads(data)
+    try:
+        return State(**document)
+    except TypeError:  # a monitor of another version knows members that this one does not
+        return State(**{name: value for name, value in document.items() if name in State._fields})
