@@ -39,6 +39,24 @@ async def test_many_wait_without_threads(engine: Engine) -> None:
         await each.remove()
 
 
+async def test_restart_rename_inspect_top_diff(engine: Engine) -> None:
+    async with await aio.Container.create("busybox", ["sleep", "1000"], engine=engine) as made:
+        await made.rename("twin")
+        assert (made.name, (await made.inspect())["Name"]) == ("twin", "/twin")
+        await made.write_bytes("/mark", b"")
+        assert await made.diff() == [("A", "/mark")]
+        assert [row[-1] for row in (await made.top())[1]] == ["sleep 1000"]
+        before = made.state.pid
+        await made.restart(0, signal="KILL")
+        assert made.state.pid not in (0, before)
+        actions = []
+        async for event in made.events(since=0):
+            actions.append(event["Action"])
+            if event["Action"] == "restart":
+                break
+        assert actions[-3:] == ["stop", "start", "restart"]
+
+
 async def _collect(made: aio.Container) -> list[bytes]:
     return [entry.data async for entry in made.logs(follow=True)]
 

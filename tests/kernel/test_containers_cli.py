@@ -304,6 +304,6 @@ def test_refused(shell: Shell) -> None:
     shell("run", "-d", "--name", "refused", "busybox", "sleep", "1000")
     shell("exec", "-u", "nobody-here", "refused", "true", code=126)
     shell("exec", "-w", "/not/there", "refused", "true", code=126)
-    shell("update", "refused", code=2)
+    shell("update", "refused", code=1)
     assert "you must provide one or more flags" in shell.errors
     shell("rm", "-f", "refused")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastdock._errors import FastdockError
+from fastdock._errors import FastdockError, SpecError
 from fastdock.cli.common import Command, Group, each
 from fastdock.cli.errors import describe
 
@@ -52,7 +52,7 @@ def start(
         _for_each(context, names, lambda container: container.start())
         return
     if len(names) > 1:
-        raise click.UsageError("you cannot start and attach multiple containers at once")
+        raise SpecError("you cannot start and attach multiple containers at once")
     from fastdock.cli import kept
     from fastdock.cli.attach import attach_to
 
@@ -199,7 +199,7 @@ def _limit_options(function: Any) -> Any:
 def update(context: click.Context, /, restart: str | None, names: tuple[str, ...], **limits: Any) -> None:
     """Change the limits of containers, at once."""
     if restart is None and all(value is None for value in limits.values()):
-        raise click.UsageError("you must provide one or more flags when using this command")
+        raise SpecError("you must provide one or more flags when using this command")
     _for_each(context, names, lambda container: container.update(restart=restart, **limits))
 
 

@@ -111,9 +111,21 @@ class Container:
     async def unpause(self) -> None:
         await _in_executor(self.sync.unpause)
 
-    async def restart(self, timeout: float | None = None) -> None:
-        await self.stop(timeout)
-        await self.start()
+    async def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
+        await self.stop(timeout, signal=signal)
+        await _in_executor(self.sync.restart)  # it does not run: what is left is the start, and the event
+
+    async def rename(self, name: str) -> None:
+        await _in_executor(self.sync.rename, name)
+
+    async def inspect(self) -> dict[str, Any]:
+        return await _in_executor(self.sync.inspect)
+
+    async def top(self, options: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+        return await _in_executor(self.sync.top, options)
+
+    async def diff(self) -> list[tuple[str, str]]:
+        return await _in_executor(self.sync.diff)
 
     async def update(self, **changes: Any) -> list[str]:
         return await _in_executor(self.sync.update, **changes)
