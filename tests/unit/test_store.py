@@ -12,7 +12,7 @@ import pytest
 
 from fastdock._errors import Conflict, FastdockError, ImageError, ImageNotFound, SpecError
 from fastdock.image import Images
-from fastdock.store import Store, layers
+from fastdock.store import Store, database, layers
 from fastdock.store.blobs import digest_of
 from fastdock.store.database import MIGRATIONS
 from fastdock.store.locks import FileLock
@@ -449,3 +449,21 @@ def test_reproducible_import(images, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     other = Images(Store(tmp_path / "other"))
     assert make.image(images, "x", {"a": b"1"}).id == make.image(other, "x", {"a": b"1"}).id
+
+
+def test_busy_database_says_so(tmp_path, monkeypatch):
+    """Who waits for another writer waits for a while, then hears whom it waited for."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
+    store = Store(tmp_path / "state")
+    other = sqlite3.connect(store.database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(FastdockError, match="another process has been writing") as caught:
+        store.database.execute("DELETE FROM names")
+    assert "fuser" in caught.value.hint
+    with pytest.raises(FastdockError, match="another process has been writing"), store.database.transaction():
+        pass
+    assert store.database.execute("SELECT count(*) FROM names").fetchone() == (0,)
+    other.execute("ROLLBACK")
+    other.close()
+    with store.database.transaction() as connection:
+        connection.execute("DELETE FROM names")

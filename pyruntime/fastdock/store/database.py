@@ -197,7 +197,19 @@ class Database:
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """Runs one statement outside any transaction of its own."""
-        return self.connection.execute(statement, parameters)
+        try:
+            return self.connection.execute(statement, parameters)
+        except sqlite3.OperationalError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.OperationalError) -> FastdockError:
+        """What is wrong with the file, or with its other users."""
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            said = f"another process has been writing to the database for {BUSY_TIMEOUT:g} seconds"
+            hint = f"try again, or see who has it open: fuser {self.path}"
+        else:
+            said, hint = f"cannot use the database {self.path}: {error}", ""
+        return FastdockError(said, operation="use database", path=self.path, hint=hint)
 
     def stamp(self) -> tuple[int, ...]:
         """The same as before in this thread: nobody has changed the database meanwhile.
@@ -212,13 +224,13 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: all or nothing; waits for other writers up to BUSY_TIMEOUT."""
         connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
         try:
             yield connection
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
+        self.execute("COMMIT")
 
     def close(self) -> None:
         """Closes this thread's connection (others go with their threads)."""
