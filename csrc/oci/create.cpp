@@ -202,7 +202,8 @@ Result<Created> create_container(const Context& context, const CreateRequest& re
   FASTDOCK_CHECK(check_rootfs(config));
   if (context.systemd_cgroup)
     return failed_with(ENOSYS, Operation::kUseContainer,
-                       "systemd not running on this host, cannot use systemd cgroups manager");
+                       "--systemd-cgroup: cgroups are made here, not by systemd; set the caller's cgroup driver "
+                       "to cgroupfs");
   FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
   return Creation(context, request, std::move(config), std::move(container)).run(text);
 }
