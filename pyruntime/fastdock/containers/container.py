@@ -280,7 +280,7 @@ class Container:
 
             assert timeout is not None
             raise TimeoutExpired(self.record.command, timeout) from None
-        except (ContainerNotRunning, BrokenPipeError):
+        except (ContainerNotRunning, ConnectionError):
             pass
         return self._settled().exit_code
 

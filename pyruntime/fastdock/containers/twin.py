@@ -84,7 +84,7 @@ class Container:
                 connection.send(kind, value, payload)
                 while await _receive(connection) is not None:
                     pass
-        except (ContainerNotRunning, BrokenPipeError):
+        except (ContainerNotRunning, ConnectionError):
             pass
         return self.sync._settled().exit_code
 
@@ -98,7 +98,7 @@ class Container:
                     return packet.value
         except TimeoutError:
             raise TimeoutExpired(self.sync.record.command, timeout or 0.0) from None
-        except (ContainerNotRunning, BrokenPipeError):
+        except (ContainerNotRunning, ConnectionError):
             pass
         return self.sync._settled().exit_code
 
