@@ -275,6 +275,16 @@ class TestReboot:
                 after.start()
                 assert after.exec(["true"]).returncode == 0
 
+    def test_half_removed_container_goes(self, engine: Engine) -> None:
+        """Killed when the directory was removed, and nothing else yet."""
+        made = engine.containers.create("busybox", SLEEP)
+        ids = Path(engine.root, "ids", str(made.record.ids))
+        assert ids.read_text() == made.id
+        shutil.rmtree(made.directory)
+        assert made.id not in [found.id for found in engine.containers.list(all=True)]
+        assert not ids.exists()
+        assert_nothing_left(engine)
+
     def test_half_made_container_goes(self, engine: Engine) -> None:
         containers = engine.containers
         os.mkdir(os.path.join(containers.directory, "f" * 64), 0o700)

@@ -165,20 +165,25 @@ class Containers:
 
     def discard(self, container_id: str) -> None:
         """What never became a container: its files, its ids, its hold on the image."""
-        self.remove_files(container_id, -1)
-        self.engine.store.release(f"container:{container_id}")
+        # The directory last: who is killed here leaves one, by which the next sees that something is left.
         self._release_ids_of(container_id)
+        self.engine.store.release(f"container:{container_id}")
+        self.remove_files(container_id, -1)
 
     def _release_ids_of(self, container_id: str) -> None:
         directory = os.path.join(self.engine.root, "ids")
         for number in os.listdir(directory) if os.path.isdir(directory) else ():
-            path = os.path.join(directory, number)
-            try:
-                with open(path) as file:
-                    if file.read() == container_id:
-                        os.unlink(path)
-            except FileNotFoundError:
-                continue
+            self._release_ids(number, container_id)
+
+    def _release_ids(self, number: int | str, container_id: str) -> None:
+        """Does nothing if the range is another's by now."""
+        path = os.path.join(self.engine.root, "ids", str(number))
+        try:
+            with open(path) as file:
+                if file.read() == container_id:
+                    os.unlink(path)
+        except FileNotFoundError:
+            pass
 
     def _reaped(self, record: Record) -> bool:
         """Whether the container is gone; then what is left of it goes as well."""
@@ -186,6 +191,8 @@ class Containers:
             return False
         give_back(self, record)
         self.engine.store.release(f"container:{record.id}")
+        if record.ids >= 0:  # whoever removed the directory may have been killed before these
+            self._release_ids(record.ids, record.id)
         volumes = record.document.get("volumes") or []
         if self.records.drop(record.id):
             self.volumes.drop_unused(volumes)
