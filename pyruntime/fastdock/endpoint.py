@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 
+TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from fastdock.options import Options
 
@@ -34,15 +35,11 @@ class Endpoint:
         self._id = container_id
         self.namespace_file = ""  # of the container whose network namespace this one shares
         self._directory = files_directory(run_directory, container_id)
-        names = options.network.split(",")
-        first = Attachment(
-            names[0], ip=options.ip, ip6=options.ip6, mac=options.mac_address, aliases=options.network_alias
-        )
         self.plan: NetworkPlan = networks.plan(
             container_id,
             NetworkOptions(
-                attachments=[first, *(Attachment(name, aliases=options.network_alias) for name in names[1:])],
-                hostname=options.hostname,
+                attachments=attachments_of(options),
+                hostname=options.hostname or (os.uname().nodename if options.uts == "host" else ""),
                 domainname=options.domainname,
                 dns=options.dns,
                 dns_search=options.dns_search,
@@ -97,6 +94,26 @@ class Endpoint:
         """The container has ended (or did not start): everything is given back."""
         self._networks.detach(self._id)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def attachments_of(options: Options) -> list[Attachment]:
+    """The networks that it joins.  ``--ip`` and ``--mac-address`` are of the first, ``--network-alias`` of all."""
+    made: list[Attachment] = []
+    for text in options.network.split(","):
+        name, *words = text.split(";")
+        pairs = [(key, value) for key, _, value in (word.partition("=") for word in words)]
+        given = dict(pairs)
+        first = not made
+        made.append(
+            Attachment(
+                name,
+                ip=given.get("ip", options.ip if first else ""),
+                ip6=given.get("ip6", options.ip6 if first else ""),
+                mac=given.get("mac-address", options.mac_address if first else ""),
+                aliases=(*options.network_alias, *(value for key, value in pairs if key == "alias")),
+            )
+        )
+    return made
 
 
 def files_directory(run_directory: str, container_id: str) -> str:

@@ -116,7 +116,7 @@ _OPTIONS = [
     option("--ipc", help="host, private or none."),
     option("--uts", help="host: the host's name."),
     option("--cgroupns", help="host or private."),
-    several("--network", "--net", help="bridge, none, host, container:ID or the name of a network."),
+    several("--network", "--net", help="bridge (default), none, host, container:ID or the name of a network."),
     several("-p", "--publish", help="Publish a port: [HOST:][HOST_PORT:]PORT[/PROTOCOL]."),
     option("-P", "--publish-all", is_flag=True, default=None, help="Publish all exposed ports."),
     several("--expose", help="Expose a port: PORT[/PROTOCOL]."),
@@ -259,7 +259,9 @@ def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str,
 
         return kept.run(engine, image, command, options, flags)
     from fastdock.cli.foreground import Foreground
+    from fastdock.options import DEFAULT_NETWORK
 
+    options.setdefault("network", DEFAULT_NETWORK)
     foreground = Foreground(
         engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
     )

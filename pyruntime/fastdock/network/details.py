@@ -9,11 +9,8 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-import msgspec
-
-from fastdock._errors import Conflict, SpecError
+from fastdock._errors import Conflict, FastdockError, SpecError
 
 from . import files
 from .ipam import Subnet
@@ -44,6 +41,16 @@ def device_of(driver: str, options: Mapping[str, str], default: str) -> str:
     return device
 
 
+def no_default_network(error: OSError) -> FastdockError:
+    """For who did not ask for a network and gets none: what to do without."""
+    return FastdockError(
+        f"cannot make the default network: {error}",
+        errno=error.errno or 0,
+        operation="create network",
+        hint="--network none needs no bridge, --network host is the host's own network",
+    )
+
+
 def contains(subnet: str, address: str) -> bool:
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
@@ -66,7 +73,7 @@ def insert_container(db: sqlite3.Connection, container_id: str, name: str, docum
             (
                 container_id,
                 name or container_id[:12],
-                msgspec.json.encode(document).decode(),
+                document.to_json(),
                 STARTING + identity(os.getpid()),
                 document.uses_resolver,
             ),
@@ -105,7 +112,8 @@ def plan_without_bridge(
 
 def host_file(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except FileNotFoundError:
         return ""
 
@@ -113,7 +121,8 @@ def host_file(path: str) -> str:
 def identity(pid: int) -> str:
     """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
     except OSError:
         return f"{pid} 0"
     return f"{pid} {fields[19]}"
@@ -140,7 +149,8 @@ def process_of(owner: str) -> int | None:
         return int(owner.partition(" ")[0])
     directory = owner.removeprefix(KEPT).partition("\t")[0]
     try:
-        document = json.loads(Path(directory, "state.json").read_bytes())
+        with open(f"{directory}/state.json", "rb") as file:
+            document = json.load(file)
     except FileNotFoundError:  # it is being started
         return None
     return int(document["pid"]) or None

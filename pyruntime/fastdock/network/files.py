@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 
 RESOLVER = "127.0.0.11"
 """Where fastdock's resolver answers inside a container."""
@@ -24,8 +24,7 @@ _LOCAL_HOSTS = (
 )
 
 
-@dataclass(frozen=True)
-class ResolvConf:
+class ResolvConf(NamedTuple):
     """What a resolv.conf says (resolv.conf(5))."""
 
     nameservers: tuple[str, ...] = ()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from fastdock._core import net
 from fastdock._errors import Conflict, NotFound, SpecError
@@ -14,6 +11,7 @@ from fastdock._errors import Conflict, NotFound, SpecError
 from . import ipam, planning, resolver, rules
 from .model import Attachment, Document, Endpoint, Network
 
+TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from .networks import Networks
 
@@ -50,8 +48,7 @@ def connect(
             networks._scope.port_prefix,
             leads_out,
         )
-        changed = msgspec.structs.replace(
-            document,
+        changed = document._replace(
             endpoints=(*document.endpoints, endpoint),
             uses_resolver=document.uses_resolver or bool(endpoint.names),
         )
@@ -70,8 +67,7 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
         raise NotFound(f"the container {container_id[:12]} is not on the network {network.name}")
     addresses = {address for endpoint in gone for address in endpoint.plain_addresses}
     ports = tuple(port for port in document.ports if port.container in addresses)
-    changed = msgspec.structs.replace(
-        document,
+    changed = document._replace(
         endpoints=tuple(endpoint for endpoint in document.endpoints if endpoint not in gone),
         ports=tuple(port for port in document.ports if port not in ports),
     )
@@ -94,7 +90,7 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
 def _store_document(db: sqlite3.Connection, container_id: str, document: Document) -> None:
     db.execute(
         "UPDATE network_containers SET document = ?, resolver = ? WHERE container_id = ?",
-        (msgspec.json.encode(document).decode(), document.uses_resolver, container_id),
+        (document.to_json(), document.uses_resolver, container_id),
     )
 
 

@@ -16,18 +16,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
-import secrets
-import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from fastdock._core import net
 from fastdock._errors import (
@@ -39,10 +33,11 @@ from fastdock._errors import (
     SpecError,
 )
 
-from . import details, files, host, ipam, planning, resolver, rules
+from . import details, files, ipam, planning, resolver, rules
 from .ipam import Subnet
-from .model import DEFAULT, PREDEFINED, Attachment, Document, Endpoint, Network, NetworkOptions, NetworkPlan
+from .model import DEFAULT, PREDEFINED, Attachment, Document, Endpoint, Network, NetworkOptions, NetworkPlan, document_from
 
+TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from fastdock.store.database import Database
 
@@ -60,6 +55,8 @@ class Networks:
         if root == "/var/lib/fastdock":
             self._scope, self._default_bridge = net.Scope(), "fastdock0"
         else:
+            import hashlib
+
             tag = hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:5]
             self._scope, self._default_bridge = net.Scope(f"fastdock-{tag}", f"f{tag}"), f"fastdock-{tag}"
 
@@ -123,7 +120,7 @@ class Networks:
     ) -> Network:
         if not _NAME.fullmatch(name):
             raise SpecError(f"bad network name {name!r}: letters, digits, '_', '.', '-'")
-        network_id = secrets.token_hex(32)
+        network_id = os.urandom(32).hex()
         device = details.device_of(
             driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge
         )
@@ -200,6 +197,8 @@ class Networks:
 
     def _set_up(self, network: Network) -> None:
         """The network's part of the kernel's state; good at any time."""
+        from . import host
+
         if network.driver == "macvlan":
             net.find_link(network.device)
             return
@@ -240,11 +239,17 @@ class Networks:
             return found[0]
         try:
             return self._create(DEFAULT, "bridge", (), (), (), False, False, {}, {})
-        except Conflict:  # another process was faster
-            return self._stored("name = ?", (DEFAULT,))[0]
+        except Conflict:
+            if not (found := self._stored("name = ?", (DEFAULT,))):
+                raise
+            return found[0]  # another process was faster
+        except OSError as error:
+            raise details.no_default_network(error) from error
 
     def list(self) -> Sequence[Network]:
         """All networks, the predefined ones too."""
+        import hashlib
+
         self.ensure_default()
         pseudo = [
             Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
@@ -259,7 +264,7 @@ class Networks:
             " USING (container_id) WHERE e.network_id = ?",
             (network.id,),
         )
-        return {row[0]: (row[1], msgspec.json.decode(row[2], type=Document)) for row in rows}
+        return {row[0]: (row[1], document_from(row[2])) for row in rows}
 
     def remove(self, reference: str) -> Network:
         """Removes a network.  Raises NotFound, Conflict when it is predefined or containers are on it."""
@@ -276,6 +281,8 @@ class Networks:
                 gone = net.FirewallRules()
                 rules.add_network(gone, network)
                 net.remove_rules(self._scope, gone)
+                from . import host
+
                 host.forget_in_other_firewalls(network.device)
                 net.remove_link(network.device)
         return network
@@ -308,8 +315,13 @@ class Networks:
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
-        if not self._is_whole(network for network, _ in chosen):
-            self.repair()
+        try:
+            if not self._is_whole(network for network, _ in chosen):
+                self.repair()
+        except OSError as error:
+            if first != DEFAULT:
+                raise
+            raise details.no_default_network(error) from error
         gateways = self._host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
         with self._transaction() as db:
             document = planning.make_document(
@@ -355,7 +367,7 @@ class Networks:
         row = self._database.execute(
             "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
         ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=Document)
+        return None if row is None else document_from(row[0])
 
     def detach(self, container_id: str, *, running: bool = False) -> None:
         """Takes a container off its networks and gives everything back.  Good at any time, and twice.
@@ -367,7 +379,7 @@ class Networks:
         ).fetchone()
         if row is None:
             return
-        document = msgspec.json.decode(row[0], type=Document)
+        document = document_from(row[0])
         (net.detach if running else net.release)(rules.attach_plan(self._scope, document, "", ""))
         if document.uses_resolver:
             self._forget_in_resolver(container_id)
@@ -400,7 +412,7 @@ class Networks:
         pid = details.process_of(owner)
         if pid is None:
             raise ContainerNotRunning(f"the container {reference} is not running")
-        return container_id, pid, msgspec.json.decode(text, type=Document)
+        return container_id, pid, document_from(text)
 
     def connect(
         self, reference: str, container: str, *, ip: str = "", ip6: str = "", aliases: Sequence[str] = ()
@@ -447,6 +459,8 @@ class Networks:
 
     def _remove_stray_ports(self, documents: Iterable[Document]) -> None:
         """Ports of containers that nobody knows any more, whose namespace somebody still holds."""
+        import socket
+
         known = {endpoint.host_name for document in documents for endpoint in document.endpoints}
         for _, name in socket.if_nameindex():
             if name.startswith(self._scope.port_prefix) and name not in known:
@@ -475,7 +489,7 @@ class Networks:
             pid = details.process_of(owner)
             if container_id in known or pid is None:
                 continue  # one that is being started registers itself
-            document = msgspec.json.decode(text, type=Document)
+            document = document_from(text)
             record = resolver.record(container_id, document)
             try:
                 net.reconnect_resolver(
@@ -528,4 +542,4 @@ class Networks:
         rows = self._database.execute(
             "SELECT container_id, document FROM network_containers WHERE document != ''"
         )
-        return {row[0]: msgspec.json.decode(row[1], type=Document) for row in rows}
+        return {row[0]: document_from(row[1]) for row in rows}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -54,7 +53,7 @@ def make_endpoint(
         mac=attachment.mac or ipam.mac_of(addresses),
         addresses=tuple(subnet.with_length(address) for subnet, address in pairs),
         gateways=tuple(subnet.gateway for subnet in network.subnets) if default_routes else (),
-        host_name=port_prefix + secrets.token_hex(8)[: 15 - len(port_prefix)] if bridge else "",
+        host_name=port_prefix + os.urandom(8).hex()[: 15 - len(port_prefix)] if bridge else "",
         mtu=network.mtu,
         isolated=bridge and not network.icc,
         macvlan_mode=_MACVLAN_MODES[network.options.get("macvlan_mode", "")] if not bridge else 0,
@@ -113,7 +112,7 @@ def publish(
     for endpoint in endpoints:
         if endpoint.driver == "bridge" and endpoint.gateways:
             for address in endpoint.plain_addresses:
-                targets.setdefault(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+                targets.setdefault(ports.AF_INET6 if ":" in address else ports.AF_INET, address)
     taken: list[PublishedPort] = []
     for spec in specs:
         taken += _publish_one(db, spec, targets, container_id)
