@@ -288,7 +288,9 @@ def _network(text: str) -> str:
     for word in text.split(","):
         key, _, value = word.partition("=")
         if not value or ";" in value or key not in ("name", *_NETWORK_KEYS):
-            raise SpecError(f"network {text!r}: write NAME, or name=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…]")
+            raise SpecError(
+                f"network {text!r}: write NAME, or name=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…]"
+            )
         if key == "name":
             name = value
         else:

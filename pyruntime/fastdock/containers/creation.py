@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastdock import _core
 from fastdock._errors import Conflict, SpecError
 from fastdock.containers.names import random_name
+from fastdock.containers.networking import check_options
 from fastdock.containers.records import Record
 from fastdock.containers.settings import (
     Settings,
@@ -46,6 +47,7 @@ def create(
     """Makes the container, not started.  Conflict, ImageNotFound, SpecError, LimitError; then nothing is left."""
     given_settings, given_options = split_settings(given)
     options = options_from(given_options, network=DEFAULT_NETWORK)
+    check_options(options)
     origin = find_origin(containers, image, options)
     settings = settings_from(given_settings, origin.config.get("Healthcheck"))
     if options.stop_signal or origin.base.stop_signal:

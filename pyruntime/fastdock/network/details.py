@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from fastdock._errors import Conflict, FastdockError, SpecError
 
-from . import files
+from . import files, ipam
 from .ipam import Subnet
 from .model import Document, NetworkOptions, NetworkPlan
 
@@ -84,6 +84,18 @@ def insert_container(db: sqlite3.Connection, container_id: str, name: str, docum
         "INSERT INTO network_endpoints VALUES (?, ?)",
         [(endpoint.network_id, container_id) for endpoint in document.endpoints],
     )
+
+
+def files_directory(run_directory: str, container_id: str) -> str:
+    """Where the container's hosts, hostname and resolv.conf are."""
+    return f"{run_directory}/networks/{container_id}"
+
+
+def forget(db: sqlite3.Connection, container_id: str) -> None:
+    """Gives back what the container has in the database."""
+    ipam.release(db, container_id)
+    db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
+    db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
 
 def plan_without_bridge(

@@ -72,11 +72,21 @@ def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
 
 
 def allocate(
-    db: sqlite3.Connection, network_id: str, subnet: Subnet, container_id: str, wanted: str = ""
+    db: sqlite3.Connection,
+    network_id: str,
+    subnet: Subnet,
+    container_id: str,
+    wanted: str = "",
+    preferred: str = "",
 ) -> str:
-    """Takes ``wanted``, or the lowest free address of the range.  Raises Conflict, SpecError, FastdockError."""
+    """Takes ``wanted``, else ``preferred`` (of this subnet) if it is free, else the range's lowest free address.
+
+    Raises Conflict, SpecError, FastdockError.
+    """
     if wanted:
         return _allocate_fixed(db, network_id, subnet, container_id, wanted)
+    if preferred and _is_free(db, network_id, preferred):
+        return _allocate_fixed(db, network_id, subnet, container_id, preferred)
     key = (network_id, subnet.version)
     (free,) = db.execute(
         "SELECT free FROM network_subnets WHERE network_id = ? AND version = ?", key
@@ -110,6 +120,14 @@ def allocate(
         ((value + 1).to_bytes(size), *key),
     )
     return str(ipaddress.ip_address(value.to_bytes(size)))
+
+
+def _is_free(db: sqlite3.Connection, network_id: str, address: str) -> bool:
+    packed = ipaddress.ip_address(address).packed
+    row = db.execute(
+        "SELECT 1 FROM network_addresses WHERE network_id = ? AND address = ?", (network_id, packed)
+    ).fetchone()
+    return row is None
 
 
 def _bounds(subnet: Subnet) -> tuple[int, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections.abc import Callable, Iterable, Sequence
 
 from fastdock._core import net
 from fastdock._errors import Conflict, NotFound, SpecError
 
-from . import ipam, planning, resolver, rules
-from .model import Attachment, Document, Endpoint, Network
+from . import details, files, ipam, planning, resolver, rules
+from .model import Attachment, Document, Endpoint, Network, document_from
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def connect(
         part = Document((endpoint,), egress=document.egress)
         net.attach_process(rules.attach_plan(networks._scope, part, "", ""), pid)
     _tell_resolver(networks, container_id, pid, document, changed)
+    _rewrite_files(networks, container_id, changed, added=endpoint.plain_addresses)
     return endpoint
 
 
@@ -85,6 +87,65 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
         )
         _store_document(db, container_id, changed)
     _tell_resolver(networks, container_id, pid, document, changed)
+    _rewrite_files(networks, container_id, changed, removed=addresses)
+
+
+def rename(networks: Networks, container_id: str, name: str) -> None:
+    """See Networks.rename()."""
+    with networks._transaction() as db:
+        row = db.execute(
+            "SELECT name, document FROM network_containers WHERE container_id = ?", (container_id,)
+        ).fetchone()
+        if row is None:
+            return
+        old, document = row[0], document_from(row[1])
+        renames = {old: name, **{f"{old}.{e.network}": f"{name}.{e.network}" for e in document.endpoints}}
+        changed = document._replace(
+            endpoints=tuple(
+                endpoint._replace(names=tuple(renames.get(each, each) for each in endpoint.names))
+                for endpoint in document.endpoints
+            )
+        )
+        db.execute("UPDATE network_containers SET name = ? WHERE container_id = ?", (name, container_id))
+        _store_document(db, container_id, changed)
+    if changed.uses_resolver:
+        networks._ensure_resolver()
+        net.register_container(networks.resolver_socket, resolver.record(container_id, changed))
+
+
+def _rewrite_files(
+    networks: Networks,
+    container_id: str,
+    document: Document,
+    added: Sequence[str] = (),
+    removed: Iterable[str] = (),
+) -> None:
+    """The container's /etc/hosts, and its /etc/resolv.conf where it begins to use our resolver."""
+    directory = details.files_directory(networks._run_directory, container_id)
+    _rewrite(
+        f"{directory}/hosts", lambda text: files.hosts_with(text, document.hostname, added, tuple(removed))
+    )
+    if document.uses_resolver:
+        _rewrite(f"{directory}/resolv.conf", _through_resolver)
+
+
+def _through_resolver(text: str) -> str:
+    if f"nameserver {files.RESOLVER}\n" in text:
+        return text
+    return files.resolv_conf(files.through_resolver(files.parse_resolv_conf(text)))
+
+
+def _rewrite(path: str, change: Callable[[str], str]) -> None:
+    """In place: the container has the file mounted."""
+    try:
+        # The container's root may write this file, so it may not be text; a link it cannot become.
+        with open(path, "r+", encoding="utf-8", errors="surrogateescape") as file:
+            text = change(file.read())
+            file.seek(0)
+            file.truncate()
+            file.write(text)
+    except FileNotFoundError:  # a container of somebody who keeps no such files
+        pass
 
 
 def _store_document(db: sqlite3.Connection, container_id: str, document: Document) -> None:
@@ -99,7 +160,8 @@ def _tell_resolver(networks: Networks, container_id: str, pid: int, before: Docu
         return
     record = resolver.record(container_id, now)
     networks._ensure_resolver()
-    if before.uses_resolver:
+    # If it was only started now, it knows this container already, like all the others.
+    if before.uses_resolver or container_id in net.list_registered(networks.resolver_socket).split():
         net.register_container(networks.resolver_socket, record)
     else:
         net.reconnect_resolver(rules.attach_plan(networks._scope, now, networks.resolver_socket, record), pid)

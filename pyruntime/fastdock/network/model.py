@@ -134,6 +134,8 @@ class Document(NamedTuple):
     egress: Egress | None = None
     upstreams: tuple[str, ...] = ()  # servers that the resolver asks for it
     uses_resolver: bool = False
+    exposed: tuple[str, ...] = ()  # PORT/PROTOCOL, published or not
+    hostname: str = ""  # as in its /etc/hosts, with the domain's name where it has one
 
     def to_json(self) -> str:
         """As the database keeps it."""
@@ -154,6 +156,8 @@ def document_from(text: str) -> Document:
         egress=None if egress is None else Egress(**_with_tuples(egress)),
         upstreams=tuple(fields["upstreams"]),
         uses_resolver=fields["uses_resolver"],
+        exposed=tuple(fields.get("exposed", ())),
+        hostname=fields.get("hostname", ""),
     )
 
 

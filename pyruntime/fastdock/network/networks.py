@@ -35,7 +35,17 @@ from fastdock._errors import (
 
 from . import details, files, ipam, planning, resolver, rules
 from .ipam import Subnet
-from .model import DEFAULT, PREDEFINED, Attachment, Document, Endpoint, Network, NetworkOptions, NetworkPlan, document_from
+from .model import (
+    DEFAULT,
+    PREDEFINED,
+    Attachment,
+    Document,
+    Endpoint,
+    Network,
+    NetworkOptions,
+    NetworkPlan,
+    document_from,
+)
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -299,13 +309,16 @@ class Networks:
 
     # --- containers ---
 
-    def plan(self, container_id: str, options: NetworkOptions, name: str = "") -> NetworkPlan:
+    def plan(
+        self, container_id: str, options: NetworkOptions, name: str = "", previous: Document | None = None
+    ) -> NetworkPlan:
         """Takes addresses and ports for a container.  ``detach`` gives them back.
 
+        ``previous``: what ``suspend`` returned; it has the same addresses again.
         Raises NotFound for an unknown network, Conflict for a taken address or port, SpecError.
         """
         hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
-        first = options.attachments[0].network if options.attachments else "none"
+        first = options.attachments[0].network if options.attachments else ""
         host_conf = files.parse_resolv_conf(details.host_file("/etc/resolv.conf"))
         alone = [a.network for a in options.attachments if a.network in ("host", "none") or ":" in a.network]
         if alone or first == "none":
@@ -324,8 +337,18 @@ class Networks:
             raise details.no_default_network(error) from error
         gateways = self._host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
         with self._transaction() as db:
+            if previous is not None:
+                details.forget(db, container_id)
             document = planning.make_document(
-                db, chosen, options, container_id, name, self._scope.port_prefix, host_conf
+                db,
+                chosen,
+                options,
+                container_id,
+                name,
+                self._scope.port_prefix,
+                host_conf,
+                hostname,
+                previous,
             )
             hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
             details.insert_container(db, container_id, name, document)
@@ -374,19 +397,31 @@ class Networks:
 
         Devices end with the container's namespace; of one that is ``running`` they are removed (30 ms).
         """
-        row = self._database.execute(
-            "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
-        ).fetchone()
-        if row is None:
+        document = self.document(container_id)
+        if document is None:
             return
-        document = document_from(row[0])
+        self._release(container_id, document, running)
+        with self._transaction() as db:
+            details.forget(db, container_id)
+
+    def suspend(self, container_id: str) -> Document | None:
+        """As ``detach``, but its addresses and ports stay its own until the next ``plan``, while this process lives."""
+        document = self.document(container_id)
+        if document is not None:
+            self._release(container_id, document, False)
+        return document
+
+    def hold(self, container_id: str) -> None:
+        """What a container with a monitor has stays its own between two of its lives, while this process lives."""
+        self._database.execute(
+            "UPDATE network_containers SET owner = ? WHERE container_id = ?",
+            (details.STARTING + details.identity(os.getpid()), container_id),
+        )
+
+    def _release(self, container_id: str, document: Document, running: bool) -> None:
         (net.detach if running else net.release)(rules.attach_plan(self._scope, document, "", ""))
         if document.uses_resolver:
             self._forget_in_resolver(container_id)
-        with self._transaction() as db:
-            ipam.release(db, container_id)
-            db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
-            db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
     def process_of(self, reference: str) -> int | None:
         """The init process of a running container that has networks, by id, beginning of an id, or name."""
@@ -415,7 +450,14 @@ class Networks:
         return container_id, pid, document_from(text)
 
     def connect(
-        self, reference: str, container: str, *, ip: str = "", ip6: str = "", aliases: Sequence[str] = ()
+        self,
+        reference: str,
+        container: str,
+        *,
+        ip: str = "",
+        ip6: str = "",
+        mac: str = "",
+        aliases: Sequence[str] = (),
     ) -> Endpoint:
         """Joins a running container to one more network.
 
@@ -423,7 +465,7 @@ class Networks:
         """
         from . import joining
 
-        attachment = Attachment(reference, ip, ip6, aliases=tuple(aliases))
+        attachment = Attachment(reference, ip, ip6, mac, tuple(aliases))
         return joining.connect(self, self.get(reference), attachment, *self._running(container))
 
     def disconnect(self, reference: str, container: str) -> None:
@@ -432,12 +474,22 @@ class Networks:
 
         joining.disconnect(self, self.get(reference), *self._running(container))
 
+    def rename(self, container_id: str, name: str) -> None:
+        """A container that runs is called differently from now on."""
+        from . import joining
+
+        joining.rename(self, container_id, name)
+
     # --- what was lost ---
 
-    def collect(self) -> int:
-        """Takes off their networks the containers whose owner is dead; how many."""
+    def collect(self, but: str = "") -> int:
+        """Takes off their networks the containers whose owner is dead, ``but`` that one; how many."""
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
-        dead = [container_id for container_id, owner in rows if not details.is_alive(owner)]
+        dead = [
+            container_id
+            for container_id, owner in rows
+            if container_id != but and not details.is_alive(owner)
+        ]
         for container_id in dead:
             self.detach(container_id)
         return len(dead)
@@ -447,24 +499,18 @@ class Networks:
 
         After somebody flushed the firewall, removed a bridge, or the machine was started anew.
         """
-        self.collect()
-        networks = self._stored()
-        documents = self._documents()
-        self._remove_stray_ports(documents.values())
-        net.rebuild_firewall(self._scope, rules.all_rules(networks, documents.values()))
-        for network in networks:
-            self._set_up(network)
-        if any(document.uses_resolver for document in documents.values()):
-            self._ensure_resolver()
+        from . import repairing
 
-    def _remove_stray_ports(self, documents: Iterable[Document]) -> None:
-        """Ports of containers that nobody knows any more, whose namespace somebody still holds."""
-        import socket
+        repairing.repair(self)
 
-        known = {endpoint.host_name for document in documents for endpoint in document.endpoints}
-        for _, name in socket.if_nameindex():
-            if name.startswith(self._scope.port_prefix) and name not in known:
-                net.remove_link(name)
+    def take_down(self) -> None:
+        """Takes bridges and firewall tables out of the kernel, before this root is deleted.
+
+        The networks stay, and come back when one is used.  Conflict: a container is on one.
+        """
+        from . import repairing
+
+        repairing.take_down(self)
 
     def _is_whole(self, networks: Iterable[Network]) -> bool:
         if not net.firewall_is_current(self._scope):
@@ -478,26 +524,10 @@ class Networks:
 
     def _ensure_resolver(self) -> None:
         """Starts the resolver unless it runs, and tells it about the containers that are running already."""
-        if resolver.is_running(self.resolver_socket):
-            return
-        resolver.start(self.resolver_socket, self._scope.table)
-        known = set(net.list_registered(self.resolver_socket).split())
-        rows = self._database.execute(
-            "SELECT container_id, document, owner FROM network_containers WHERE resolver"
-        )
-        for container_id, text, owner in rows.fetchall():
-            pid = details.process_of(owner)
-            if container_id in known or pid is None:
-                continue  # one that is being started registers itself
-            document = document_from(text)
-            record = resolver.record(container_id, document)
-            try:
-                net.reconnect_resolver(
-                    rules.attach_plan(self._scope, document, self.resolver_socket, record), pid
-                )
-            except KernelError as error:
-                if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has just ended
-                    raise
+        if not resolver.is_running(self.resolver_socket):
+            from . import repairing
+
+            repairing.start_resolver(self)
 
     def _forget_in_resolver(self, container_id: str) -> None:
         try:

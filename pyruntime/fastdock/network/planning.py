@@ -24,6 +24,7 @@ def make_endpoint(
     interface: str,
     port_prefix: str,
     default_routes: bool,
+    previous: Endpoint | None = None,
 ) -> Endpoint:
     """Takes addresses in ``network``.  Raises Conflict, SpecError, FastdockError."""
     wanted = {4: attachment.ip, 6: attachment.ip6}
@@ -32,8 +33,14 @@ def make_endpoint(
             raise SpecError(f"the network {network.name} has no IPv{version} addresses")
     if (attachment.ip or attachment.ip6) and network.name == DEFAULT:
         raise SpecError("a fixed address needs a network of your own: fastdock network create --subnet")
+    last = {6 if ":" in address else 4: address for address in (previous.plain_addresses if previous else ())}
     pairs = [
-        (subnet, ipam.allocate(db, network.id, subnet, container_id, wanted[subnet.version]))
+        (
+            subnet,
+            ipam.allocate(
+                db, network.id, subnet, container_id, wanted[subnet.version], last.get(subnet.version, "")
+            ),
+        )
         for subnet in network.subnets
     ]
     addresses = [address for _, address in pairs]
@@ -69,12 +76,15 @@ def make_document(
     container_name: str,
     port_prefix: str,
     host_conf: files.ResolvConf,
+    hostname: str,
+    previous: Document | None = None,
 ) -> Document:
     """Takes everything that the container needs: addresses, ports.  Raises Conflict, SpecError, FastdockError."""
     egress = parse_egress(options.egress)
     if egress is not None and any(network.driver != "bridge" for network, _ in networks):
         raise SpecError("--egress needs bridge networks: nothing else passes fastdock's firewall")
     endpoints: list[Endpoint] = []
+    before = {endpoint.network_id: endpoint for endpoint in (previous.endpoints if previous else ())}
     routed = set[int]()  # the IP versions that have a default route: through the first network that leaves
     for number, (network, attachment) in enumerate(networks):
         versions = {subnet.version for subnet in network.subnets}
@@ -83,7 +93,15 @@ def make_document(
             routed |= versions
         endpoints.append(
             make_endpoint(
-                db, network, attachment, container_id, container_name, f"eth{number}", port_prefix, leads_out
+                db,
+                network,
+                attachment,
+                container_id,
+                container_name,
+                f"eth{number}",
+                port_prefix,
+                leads_out,
+                before.get(network.id),
             )
         )
     upstreams = tuple(options.dns) or host_conf.nameservers
@@ -96,6 +114,12 @@ def make_document(
         egress=egress,
         upstreams=upstreams,
         uses_resolver=own_names or egress is not None or only_local,
+        exposed=tuple(
+            f"{spec.container_port}/{spec.protocol}"
+            for text in options.exposed
+            for spec in ports.parse_port(text)
+        ),
+        hostname=files.own_names(hostname, options.domainname),
     )
 
 
@@ -189,15 +213,12 @@ def texts(
 ) -> tuple[str, str]:
     """The text of /etc/hosts and of /etc/resolv.conf."""
     extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, host_gateways)]
-    own = [address for endpoint in document.endpoints for address in endpoint.plain_addresses]
+    addresses = [address for endpoint in document.endpoints for address in endpoint.plain_addresses]
     conf = files.ResolvConf(
         nameservers=tuple(options.dns) or host_conf.reachable_nameservers,
         search=tuple(options.dns_search) or host_conf.search,
         options=tuple(options.dns_options) or host_conf.options,
     )
     if document.uses_resolver:
-        with_dots = (
-            conf.options if any(o.startswith("ndots:") for o in conf.options) else (*conf.options, "ndots:0")
-        )
-        conf = files.ResolvConf((files.RESOLVER,), conf.search, with_dots)
-    return files.hosts(hostname, own, extra, options.domainname), files.resolv_conf(conf)
+        conf = files.through_resolver(conf)
+    return files.hosts(hostname, addresses, extra, options.domainname), files.resolv_conf(conf)

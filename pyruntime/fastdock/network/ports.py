@@ -50,7 +50,7 @@ def parse_port(text: str) -> list[PortSpec]:
         raise SpecError(f"bad port {text!r}: the protocol is tcp, udp or sctp")
     host, middle, container = _split(ports, text)
     inner = _port_range(container, text)
-    if not middle:
+    if middle in ("", "0"):
         return [PortSpec(port, protocol, host) for port in inner]
     outer = _port_range(middle, text)
     if len(inner) == 1:

@@ -1,0 +1,73 @@
+"""Making the kernel's state again what the database says, and taking it down."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+
+from fastdock._core import net
+from fastdock._errors import Conflict, KernelError
+
+from . import details, host, resolver, rules
+from .model import Document, document_from
+
+TYPE_CHECKING = False  # see fastdock._light
+if TYPE_CHECKING:
+    from .networks import Networks
+
+
+def repair(networks: Networks) -> None:
+    """See Networks.repair()."""
+    networks.collect()
+    stored, documents = networks._stored(), networks._documents()
+    _remove_stray_ports(networks, documents.values())
+    net.rebuild_firewall(networks._scope, rules.all_rules(stored, documents.values()))
+    for network in stored:
+        networks._set_up(network)
+    if any(document.uses_resolver for document in documents.values()):
+        networks._ensure_resolver()
+
+
+def _remove_stray_ports(networks: Networks, documents: Iterable[Document]) -> None:
+    """Ports of containers that nobody knows any more, whose namespace somebody still holds."""
+    known = {endpoint.host_name for document in documents for endpoint in document.endpoints}
+    for _, name in socket.if_nameindex():
+        if name.startswith(networks._scope.port_prefix) and name not in known:
+            net.remove_link(name)
+
+
+def take_down(networks: Networks) -> None:
+    """See Networks.take_down()."""
+    networks.collect()
+    with networks._transaction() as db:
+        if users := [name for (name,) in db.execute("SELECT name FROM network_containers")]:
+            raise Conflict(
+                f"containers are on networks: {', '.join(users)}", operation="take down the networks"
+            )
+        _remove_stray_ports(networks, ())
+        for network in networks._stored("driver = 'bridge'"):
+            host.forget_in_other_firewalls(network.device)
+            net.remove_link(network.device)
+        net.remove_firewall(networks._scope)
+
+
+def start_resolver(networks: Networks) -> None:
+    """Starts it, and tells it about the containers that are running already."""
+    path, scope = networks.resolver_socket, networks._scope
+    resolver.start(path, scope.table)
+    known = set(net.list_registered(path).split())
+    rows = networks._database.execute(
+        "SELECT container_id, document, owner FROM network_containers WHERE resolver"
+    )
+    for container_id, text, owner in rows.fetchall():
+        pid = details.process_of(owner)
+        if container_id in known or pid is None:
+            continue  # one that is being started registers itself
+        document = document_from(text)
+        record = resolver.record(container_id, document)
+        try:
+            net.reconnect_resolver(rules.attach_plan(scope, document, path, record), pid)
+        except KernelError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has just ended
+                raise
