@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -165,8 +166,29 @@ def _publish_one(
 
 def _free_ports(spec: PortSpec, places: list[tuple[int, str]]) -> Iterable[int]:
     """Ports that the kernel finds free; the database may know better, hence several."""
+    family, host = places[0]
     for _ in range(64):
-        yield ports.probe(places[0][0], spec.protocol, places[0][1], 0)
+        try:
+            port = ports.probe(family, spec.protocol, host, 0)
+        except OSError as error:
+            raise _no_port(spec.protocol, host, 0, error) from None
+        yield port
+
+
+def _no_port(protocol: str, host: str, port: int, error: OSError, who: str = "") -> Conflict:
+    where = f"{host}:{port}" if host else str(port)
+    if error.errno == errno.EADDRNOTAVAIL:
+        reason, hint = f"{host} is not an address of this host", "ip -brief address lists them"
+    elif who:
+        reason, hint = f"it is in use by {who}", "stop that, or choose another host port"
+    else:
+        reason, hint = error.strerror or str(error), "choose another host port"
+    return Conflict(
+        f"cannot publish port {where}/{protocol}: {reason}",
+        errno=error.errno or 0,
+        operation="publish the port",
+        hint=hint,
+    )
 
 
 def _take_port(
@@ -188,15 +210,7 @@ def _take_port(
         try:
             ports.probe(family, protocol, host, port)
         except OSError as error:
-            who = ports.holder(family, protocol, port)
-            where = f"{host}:{port}" if host else str(port)
-            return Conflict(
-                f"cannot publish port {where}/{protocol}: "
-                + (f"it is in use by {who}" if who else (error.strerror or str(error))),
-                errno=error.errno or 0,
-                operation="publish the port",
-                hint="stop that, or choose another host port",
-            )
+            return _no_port(protocol, host, port, error, ports.holder(family, protocol, port))
     db.executemany(
         "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?)",
         [(family, protocol, port, host, container_id) for family, host in places],

@@ -120,9 +120,9 @@ def probe(family: int, protocol: str, host: str, port: int) -> int:
         probing = _socket.socket(family, kind, PROTOCOLS[protocol])
     except OSError as error:
         # Without IPv6 or SCTP in this kernel nobody else can hold such a port.
-        if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT) and port:
-            return port
-        raise
+        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+            raise
+        return port or probe(AF_INET, "tcp", "", 0)  # any number is as good
     try:
         if family == AF_INET6:
             probing.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
