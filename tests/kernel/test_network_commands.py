@@ -60,7 +60,9 @@ def test_bridge_is_the_default_network(lab: Lab, net_engine: Engine) -> None:
         assert address_of(made).startswith("172.")
         assert made.inspect()["HostConfig"]["NetworkMode"] == "bridge"
     assert " eth0" in command(net_engine, "run", "--rm", "busybox", "ip", "-o", "-4", "addr")
-    assert "eth0" not in command(net_engine, "run", "--rm", "--network", "none", "busybox", "ip", "-o", "addr")
+    assert "eth0" not in command(
+        net_engine, "run", "--rm", "--network", "none", "busybox", "ip", "-o", "addr"
+    )
     # fastdock.run is the fast sandbox: no network unless it is asked for
     assert "eth0" not in net_engine.run("busybox", ["ip", "-o", "addr"], stdout=PIPE, text=True).stdout
     assert "eth0" in command(net_engine, "run", "--rm", "--network", "default", "busybox", "ip", "-o", "addr")
@@ -172,7 +174,9 @@ def test_ports_in_all_forms(lab: Lab, net_engine: Engine) -> None:
         assert ports["96/sctp"][0]["HostIp"] == "192.0.2.2"
         assert int(ports["97/tcp"][0]["HostPort"]) > 0
         assert ports["99/tcp"] is None
-        assert made.inspect()["HostConfig"]["PortBindings"]["95/tcp"] == [{"HostIp": "", "HostPort": "8200-8210"}]
+        assert made.inspect()["HostConfig"]["PortBindings"]["95/tcp"] == [
+            {"HostIp": "", "HostPort": "8200-8210"}
+        ]
         assert command(net_engine, "port", "web", "80") == "0.0.0.0:8080\n"
         assert "99" in command(net_engine, "port", "web", "99", code=1)
         assert "0.0.0.0:8080->80/tcp" in command(net_engine, "ps")
@@ -235,9 +239,8 @@ def test_long_form_of_a_network(lab: Lab, net_engine: Engine) -> None:
 
 def test_take_down_leaves_nothing_in_the_kernel(lab: Lab, net_engine: Engine) -> None:
     before = set(lab.host.run("ip", "-o", "link").split())
-    with container(net_engine):
-        with pytest.raises(Conflict):
-            net_engine.networks.take_down()
+    with container(net_engine), pytest.raises(Conflict):
+        net_engine.networks.take_down()
     net_engine.networks.take_down()
     assert "fastdock" not in lab.nft("list", "tables")
     assert [word for word in lab.host.run("ip", "-o", "link").split() if word.startswith("fastdock")] == []

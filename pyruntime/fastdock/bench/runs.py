@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .growth import by_caller_memory, by_layers, by_running, by_starters
 from .machine import describe
+from .network import network
 from .peers import PEERS, Missing
 from .pull import pull
 from .report import Report
@@ -26,6 +27,7 @@ SUITES: Mapping[str, str] = {
     "parallel": "starts per second by 1, 4 and 16 threads",
     "memory": "what engines keep in memory for 1, 10 and 100 idle containers",
     "density": "start time beside 0 to 1,000 running containers",
+    "net": "starts with a bridge and a published port, 16 at once, throughput, 500 on one network",
     "growth": "start time by layers, by the caller's memory, by starters at once",
 }
 _CURVES = ("fastdock", "fastdock on disk", "crun", "docker")
@@ -123,6 +125,10 @@ def _density(bench: Bench, report: Report, _: int, __: Path, progress: Progress 
     report.curves.append(by_running(bench, _present(bench), (0, 1, 10, 100, 300, 1000)))
 
 
+def _net(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
+    report.comparisons += network(scratch, rounds=rounds, progress=progress)
+
+
 def _growth(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
     steps: list[tuple[str, Callable[[], object]]] = [
         (
@@ -160,6 +166,7 @@ _STEPS: Mapping[str, Callable[[Bench, Report, int, Path, Progress | None], None]
     "parallel": _parallel,
     "memory": _memory,
     "density": _density,
+    "net": _net,
     "growth": _growth,
 }
 
