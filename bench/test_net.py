@@ -1,4 +1,4 @@
-"""Containers with networks: starts, 16 at once, throughput, 500 on one network; beside docker, in a network of their own."""
+"""Containers with networks beside docker: starts, 16 at once, throughput, 500 on one network."""
 
 from __future__ import annotations
 

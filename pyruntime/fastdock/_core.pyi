@@ -456,6 +456,9 @@ class Container:
 def release_kept() -> None:
     """Closes what is kept for further starts: id ranges, layers' mounts, user namespaces."""
 
+def keep_for_ever(value: object) -> None:
+    """What would be done when this object goes is not done: the process ends with it."""
+
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""
 

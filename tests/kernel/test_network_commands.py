@@ -210,7 +210,7 @@ def test_a_port_of_a_program_of_the_host(lab: Lab, net_engine: Engine) -> None:
 def test_a_port_on_an_address_that_is_not_ours(lab: Lab, net_engine: Engine) -> None:
     for form in ("198.51.100.7:80:80", "198.51.100.7::80"):
         made = net_engine.containers.create("busybox", SLEEP, publish=[form])
-        with pytest.raises(Conflict, match="198.51.100.7 is not an address of this host"):
+        with pytest.raises(Conflict, match=r"198\.51\.100\.7 is not an address of this host"):
             made.start()
 
 
@@ -238,7 +238,6 @@ def test_long_form_of_a_network(lab: Lab, net_engine: Engine) -> None:
 
 
 def test_take_down_leaves_nothing_in_the_kernel(lab: Lab, net_engine: Engine) -> None:
-    before = set(lab.host.run("ip", "-o", "link").split())
     with container(net_engine), pytest.raises(Conflict):
         net_engine.networks.take_down()
     net_engine.networks.take_down()
@@ -246,7 +245,6 @@ def test_take_down_leaves_nothing_in_the_kernel(lab: Lab, net_engine: Engine) ->
     assert [word for word in lab.host.run("ip", "-o", "link").split() if word.startswith("fastdock")] == []
     with container(net_engine) as made:  # it comes back
         assert address_of(made) != ""
-    assert before
 
 
 def test_a_default_network_that_cannot_be_made_says_what_to_do(lab: Lab, net_engine: Engine) -> None:

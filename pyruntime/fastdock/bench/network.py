@@ -13,10 +13,10 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .measure import Series, Subject, measure
 from .peers.base import Missing, Peer, Running
@@ -64,7 +64,7 @@ class FastdockBridge(Fastdock):
     """``fastdock.run`` with the same."""
 
     name = "fastdock bridge"
-    more_options = {"network": "bridge", "publish": ["80"]}
+    more_options: ClassVar[Mapping[str, Any]] = {"network": "bridge", "publish": ["80"]}
 
 
 class FastdockShellBridge(FastdockShell):

@@ -254,18 +254,21 @@ def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str,
     check_cidfile(flags["cidfile"])
     options = options_of(flags)
     engine = Engine(root)
-    if is_kept(flags):
-        from fastdock.cli import kept
+    try:
+        if is_kept(flags):
+            from fastdock.cli import kept
 
-        return kept.run(engine, image, command, options, flags)
-    from fastdock.cli.foreground import Foreground
-    from fastdock.options import DEFAULT_NETWORK
+            return kept.run(engine, image, command, options, flags)
+        from fastdock.cli.foreground import Foreground
+        from fastdock.options import DEFAULT_NETWORK
 
-    options.setdefault("network", DEFAULT_NETWORK)
-    foreground = Foreground(
-        engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
-    )
-    return foreground.run(image, command, options, cidfile=flags["cidfile"])
+        options.setdefault("network", DEFAULT_NETWORK)
+        foreground = Foreground(
+            engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
+        )
+        return foreground.run(image, command, options, cidfile=flags["cidfile"])
+    finally:
+        engine.leave()
 
 
 def create(root: str | None, image: str, command: tuple[str, ...], flags: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..spawn import CommandFailed, spawn
 from ..workload import Workload
@@ -40,7 +40,7 @@ class Fastdock(Peer):
     name = "fastdock"
     isolation = "all namespaces, user ids, overlay (in memory), cgroups, seccomp; in-process"
     storage = "memory"
-    more_options: Mapping[str, Any] = {}
+    more_options: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def engine(self) -> Any:
