@@ -186,6 +186,20 @@ Result<void> reconnect_resolver(const AttachPlan& plan, pid_t pid) {
                             target.process.get());
 }
 
+Result<void> add_default_routes(pid_t pid, const std::string& device,
+                                const std::vector<IpAddress>& gateways) {
+  FASTDOCK_TRY(auto target, open_process(pid));
+  std::optional<NetlinkSocket> inside;
+  {
+    FASTDOCK_TRY(auto visit, NamespaceVisit::begin(target.namespace_fd.get()));
+    FASTDOCK_TRY(inside, NetlinkSocket::open(NETLINK_ROUTE));
+  }
+  FASTDOCK_TRY(auto index, find_inside(*inside, device));
+  Batch batch;
+  for (const auto& gateway : gateways) add_default_route(batch, index, gateway);
+  return inside->execute(batch);
+}
+
 Result<void> attach_loopback(int namespace_fd) {
   FASTDOCK_CHECK(enter(namespace_fd, true, false));
   return {};

@@ -663,6 +663,9 @@ class net:  # noqa: N801
     def attach_process(plan: net.AttachPlan, pid: int) -> None:
         """attach() to the namespace of a process."""
     @staticmethod
+    def add_default_routes(pid: int, device: str, gateways: Sequence[str]) -> None:
+        """Default routes of a running container through a device that it has."""
+    @staticmethod
     def attach_loopback(namespace_fd: int) -> None:
         """Only the loopback device."""
     @staticmethod

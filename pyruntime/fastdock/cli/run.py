@@ -253,6 +253,10 @@ def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str,
         raise SpecError("the input device is not a TTY: leave out -t, or run it in a terminal")
     check_cidfile(flags["cidfile"])
     options = options_of(flags)
+    if "host" in flags["network"] and (flags["publish"] or flags["publish_all"]):
+        print(
+            "fastdock: warning: published ports are discarded when using the host's network", file=sys.stderr
+        )
     engine = Engine(root)
     try:
         if is_kept(flags):

@@ -11,6 +11,7 @@ from fastdock._errors import Conflict, NotFound, SpecError
 
 from . import details, files, ipam, planning, resolver, rules
 from .model import Attachment, Document, Endpoint, Network, document_from
+from .ports import PublishedPort
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -69,17 +70,34 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
         raise NotFound(f"the container {container_id[:12]} is not on the network {network.name}")
     addresses = {address for endpoint in gone for address in endpoint.plain_addresses}
     ports = tuple(port for port in document.ports if port.container in addresses)
-    changed = document._replace(
-        endpoints=tuple(endpoint for endpoint in document.endpoints if endpoint not in gone),
-        ports=tuple(port for port in document.ports if port not in ports),
-    )
+    left = tuple(endpoint for endpoint in document.endpoints if endpoint not in gone)
+    door = _next_door(networks, left) if any(endpoint.gateways for endpoint in gone) else None
+    moved: list[PublishedPort] = []
+    if door is not None:
+        left = tuple(door if endpoint.name == door.name else endpoint for endpoint in left)
+        targets = {":" in address: address for address in door.plain_addresses}
+        moved = [
+            port._replace(container=targets[":" in port.container])
+            for port in ports
+            if door.driver == "bridge" and (":" in port.container) in targets
+        ]
+    kept = tuple(port for port in document.ports if port not in ports)
+    changed = document._replace(endpoints=left, ports=(*kept, *moved))
     part = Document(tuple(gone), ports, document.egress)
     net.detach(rules.attach_plan(networks._scope, part, "", ""))
+    if door is not None:
+        net.add_default_routes(pid, door.name, door.gateways)
+        added = net.FirewallRules()
+        rules.add_ports(added, moved)
+        net.add_rules(networks._scope, added)
+    lost = [
+        port for port in ports if not any(port.host_port == m.host_port and port[:2] == m[:2] for m in moved)
+    ]
     with networks._transaction() as db:
         ipam.release(db, container_id, network.id)
         db.executemany(
             "DELETE FROM network_ports WHERE family = ? AND protocol = ? AND port = ? AND host = ?",
-            [(port.family, port.protocol, port.host_port, port.host) for port in ports],
+            [(port.family, port.protocol, port.host_port, port.host) for port in lost],
         )
         db.execute(
             "DELETE FROM network_endpoints WHERE network_id = ? AND container_id = ?",
@@ -88,6 +106,15 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
         _store_document(db, container_id, changed)
     _tell_resolver(networks, container_id, pid, document, changed)
     _rewrite_files(networks, container_id, changed, removed=addresses)
+
+
+def _next_door(networks: Networks, endpoints: Iterable[Endpoint]) -> Endpoint | None:
+    """The network that leads out from now on, with its gateways."""
+    for endpoint in endpoints:
+        network = networks.get(endpoint.network_id)
+        if not network.internal:
+            return endpoint._replace(gateways=tuple(subnet.gateway for subnet in network.subnets))
+    return None
 
 
 def rename(networks: Networks, container_id: str, name: str) -> None:
