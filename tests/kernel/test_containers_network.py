@@ -21,7 +21,7 @@ from support import busybox_tar
 
 pytestmark = pytest.mark.kernel
 
-SERVE = ["nc", "-ll", "-p", "80", "-e", "echo", "hello"]
+SERVE = ["busybox", "nc", "-ll", "-p", "80", "-e", "echo", "hello"]
 
 
 @pytest.fixture
