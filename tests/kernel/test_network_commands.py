@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from test_containers_network import address_of, answers, net_engine, serving
 
 import fastdock
 from fastdock import PIPE, Conflict, Engine, FastdockError, NotFound, SpecError
+from support import busybox_tar
 
 pytestmark = pytest.mark.kernel
 __all__ = ["net_engine"]
@@ -258,6 +261,17 @@ def test_take_down_leaves_nothing_in_the_kernel(lab: Lab, net_engine: Engine) ->
     assert [word for word in lab.host.run("ip", "-o", "link").split() if word.startswith("fastdock")] == []
     with container(net_engine) as made:  # it comes back
         assert address_of(made) != ""
+
+
+def test_a_root_that_was_deleted_and_made_again_has_the_same_addresses(lab: Lab, tmp_path: Path) -> None:
+    addresses = []
+    for _ in range(2):
+        with Engine(tmp_path / "again") as engine:
+            engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
+            done = engine.run("busybox", ["ip", "-o", "-4", "addr"], network="bridge", stdout=PIPE, text=True)
+            addresses.append(done.stdout.split("inet ")[-1].split()[0])
+        shutil.rmtree(tmp_path / "again")
+    assert addresses[0] == addresses[1]
 
 
 def test_a_default_network_that_cannot_be_made_says_what_to_do(lab: Lab, net_engine: Engine) -> None:

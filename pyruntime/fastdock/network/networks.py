@@ -137,6 +137,8 @@ class Networks:
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
                 raise Conflict(f"the network {name} exists already", operation="create network")
+            if name == DEFAULT:  # of a root that was deleted with its database: its addresses are free
+                net.remove_link(device)
             made = Network(
                 network_id,
                 name,
