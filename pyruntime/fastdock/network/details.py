@@ -131,11 +131,17 @@ def host_file(path: str) -> str:
 
 
 def identity(pid: int) -> str:
-    """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22)."""
+    """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22); dead: "pid 0".
+
+    Also dead is a zombie that nobody waits for (a container's init has been adopted by one that is slow, or never
+    does), unless it is only the first of several threads.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
+        return f"{pid} 0"
+    if fields[0] in "ZX" and int(fields[17]) <= 1:
         return f"{pid} 0"
     return f"{pid} {fields[19]}"
 
