@@ -170,6 +170,10 @@ def test_the_way_out_moves_to_another_network(lab: Lab, net_engine: Engine, app:
         assert "default" not in says(made, "ip route")
         with serving(net_engine, publish=["8080:80"]):
             assert answers(lab, 8080)
+            with pytest.raises(Conflict, match="8080"):
+                made.connect(app)
+        made.connect(app)
+        assert answers(lab, 8080)
 
 
 def test_a_new_name_is_found(lab: Lab, net_engine: Engine, app: str) -> None:

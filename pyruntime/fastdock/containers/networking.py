@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastdock.containers.container import Container
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
+    from fastdock.network import NetworkOptions
 
 
 _TOP = ("IPAddress", "Gateway", "MacAddress", "GlobalIPv6Address")  # of the first network
@@ -95,11 +96,32 @@ def connect(
         if found.name in joined:
             raise Conflict(f"container {container.name} is on the network {found.name} already")
         if container.state.running:
-            networks.connect(found.id, container.id, ip=ip, ip6=ip6, mac=mac, aliases=aliases)
+            networks.connect(
+                found.id,
+                container.id,
+                ip=ip,
+                ip6=ip6,
+                mac=mac,
+                aliases=aliases,
+                publish=_ports(containers, record),
+            )
         special = [("ip", ip), ("ip6", ip6), ("mac-address", mac), *(("alias", alias) for alias in aliases)]
         words = [found.name, *(f"{key}={value}" for key, value in special if value)]
         text = ",".join(filter(None, [record.document["options"].get("network", "none"), ";".join(words)]))
         _change_network(container, record, text)
+
+
+def _ports(containers: Containers, record: Record) -> NetworkOptions:
+    """What it was to publish."""
+    from fastdock.network import NetworkOptions
+
+    options = record.document["options"]
+    document = containers.engine.networks.document(record.id)
+    return NetworkOptions(
+        publish=tuple(options.get("publish", ())),
+        publish_all=bool(options.get("publish_all")),
+        exposed=document.exposed if document else (),
+    )
 
 
 def disconnect(container: Container, network: str) -> None:

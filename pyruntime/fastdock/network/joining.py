@@ -10,7 +10,7 @@ from fastdock._core import net
 from fastdock._errors import Conflict, NotFound, SpecError
 
 from . import details, files, ipam, planning, resolver, rules
-from .model import Attachment, Document, Endpoint, Network, document_from
+from .model import Attachment, Document, Endpoint, Network, NetworkOptions, document_from
 from .ports import PublishedPort
 
 TYPE_CHECKING = False  # see fastdock._light
@@ -25,6 +25,7 @@ def connect(
     container_id: str,
     pid: int,
     document: Document,
+    publish: NetworkOptions | None = None,
 ) -> Endpoint:
     """See Networks.connect()."""
     if any(endpoint.network_id == network.id for endpoint in document.endpoints):
@@ -50,13 +51,17 @@ def connect(
             networks._scope.port_prefix,
             leads_out,
         )
+        ports: tuple[PublishedPort, ...] = ()
+        if publish is not None and leads_out and not document.ports:
+            ports = tuple(planning.publish(db, publish, [endpoint], container_id))
         changed = document._replace(
             endpoints=(*document.endpoints, endpoint),
+            ports=(*document.ports, *ports),
             uses_resolver=document.uses_resolver or bool(endpoint.names),
         )
         db.execute("INSERT INTO network_endpoints VALUES (?, ?)", (network.id, container_id))
         _store_document(db, container_id, changed)
-        part = Document((endpoint,), egress=document.egress)
+        part = Document((endpoint,), ports, document.egress)
         net.attach_process(rules.attach_plan(networks._scope, part, "", ""), pid)
     _tell_resolver(networks, container_id, pid, document, changed)
     _rewrite_files(networks, container_id, changed, added=endpoint.plain_addresses)

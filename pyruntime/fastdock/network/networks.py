@@ -460,15 +460,16 @@ class Networks:
         ip6: str = "",
         mac: str = "",
         aliases: Sequence[str] = (),
+        publish: NetworkOptions | None = None,
     ) -> Endpoint:
-        """Joins a running container to one more network.
+        """Joins a running container to one more network; ``publish``: its ports, if none of its networks led out.
 
         Raises NotFound, ContainerNotRunning, Conflict (it is on it already; the address is taken), SpecError.
         """
         from . import joining
 
         attachment = Attachment(reference, ip, ip6, mac, tuple(aliases))
-        return joining.connect(self, self.get(reference), attachment, *self._running(container))
+        return joining.connect(self, self.get(reference), attachment, *self._running(container), publish)
 
     def disconnect(self, reference: str, container: str) -> None:
         """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""
