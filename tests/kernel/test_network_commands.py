@@ -138,6 +138,17 @@ def test_what_it_wrote_into_its_hosts_stays(lab: Lab, net_engine: Engine, app: s
         assert "192.0.2.9 mine\n" in says(made, "cat /etc/hosts")
 
 
+def test_hosts_that_are_no_text_or_too_large(lab: Lab, net_engine: Engine, app: str) -> None:
+    with container(net_engine) as made:
+        says(made, r"printf '\377\r\n' >> /etc/hosts")
+        made.connect(app)
+        path = Path(net_engine.run_directory, "networks", made.id, "hosts")
+        assert b"\xff\r\n" in path.read_bytes()
+        says(made, "dd if=/dev/zero of=/etc/hosts bs=1M count=2 2>/dev/null")
+        made.disconnect(app)
+        assert path.stat().st_size == 2 << 20
+
+
 def test_a_link_in_place_of_its_hosts_is_not_followed(lab: Lab, net_engine: Engine, app: str) -> None:
     """The file is a mount: it cannot be removed or replaced from within."""
     with container(net_engine) as made:

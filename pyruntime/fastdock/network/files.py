@@ -96,7 +96,7 @@ def hosts_with(text: str, names: str, added: Sequence[str], removed: Iterable[st
     The rest stays as the container left it.
     """
     gone = {f"{address}\t{names}" for address in removed}
-    lines = [line for line in text.splitlines() if line not in gone]
+    lines = [line for line in text.removesuffix("\n").split("\n") if line not in gone]
     return "".join(line + "\n" for line in (*lines, *(f"{address}\t{names}" for address in added)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,6 +17,9 @@ from .ports import PublishedPort
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from .networks import Networks
+
+
+_LARGEST_FILE = 1 << 20  # bytes of an /etc/hosts that is still kept up to date
 
 
 def connect(
@@ -170,8 +174,11 @@ def _through_resolver(text: str) -> str:
 def _rewrite(path: str, change: Callable[[str], str]) -> None:
     """In place: the container has the file mounted."""
     try:
-        # The container's root may write this file, so it may not be text; a link it cannot become.
-        with open(path, "r+", encoding="utf-8", errors="surrogateescape") as file:
+        # The container's root may write this file: it may not be text, and as large as it likes.  A link it
+        # cannot become, since it is a mount there.
+        with open(path, "r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
+                return
             text = change(file.read())
             file.seek(0)
             file.truncate()
