@@ -289,6 +289,20 @@ def test_a_root_that_was_deleted_and_made_again_has_the_same_addresses(lab: Lab,
     assert addresses[0] == addresses[1]
 
 
+def test_what_a_deleted_root_left_is_removed(lab: Lab, tmp_path: Path) -> None:
+    """By the next root that makes its default network: without that, 31 roots are all that a machine has in a lifetime."""
+    for number in range(2):
+        with Engine(tmp_path / f"root{number}") as engine:
+            engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
+            engine.networks.create("own")
+            engine.run("busybox", ["true"], network="bridge")
+            tables = lab.nft("list", "tables")
+            links = lab.host.run("ip", "-o", "link")
+            assert tables.count("fastdock-") == 2, tables
+            assert links.count(": fd-") == 1, links
+        shutil.rmtree(tmp_path / f"root{number}")
+
+
 def test_a_default_network_that_cannot_be_made_says_what_to_do(lab: Lab, net_engine: Engine) -> None:
     for third in range(17, 32):
         lab.host.run("ip", "route", "add", f"172.{third}.0.0/16", "dev", "lo")

@@ -61,6 +61,7 @@ class Networks:
         """``root`` tells engines on one machine apart: each has its own firewall tables and default bridge."""
         self._database = database
         self._run_directory = run_directory
+        self._root = os.path.realpath(root)
         self.resolver_socket = f"{run_directory}/dns.sock"
         if root == "/var/lib/fastdock":
             self._scope, self._default_bridge = net.Scope(), "fastdock0"
@@ -137,8 +138,11 @@ class Networks:
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
                 raise Conflict(f"the network {name} exists already", operation="create network")
-            if name == DEFAULT:  # of a root that was deleted with its database: its addresses are free
-                net.remove_link(device)
+            if name == DEFAULT:
+                from . import repairing
+
+                repairing.remove_orphans(self)
+                net.remove_link(device)  # of this root, before it was deleted with its database
             made = Network(
                 network_id,
                 name,
@@ -221,6 +225,9 @@ class Networks:
             network.device, doors, ipam.mac_of([subnet.gateway for subnet in network.subnets]), network.mtu
         )
         host.pass_other_firewalls(network.device)
+        from . import repairing
+
+        repairing.note_device(self, network.device)
         added = net.FirewallRules()
         rules.add_network(added, network)
         try:

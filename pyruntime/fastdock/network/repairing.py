@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 from collections.abc import Iterable
 
@@ -50,6 +52,46 @@ def take_down(networks: Networks) -> None:
             host.forget_in_other_firewalls(network.device)
             net.remove_link(network.device)
         net.remove_firewall(networks._scope)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_note_of(networks))
+
+
+def note_device(networks: Networks, device: str) -> None:
+    """Remembers, until the machine starts anew, what is in the kernel for this root: see remove_orphans()."""
+    path = _note_of(networks)
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        known = file.read().splitlines()
+        for line in (networks._root, networks._scope.port_prefix) if not known else ():
+            file.write(line + "\n")
+        if device not in known[2:]:
+            file.write(device + "\n")
+
+
+def remove_orphans(networks: Networks) -> None:
+    """Takes out of the kernel what belongs to roots that somebody has deleted: each has a subnet, and there are 31."""
+    own = _note_of(networks)
+    with contextlib.suppress(FileNotFoundError):  # there is none; or another process removes the same
+        for entry in list(os.scandir(os.path.dirname(own))):
+            with open(entry.path, encoding="utf-8") as file:
+                root, prefix, *devices = file.read().splitlines() or ("", "")
+            if entry.path == own or not root or os.path.exists(f"{root}/fastdock.db"):
+                continue
+            here = {name for _, name in socket.if_nameindex()}
+            for device in here.intersection(devices):
+                host.forget_in_other_firewalls(device)
+                net.remove_link(device)
+            net.remove_firewall(net.Scope(entry.name, prefix))
+            os.unlink(entry.path)
+
+
+def _note_of(networks: Networks) -> str:
+    """A file for each root, called as its tables, in the directory that all roots' run directories are in."""
+    directory = networks._run_directory
+    if networks._scope.table != "fastdock":
+        directory = os.path.dirname(directory)
+    return f"{directory}/roots/{networks._scope.table}"
 
 
 def start_resolver(networks: Networks) -> None:
