@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import doctest
+import io
 import os
 import re
 from pathlib import Path
 
 import pytest
 
+from fastdock import Engine
 from fastdock.cli import COMMANDS
+from support import busybox_tar
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/python.md"]
@@ -17,10 +20,12 @@ PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHAN
 
 @pytest.mark.system
 @pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
-def test_examples(page: str, session_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    monkeypatch.setenv("FASTDOCK_ROOT", str(session_root))
+    with Engine(tmp_path / "root") as engine:  # a list of images in the documents shows just this one
+        engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
+    monkeypatch.setenv("FASTDOCK_ROOT", str(tmp_path / "root"))
     failed, tried = doctest.testfile(
         str(ROOT / page),
         module_relative=False,
