@@ -448,7 +448,8 @@ KINDS = st.sampled_from(
 
 @given(
     st.lists(
-        st.tuples(PATHS, KINDS, TARGETS.filter(bool) | st.just("../../outside/dir"), st.booleans()), max_size=14
+        st.tuples(PATHS, KINDS, TARGETS.filter(bool) | st.just("../../outside/dir"), st.booleans()),
+        max_size=14,
     )
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
