@@ -50,7 +50,7 @@ class TestExport:
         engine.images.import_tar(buffer, "exported:1")
         done = engine.run("exported:1", ["/bin/cat", "/root/file"], capture_output=True)
         assert done.stdout == b"content"
-        engine.images.remove("exported:1")
+        engine.images.remove("exported:1", force=True)
 
     def test_a_binds_files_are_not_exported(self, engine: Engine, tmp_path: Path) -> None:
         (tmp_path / "secret").write_bytes(b"of the host")
