@@ -269,6 +269,18 @@ def _put_index(registry, repository, tag, entries):
     urlopen(Request(url, body, {"Content-Type": media_type}, method="PUT")).close()
 
 
+def test_another_platform_than_was_asked_for(registry, images, other, transfer):
+    """An image without an index is for one platform, which its configuration says."""
+    name = f"{registry.host}/one:1"
+    make.image(images, name)
+    images.push(name, transfer=transfer())
+    with pytest.raises(ImageNotFound, match="does not exist for linux/s390x"):
+        other.pull(name, platform="linux/s390x", transfer=transfer())
+    assert other.list() == []
+    ours = images.get(name).record
+    other.pull(name, platform=f"linux/{ours.architecture}", transfer=transfer())
+
+
 def test_skopeo_pushes_and_pulls(registry, images, other, transfer, skopeo, tmp_path):
     """Images pushed by skopeo come here with skopeo's digest, and go back with the same."""
     make.image(images, "x:1", {"a": b"1", "noise": make.noise(100_000)})
