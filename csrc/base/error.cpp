@@ -146,7 +146,8 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "more than this is in use now; stop something in the container first",
     "creating namespaces needs root or user namespaces; see 'fastdock info'",
     "the kernel's limit of namespaces is reached: see /proc/sys/user/max_*_namespaces",
-    "user namespaces are restricted on this machine; see 'fastdock info' for the setting",
+    "user namespaces are restricted here, or this process is in a chroot; see 'fastdock info' for the "
+    "setting",
     "this needs root",
     "the file system is full",
     "all id ranges for containers are in use",

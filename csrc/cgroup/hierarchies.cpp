@@ -110,7 +110,8 @@ void Hierarchies::find_bases() {
 
 Result<const Hierarchies*> Hierarchies::machine() {
   static std::mutex mutex;
-  static std::optional<Hierarchies> found;
+  // Never destroyed: sessions end while the program does.
+  static auto& found = *new std::optional<Hierarchies>;
   std::scoped_lock lock(mutex);
   if (!found) {
     FASTDOCK_TRY(std::string mountinfo, read_file("/proc/self/mountinfo"));

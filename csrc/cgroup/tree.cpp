@@ -158,6 +158,11 @@ Result<void> remove_cgroup(const std::string& directory, std::chrono::steady_clo
   return {};
 }
 
+void remove_if_empty(const Hierarchies& hierarchies, std::string_view path) {
+  for (const Hierarchy& hierarchy : hierarchies.all())
+    if (!hierarchy.base.empty()) (void)::rmdir(directory_of(hierarchy, path).c_str());
+}
+
 Result<void> check_path(std::string_view path) {
   auto refused = [&] { return failed_with(EINVAL, Operation::kCreateCgroup, path, Hint::kEscapesRoot); };
   if (path.empty() || path.size() > 1024 || path.find_first_not_of('/') == std::string_view::npos)

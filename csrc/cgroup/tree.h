@@ -39,6 +39,9 @@ Result<void> offer_controllers(const Hierarchy& hierarchy, std::string_view path
 // there are still some.  A missing directory is success.
 Result<void> remove_cgroup(const std::string& directory, std::chrono::steady_clock::time_point deadline);
 
+// Removes the cgroup where it is empty: nobody needs it now, and who does later makes it again.
+void remove_if_empty(const Hierarchies& hierarchies, std::string_view path);
+
 // EINVAL unless the path is one of a cgroup: not empty, no "..", no control characters.
 Result<void> check_path(std::string_view path);
 

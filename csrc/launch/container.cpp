@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/path.h"
@@ -23,6 +24,12 @@ Result<void> make_directory(const std::string& path, mode_t mode, uid_t owner) {
   return {};
 }
 
+void name_after(LaunchPlan& plan, std::string hostname) {
+  auto names_host = [](const std::string& variable) { return variable.starts_with("HOSTNAME="); };
+  if (std::ranges::none_of(plan.environment, names_host)) plan.environment.push_back("HOSTNAME=" + hostname);
+  plan.hostname = std::move(hostname);
+}
+
 }  // namespace
 
 Container::Container(std::shared_ptr<Session> session, const ContainerOptions& options)
@@ -37,7 +44,7 @@ Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> ses
   std::unique_ptr<Container> container(new Container(std::move(session), options));
   if (plan.hostname.empty() &&
       plan.namespaces[static_cast<std::size_t>(Namespace::kUts)].mode == NamespaceMode::kNew)
-    plan.hostname = container->id_.substr(0, 12);
+    name_after(plan, container->id_.substr(0, 12));
   FASTDOCK_CHECK(container->make_directories(plan));
   FASTDOCK_CHECK(container->make_cgroup(plan));
   FASTDOCK_TRY(container->process_, launch(plan, observer));

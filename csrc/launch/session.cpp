@@ -14,6 +14,8 @@
 
 #include "base/path.h"
 #include "cgroup/cgroup.h"
+#include "cgroup/hierarchies.h"
+#include "cgroup/tree.h"
 
 namespace fastdock::launch {
 namespace {
@@ -172,6 +174,10 @@ Session::~Session() {
   std::string path = places_.run + "/sessions/" + name_;
   // Where something could not be removed the name stays, for remove_abandoned().
   if (!has_leftovers_) (void)remove_tree(AT_FDCWD, path);
+  // A state directory of its own has a cgroup of its own, which would outlive it ("fastdock" itself stays).
+  auto hierarchies = cgroup::Hierarchies::machine();
+  if (hierarchies && places_.cgroup_parent.find('/') != std::string::npos)
+    cgroup::remove_if_empty(**hierarchies, places_.cgroup_parent);
   lock_.reset();
   Claims::give_back(path);
 }

@@ -158,6 +158,8 @@ Result<std::unique_ptr<Document>> Document::parse(std::string text, std::string 
   // In place: strings are not copied.  Iterative: a million nested brackets must not end our stack.
   constexpr unsigned flags =
       rapidjson::kParseInsituFlag | rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag;
+  // RapidJSON checks UTF-8 by the length that a first byte promises, also where the text ends before it.
+  document->text_.append(4, '\0');
   document->document_.ParseInsitu<flags>(document->text_.data());
   if (document->document_.HasParseError()) {
     std::string what = document->name_ + " at byte " + std::to_string(document->document_.GetErrorOffset()) +

@@ -72,6 +72,11 @@ bool is_directly_in(const std::string& path, const std::string& directory) {
          path[directory.size()] == '/' && !name.empty() && name != "." && name != "..";
 }
 
+bool needs_directory(const Mount& mount) {
+  struct stat status{};
+  return mount.type != "bind" || (::stat(mount.source.c_str(), &status) == 0 && S_ISDIR(status.st_mode));
+}
+
 mode_t type_of(const Device& device) {
   return device.kind == 'b' ? S_IFBLK : device.kind == 'p' ? S_IFIFO : S_IFCHR;
 }
@@ -107,7 +112,7 @@ Contents contents_of(const Mount& mount, const std::vector<Device>& devices, con
   for (const Link& link : links)
     if (is_directly_in(link.path, mount.destination)) contents.links.push_back(&link);
   for (const Mount& other : mounts)
-    if (other.type != "bind" && is_directly_in(other.destination, mount.destination))
+    if (is_directly_in(other.destination, mount.destination) && needs_directory(other))
       contents.directories.push_back(last_name(other.destination));
   return contents;
 }

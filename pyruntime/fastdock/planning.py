@@ -124,8 +124,13 @@ def has_own_ids(options: Options) -> bool:
 
 
 def environment(base: Base, options: Options) -> list[str]:
-    """The image's variables, then the user's; PATH always, TERM with a terminal."""
+    """The image's variables, then the user's; PATH always, TERM with a terminal.
+
+    HOSTNAME too, except where the container's id will be its name.
+    """
     variables = {"PATH": DEFAULT_PATH}
+    if options.hostname or options.uts == "host":
+        variables["HOSTNAME"] = options.hostname or os.uname().nodename
     for item in base.environment:
         name, equals, value = item.partition("=")
         if equals:

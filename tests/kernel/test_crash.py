@@ -118,3 +118,23 @@ def test_a_worker_that_the_owner_forked_is_not_the_owner(tmp_path: Path) -> None
     fastdock.Engine(root).close()
     assert os.listdir(root / "containers") == []
     owner.communicate(b"x")  # the worker ends
+
+
+def test_a_root_of_its_own_leaves_no_cgroup_of_its_own(tmp_path: Path) -> None:
+    """Each state directory has a cgroup for its containers; it goes with the last process that used it."""
+    program = (
+        "import io, sys, fastdock\n"
+        "engine = fastdock.Engine(sys.argv[1])\n"
+        "engine.images.import_tar(io.BytesIO(sys.stdin.buffer.read()), 'busybox')\n"
+        "assert engine.run('busybox', ['true']).returncode == 0\n"
+        "print(engine.cgroup_parent)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "state")],
+        input=busybox_tar(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    parent = done.stdout.decode().strip()
+    assert "/" in parent
+    assert [top for top in leaks.hierarchies() if (top / parent).exists()] == []

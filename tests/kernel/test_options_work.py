@@ -118,7 +118,10 @@ class TestFiles:
         assert {"A=1 2", "PATH=/bin", "EMPTY=", "HOME=/root"} <= set(lines)
         lines = sh(engine, "env").splitlines()
         assert f"PATH={'/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}" in lines
-        assert {line.partition("=")[0] for line in lines} <= {"PATH", "HOME", "PWD", "SHLVL"}
+        assert {line.partition("=")[0] for line in lines} <= {"PATH", "HOME", "HOSTNAME", "PWD", "SHLVL"}
+        assert sh(engine, "test $HOSTNAME = $(hostname) && echo same") == "same"
+        assert sh(engine, "echo $HOSTNAME", hostname="box") == "box"
+        assert sh(engine, "echo $HOSTNAME", env={"HOSTNAME": "mine"}) == "mine"
 
     def test_entrypoint(self, engine: Engine) -> None:
         done = engine.run("busybox", ["b"], entrypoint=["echo", "a"], stdout=PIPE)

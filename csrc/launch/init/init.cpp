@@ -12,6 +12,7 @@
 // program without a SIGTERM handler takes ten seconds.  No C library: one page of code, one of stack.
 #include <asm/ioctls.h>
 #include <linux/fcntl.h>
+#include <linux/prctl.h>
 #include <linux/signal.h>
 #include <linux/wait.h>
 #include <sys/syscall.h>
@@ -149,6 +150,8 @@ extern "C" [[noreturn, gnu::used]] void start(long* stack) {
     leave(kNotExecutable);
   }
   // The child does it too: whoever comes first, no signal finds the child in our group.
+  // For ps: executed from a descriptor, it would be called after that.
+  raw_syscall(SYS_prctl, PR_SET_NAME, "fastdock-init");
   raw_syscall(SYS_setpgid, child, child);
   while (true) {
     const long signal = raw_syscall(SYS_rt_sigtimedwait, &waited, nullptr, nullptr, sizeof waited);

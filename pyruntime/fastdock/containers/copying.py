@@ -8,6 +8,7 @@ the container is run (CVE-2019-14271).
 
 from __future__ import annotations
 
+import copy
 import errno
 import io
 import os
@@ -503,6 +504,17 @@ class _Spool:
         self.file.close()
 
 
+def _below(entry: tarfile.TarInfo, destination: str) -> tarfile.TarInfo:
+    """The entry as it may be made below a directory of the host: nowhere else, and with no special rights."""
+    top = os.path.realpath(destination)
+    entry.name = entry.name.lstrip("/")
+    for name in (entry.name, entry.linkname) if entry.islnk() else (entry.name,):
+        if os.path.isabs(name) or os.path.commonpath([top, os.path.realpath(os.path.join(top, name))]) != top:
+            raise FastdockError(f"{name}: the container's file would be outside of {destination}")
+    entry.mode &= ~(stat.S_ISUID | stat.S_ISGID)  # it becomes the caller's
+    return entry
+
+
 def _unpack_here(archive: IO[bytes], into: str, top: str, rename: str | None) -> None:
     """Unpacks a tar that came from a container, so from an enemy, into a directory of the host."""
 
@@ -511,13 +523,14 @@ def _unpack_here(archive: IO[bytes], into: str, top: str, rename: str | None) ->
         if rename is not None:
             rest = name[len(top) :].lstrip("/") if name == top or name.startswith(top + "/") else name
             name = posixpath.join(rename, rest) if rest else rename
-        entry = entry.replace(name=name, uid=os.geteuid(), gid=os.getegid(), deep=False)
+        entry = copy.copy(entry)
+        entry.name, entry.uid, entry.gid = name, os.geteuid(), os.getegid()
         # As docker cp: links are made as they are, and never followed when further entries are written.
-        if entry.issym():
-            return entry
-        return tarfile.tar_filter(entry, destination)
+        return entry if entry.issym() else _below(entry, destination)
 
     with tarfile.open(fileobj=archive, mode="r|") as tar:
+        # What PEP 706's filters check is checked here: Debian 12's Python has none yet.
+        tar.extraction_filter = staticmethod(lambda entry, _: entry)
         links: set[str] = set()
         for entry in tar:
             wanted = renamed(entry, into)
@@ -533,4 +546,4 @@ def _unpack_here(archive: IO[bytes], into: str, top: str, rename: str | None) ->
                     os.unlink(target)
                 os.symlink(wanted.linkname, target)
                 continue
-            tar.extract(wanted, into, numeric_owner=True, filter="fully_trusted")
+            tar.extract(wanted, into, numeric_owner=True)

@@ -210,6 +210,8 @@ def plan_of_record(containers: Containers, record: Record) -> Start:
     plan.argv = record.command
     if not plan.hostname and options.uts != "host":
         plan.hostname = record.id[:12]
+        if not any(variable.startswith("HOSTNAME=") for variable in plan.environment):
+            plan.environment = [*plan.environment, f"HOSTNAME={plan.hostname}"]
     if record.ids >= 0:
         mapping = [(0, _core.first_id(record.ids), _core.IDS_PER_RANGE)]
         plan.set_id_maps(mapping, mapping)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING
 
 from fastdock import _core, _streams
@@ -55,27 +56,48 @@ def check_readable(container: Container) -> None:
 
 
 def log_files(path: str) -> list[str]:
-    """The oldest first."""
-    files = []
-    number = 1
+    """The oldest first.  While they are rotated a number may be missing, and the last one be there packed and plain."""
+    directory, name = os.path.split(path)
+    rotated: dict[int, str] = {}
+    for found in os.listdir(directory):
+        suffix = found.removeprefix(name + ".")
+        number = suffix.removesuffix(".gz")
+        if suffix != found and number.isdecimal() and (suffix == number or int(number) not in rotated):
+            rotated[int(number)] = found
+    names = [rotated[number] for number in sorted(rotated, reverse=True)]
+    return [os.path.join(directory, found) for found in names] + ([path] if os.path.exists(path) else [])
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[list[tuple[str, IO[bytes]]]]:
+    """All files of the log with their names, as they were at one moment, the oldest first.
+
+    A file that is rotated or compressed between the look and the open would be missed, or read twice.
+    """
     while True:
-        older = next((p for p in (f"{path}.{number}", f"{path}.{number}.gz") if os.path.exists(p)), None)
-        if older is None:
-            break
-        files.append(older)
-        number += 1
-    files.reverse()
-    return [*files, path] if os.path.exists(path) else files
+        with ExitStack() as stack:
+            files = _open_unchanged(path, stack)
+            if files is not None:
+                yield files
+                return
+
+
+def _open_unchanged(path: str, stack: ExitStack) -> list[tuple[str, IO[bytes]]] | None:
+    names = log_files(path)
+    try:
+        files = [(name, stack.enter_context(_open(name))) for name in names]
+        inodes = [os.fstat(file.fileno()).st_ino for _, file in files]
+        unchanged = names == log_files(path) and inodes == [os.stat(name).st_ino for name in names]
+    except FileNotFoundError:
+        return None
+    return files if unchanged else None
 
 
 def raw_blocks(path: str) -> Iterator[bytes]:
     """All of the log, in blocks of whole lines."""
-    for file in log_files(path):
-        try:
-            with _open(file) as stream:
-                yield from _lines_of(stream)
-        except FileNotFoundError:  # rotated away meanwhile
-            continue
+    with _opened(path) as files:
+        for _, stream in files:
+            yield from _lines_of(stream)
 
 
 def _open(path: str) -> IO[bytes]:
@@ -107,27 +129,29 @@ def _blocks(path: str, tail: int | None) -> Iterator[bytes]:
 def _last_lines(path: str, count: int, limit: int | None = None) -> list[bytes]:
     """Blocks that hold the last ``count`` entries, read from the end (of the newest file: from ``limit``)."""
     found: list[bytes] = []
-    for name in reversed(log_files(path)):
-        with _open(name) as file:
+    with _opened(path) as files:
+        for name, file in reversed(files):
             if name.endswith(".gz"):
                 data = file.read()
-                count, block = _keep_last(data, count)
-                found.append(block)
             else:
                 end = os.fstat(file.fileno()).st_size
-                if limit is not None and name == path:
-                    end = min(end, limit)
-                data = b""
-                while end > 0 and data.count(b"\n") <= count:
-                    start = max(0, end - _CHUNK)
-                    data = os.pread(file.fileno(), end - start, start) + data
-                    end = start
-                count, block = _keep_last(data, count)
-                found.append(block)
-        if count <= 0:
-            break
+                data = _tail_of(file, min(end, limit) if limit is not None and name == path else end, count)
+            count, block = _keep_last(data, count)
+            found.append(block)
+            if count <= 0:
+                break
     found.reverse()
     return found
+
+
+def _tail_of(file: IO[bytes], end: int, count: int) -> bytes:
+    """What is before ``end``, as far back as ``count`` lines are."""
+    data = b""
+    while end > 0 and data.count(b"\n") <= count:
+        start = max(0, end - _CHUNK)
+        data = os.pread(file.fileno(), end - start, start) + data
+        end = start
+    return data
 
 
 def _keep_last(data: bytes, count: int) -> tuple[int, bytes]:
@@ -195,9 +219,12 @@ def _until(path: str, tail: int | None, size: int, file: IO[bytes]) -> Iterator[
     if tail is not None:
         yield from _last_lines(path, tail, size) if tail > 0 else ()
         return
-    for older in log_files(path)[:-1]:
-        with _open(older) as stream:
-            yield from _lines_of(stream)
+    with _opened(path) as files:
+        mine = os.fstat(file.fileno()).st_ino
+        for _, older in files:
+            if os.fstat(older.fileno()).st_ino == mine:
+                break
+            yield from _lines_of(older)
     at = 0
     while at < size:
         data = os.pread(file.fileno(), min(_CHUNK, size - at), at)
