@@ -215,6 +215,7 @@ def test_signals_are_passed_on(shell: Shell, engine: Engine) -> None:
 class TestSystem:
     def test_df_and_prune(self, shell: Shell, engine: Engine) -> None:
         """What containers and volumes take is counted, and comes back."""
+        shell("image", "prune", "-f")  # what other tests left
         words = ["run", "--name", "df", "-v", "/anonymous", "-v", "kept:/kept", "busybox"]
         shell(*words, "sh", "-c", "head -c 100000 /dev/zero | tee /file /kept/file > /anonymous/file")
         rows = {row.split("  ")[0]: row.split() for row in shell("system", "df").splitlines()[1:]}
