@@ -218,9 +218,10 @@ class Proxy:
                     self.requests += [line.decode().removesuffix(" HTTP") for line in found]
                 else:
                     self.received += len(data)
+                cut = is_upload == self.cut_uploads and self._cuts(passed + len(data))
+                target.sendall(data[: self.cut_after - passed] if cut else data)
                 passed += len(data)
-                target.sendall(data)
-                if is_upload == self.cut_uploads and self._cuts(passed):
+                if cut:
                     break
         except OSError:
             pass
