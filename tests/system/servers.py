@@ -212,7 +212,7 @@ class Proxy:
     def _pump(self, source: socket.socket, target: socket.socket, is_upload: bool) -> None:
         passed = 0
         try:
-            while data := source.recv(self._most(passed)):
+            while data := source.recv(65536):
                 if is_upload:
                     found = re.findall(rb"^(?:GET|HEAD|PUT|POST|PATCH|DELETE) \S+ HTTP", data, re.MULTILINE)
                     self.requests += [line.decode().removesuffix(" HTTP") for line in found]
@@ -231,11 +231,6 @@ class Proxy:
                     one.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
-
-    def _most(self, passed: int) -> int:
-        """How much to read at once: not much more than what a connection may carry."""
-        left = self.cut_after - passed if self.cuts else 0
-        return left if 0 < left < 65536 else 65536
 
     def _cuts(self, passed: int) -> bool:
         with self._lock:
