@@ -201,8 +201,10 @@ Result<Created> create_container(const Context& context, const CreateRequest& re
   FASTDOCK_CHECK(check_terminal(config, request));
   FASTDOCK_CHECK(check_rootfs(config));
   if (context.systemd_cgroup)
-    return failed_with(ENOSYS, Operation::kUseContainer,
-                       "systemd not running on this host, cannot use systemd cgroups manager");
+    return failed_with(
+        ENOSYS, Operation::kUseContainer,
+        "--systemd-cgroup: cgroups are made here, not by systemd; set the caller's cgroup driver "
+        "to cgroupfs");
   FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
   return Creation(context, request, std::move(config), std::move(container)).run(text);
 }
