@@ -210,3 +210,37 @@ def test_signals_are_passed_on(shell: Shell, engine: Engine) -> None:
     assert process.stdout.read() == b"got\n"
     process.stdout.close()
     shell("rm", "proxied")
+
+
+class TestSystem:
+    def test_df_and_prune(self, shell: Shell, engine: Engine) -> None:
+        """What containers and volumes take is counted, and comes back."""
+        shell("image", "prune", "-f")  # what other tests left
+        words = ["run", "--name", "df", "-v", "/anonymous", "-v", "kept:/kept", "busybox"]
+        shell(*words, "sh", "-c", "head -c 100000 /dev/zero | tee /file /kept/file > /anonymous/file")
+        rows = {row.split("  ")[0]: row.split() for row in shell("system", "df").splitlines()[1:]}
+        assert rows["Containers"][-5:] == ["1", "0", "100kB", "100kB", "(100%)"]
+        assert rows["Local Volumes"][-5:] == ["2", "2", "200kB", "0B", "(0%)"]
+        detail = shell("system", "df", "-v")
+        assert "Containers space usage" in detail
+        assert "Local Volumes space usage" in detail
+        shell("system", "df", "-v", "--format", "json", code=1)
+        shell("system", "prune", input="n\n", code=1)
+        assert len(engine.containers.list(all=True)) == 1
+        said = shell("system", "prune", "-f", "--volumes")
+        assert "Deleted Containers:" in said
+        assert "Deleted Volumes:" in said
+        assert said.rstrip().endswith("Total reclaimed space: 200kB")
+        assert [volume.name for volume in engine.volumes.list()] == ["kept"]
+        assert "busybox:latest" in [tag for image in engine.images for tag in image.tags]
+        engine.volumes.remove("kept")
+
+    def test_export(self, shell: Shell, engine: Engine, tmp_path: Path) -> None:
+        shell("run", "--name", "exported", "busybox", "sh", "-c", "echo hello > /greeting")
+        shell("export", "-o", str(tmp_path / "tar"), "exported")
+        assert shell("import", str(tmp_path / "tar"), "again:1").startswith("sha256:")
+        assert shell("run", "--rm", "again:1", "/bin/cat", "/greeting") == "hello\n"
+        shell("export", "-o", str(tmp_path / "none"), "nobody", code=1)
+        assert not (tmp_path / "none").exists()
+        shell("rm", "exported")
+        shell("rmi", "again:1")

@@ -276,7 +276,8 @@ class ContainerGroup(Group):
 
 _MEMBERS = {
     "attach": "attach:attach", "commit": "containers:commit", "cp": "cp:cp", "create": "run:create_command",
-    "diff": "containers:diff", "exec": "attach:exec_command", "inspect": "inspection:container_inspect",
+    "diff": "containers:diff", "exec": "attach:exec_command", "export": "archives:export",
+    "inspect": "inspection:container_inspect",
     "kill": "containers:kill", "list": "listing:ps", "logs": "logs:logs", "ls": "listing:ps", "ps": "listing:ps",
     "pause": "containers:pause", "port": "containers:port", "prune": "containers:prune", "rename": "containers:rename",
     "restart": "containers:restart", "rm": "containers:rm", "run": "run:run_command", "start": "containers:start",
