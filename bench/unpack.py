@@ -1,6 +1,7 @@
 """Unpacks one layer with fastdock and with other programs, in turns, and prints medians and ratios.
 
-Usage: unpack.py LAYER.tar.gz [--rounds N] [--directory DIR]   (layer_tree.py makes the layer; DIR on tmpfs)
+Usage: unpack.py LAYER.tar.gz [--rounds N] [--directory DIR]   (python -m fastdock.bench.layer_tree makes the layer;
+DIR on tmpfs)
 """
 
 from __future__ import annotations

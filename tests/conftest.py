@@ -22,6 +22,8 @@ def session_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with fastdock.Engine(root) as engine:
         engine.images.import_tar(io.BytesIO(busybox_tar()), "busybox")
     yield root
+    with fastdock.Engine(root) as engine:
+        engine.networks.take_down()
     shutil.rmtree(root, ignore_errors=True)
 
 

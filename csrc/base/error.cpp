@@ -175,7 +175,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "its own (systemd-run --scope -p Delegate=yes)",
     "this machine's cgroup version has no such limit",
     "the archive names a file outside of the directory that it is unpacked into: refused",
-    "what should be a directory is a link or a file, and no link is followed while unpacking: refused",
+    "what should be a directory is a file, or a link that leads in circles: refused",
     "the archive has a kind of entry that is no file, link, device or directory",
     "no layer has the file that this hard link names",
     "the directory must be empty",

@@ -2,6 +2,7 @@
 
 #include <isa-l/igzip_lib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -94,8 +95,9 @@ class Gzip final : public Decompressor {
 class Zstd final : public Decompressor {
  public:
   Zstd() : context_(ZSTD_createDCtx()) {
-    // RFC 8878, 3.1.1.1.2: decoders may refuse large windows.  128 MiB is what `zstd -22 --ultra` writes.
-    if (context_ != nullptr) ZSTD_DCtx_setParameter(context_, ZSTD_d_windowLogMax, 27);
+    // RFC 8878, 3.1.1.1.2: decoders may refuse large windows.  The window is memory that a layer's author
+    // chooses and we pay; builders write at most 8 MiB, `zstd -21 --ultra` 64.
+    if (context_ != nullptr) ZSTD_DCtx_setParameter(context_, ZSTD_d_windowLogMax, kMostWindowLog);
   }
   ~Zstd() override { ZSTD_freeDCtx(context_); }
   Zstd(const Zstd&) = delete;
@@ -107,6 +109,9 @@ class Zstd final : public Decompressor {
       ZSTD_inBuffer in{input.data(), input.size(), 0};
       ZSTD_outBuffer out{output.data(), output.size(), 0};
       remaining_ = ZSTD_decompressStream(context_, &out, &in);
+      if (ZSTD_getErrorCode(remaining_) == ZSTD_error_frameParameter_windowTooLarge)
+        return failed_with(EFBIG, Operation::kInflate, "zstd: a window of more than 64 MiB",
+                           Hint::kArchiveLimit);
       if (ZSTD_isError(remaining_) != 0)
         return damaged(std::string("zstd: ") + ZSTD_getErrorName(remaining_));
       input = input.subspan(in.pos);
@@ -122,6 +127,8 @@ class Zstd final : public Decompressor {
   }
 
  private:
+  static constexpr int kMostWindowLog = 26;
+
   ZSTD_DCtx* context_;
   std::size_t remaining_ = 1;  // 0: between frames
   bool full_ = false;          // the context may hold output that did not fit

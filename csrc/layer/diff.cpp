@@ -74,6 +74,7 @@ class TreeWalk {
   explicit TreeWalk(TreeWriter& writer) : writer_(writer) {}
 
   Result<void> root(const FileHandle& directory) {
+    FASTDOCK_TRY(mount_, mount_of(directory));
     FASTDOCK_CHECK(writer_.add(directory));
     FASTDOCK_TRY(Fd fd, directory.reopen());
     return contents(fd.get(), "");
@@ -84,6 +85,11 @@ class TreeWalk {
     FASTDOCK_TRY(std::vector<std::string> names, list_names(directory, path));
     for (const std::string& name : names) {
       FASTDOCK_TRY(FileHandle file, FileHandle::open(directory, name, join_path(path, name)));
+      FASTDOCK_TRY(std::uint64_t mount, mount_of(file));
+      if (mount != mount_) {
+        FASTDOCK_CHECK(writer_.add_mount_point(file));
+        continue;
+      }
       FASTDOCK_CHECK(writer_.add(file));
       if (!file.is_directory()) continue;
       FASTDOCK_TRY(std::optional<Fd> inside, open_same_mount(directory, name, file.path()));
@@ -93,6 +99,7 @@ class TreeWalk {
   }
 
   TreeWriter& writer_;
+  std::uint64_t mount_ = 0;
 };
 
 Result<bool> same_data(const FileHandle& one, const FileHandle& other, const Entry& entry) {

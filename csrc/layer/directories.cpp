@@ -5,7 +5,9 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 
 #include "base/path.h"
 #include "layer/attributes.h"
@@ -47,6 +49,58 @@ Result<int> Directories::find(std::string_view path) {
   return remember(path, std::move(fd));
 }
 
+// The target of a symbolic link; none if `name` is something else, or nothing.
+Result<std::optional<std::string>> Directories::read_link(std::string_view directory, std::string_view name) {
+  FASTDOCK_TRY(int parent, find(directory));
+  if (parent < 0) return std::nullopt;
+  char target[PATH_MAX];
+  ssize_t size = ::readlinkat(parent, std::string(name).c_str(), target, sizeof target);
+  if (size >= 0) return std::string(target, static_cast<std::size_t>(size));
+  if (errno == EINVAL || errno == ENOENT || errno == ENAMETOOLONG) return std::nullopt;
+  return failed(Operation::kInspectFile, name);
+}
+
+Result<std::string> Directories::resolve_directory(std::string_view path, const Limits& limits) {
+  constexpr int kMostLinks = 40;  // path_resolution(7)
+  if (known(path)) return std::string(path);
+  int links = 0;
+  std::string done;
+  std::string todo(path);
+  for (std::size_t start = 0; start < todo.size();) {
+    std::size_t end = std::min(todo.find('/', start), todo.size());
+    std::string_view component = std::string_view(todo).substr(start, end - start);
+    start = end + 1;
+    if (component.empty() || component == ".") continue;
+    if (component == "..") {  // of the root: the root, as in a chroot
+      done.resize(split_name(done).first.size());
+      continue;
+    }
+    std::string next = join_path(done, component);
+    if (!known(next)) {
+      FASTDOCK_TRY(std::optional<std::string> target, read_link(done, component));
+      if (target) {
+        if (++links > kMostLinks) return refused(Hint::kArchiveThroughLink, path);
+        if (target->starts_with('/')) done.clear();
+        todo = *target + '/' + todo.substr(std::min(start, todo.size()));
+        start = 0;
+        continue;
+      }
+    }
+    done = std::move(next);
+  }
+  // Links can lead to longer paths than any name of the archive, and to names that mean a whiteout.
+  FASTDOCK_TRY(Whiteout whiteout, whiteout_of(done));
+  if (whiteout.kind != Whiteout::Kind::kNone) return refused(Hint::kCorruptArchive, path);
+  return normalize(done, limits);
+}
+
+Result<std::string> Directories::resolve(std::string path, const Limits& limits) {
+  auto [above, name] = split_name(path);
+  if (known(above)) return path;
+  FASTDOCK_TRY(std::string directory, resolve_directory(above, limits));
+  return normalize(join_path(directory, name), limits);
+}
+
 Result<int> Directories::open(std::string_view path) {
   FASTDOCK_TRY(int known, find(path));
   if (known >= 0) return known;
@@ -80,7 +134,7 @@ Result<void> Directories::make_in(int parent, std::string_view name, std::string
   while (::mkdirat(parent, text.c_str(), 0700) != 0) {
     if (errno != EEXIST || fresh) return failed(Operation::kCreateDirectory, path);
     // Directories are all in states_, so this is something else.  An entry of its own replaces it; a
-    // mere parent replaces only a whiteout, and never a link that a later entry would go through.
+    // mere parent replaces only a whiteout.
     struct stat status{};
     if (::fstatat(parent, text.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
       return failed(Operation::kInspectFile, path);

@@ -1,9 +1,14 @@
-// The directories that an archive is unpacked into: found and made below one descriptor, without ever
-// following a link, and given their attributes when everything is in them.
+// The directories that an archive is unpacked into: found and made below one descriptor, and given their
+// attributes when everything is in them.
+//
+// The kernel never follows a link here.  An entry that lies below a symbolic link of the same archive goes
+// where the link leads with the archive's root as "/", as in Docker, which unpacks in a chroot; resolve()
+// finds that place by reading links, and what it returns is opened like any other path.
 #pragma once
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -32,6 +37,11 @@ class Directories {
   // `root` is an open, empty directory.
   static Result<Directories> create(Fd root);
 
+  // The same place by a path without links; its last component is left as it is.
+  Result<std::string> resolve(std::string path, const Limits& limits);
+  // The same for what is a directory: its last component is resolved, too.
+  Result<std::string> resolve_directory(std::string_view path, const Limits& limits);
+
   // A descriptor (O_PATH) of the directory `path`, made with its parents where missing; valid until the
   // next call.  What is not a directory there is an error, unless it is a whiteout of this archive.
   Result<int> open(std::string_view path);
@@ -53,6 +63,10 @@ class Directories {
  private:
   explicit Directories(Fd root) : root_(std::move(root)) {}
 
+  [[nodiscard]] bool known(std::string_view path) const {
+    return path.empty() || (last_fd_ >= 0 && path == last_) || states_.contains(path);
+  }
+  Result<std::optional<std::string>> read_link(std::string_view directory, std::string_view name);
   Result<void> make_in(int parent, std::string_view name, std::string_view path, bool listed);
   Result<void> finish_one(const std::string& path, const DirectoryState& state, std::uint64_t& skipped);
   int remember(std::string_view path, Fd fd);

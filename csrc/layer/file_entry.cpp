@@ -61,12 +61,6 @@ std::optional<EntryType> type_of(mode_t mode) {
 
 }  // namespace
 
-std::string join_path(std::string_view directory, std::string_view name) {
-  std::string path(directory);
-  if (!path.empty()) path += '/';
-  return path.append(name);
-}
-
 Result<FileHandle> FileHandle::open(int parent, const std::string& name, std::string path) {
   FASTDOCK_TRY(Fd fd, open_at(parent, name, O_PATH | O_NOFOLLOW));
   FileHandle file(std::move(fd), std::move(path));

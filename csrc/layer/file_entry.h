@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "layer/layer.h"
+#include "layer/name.h"
 
 namespace fastdock::layer {
 
@@ -71,7 +72,5 @@ Result<void> find_holes(int fd, Entry& entry);
 
 // The names in a directory, sorted as bytes.
 Result<std::vector<std::string>> list_names(int directory, std::string_view path);
-
-std::string join_path(std::string_view directory, std::string_view name);
 
 }  // namespace fastdock::layer

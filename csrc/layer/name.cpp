@@ -10,13 +10,6 @@ constexpr std::string_view kWhiteout = ".wh.";
 constexpr std::string_view kAufs = ".wh..wh.";
 constexpr std::string_view kOpaque = ".wh..wh..opq";
 
-std::string join(std::string_view directory, std::string_view name) {
-  std::string path(directory);
-  if (!path.empty()) path += '/';
-  path += name;
-  return path;
-}
-
 // What an error message shows of a name that may be a megabyte long.
 std::string_view shown(std::string_view name) { return name.substr(0, 200); }
 
@@ -62,6 +55,13 @@ std::pair<std::string_view, std::string_view> split_name(std::string_view path) 
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
 
+std::string join_path(std::string_view directory, std::string_view name) {
+  std::string path(directory);
+  if (!path.empty()) path += '/';
+  path += name;
+  return path;
+}
+
 Result<Whiteout> whiteout_of(std::string_view path) {
   // Almost every name has none.
   if (path.find(kWhiteout) == std::string_view::npos) return Whiteout{};
@@ -79,7 +79,7 @@ Result<Whiteout> whiteout_of(std::string_view path) {
   name.remove_prefix(kWhiteout.size());
   // ".wh..." would hide "..".
   if (name.empty() || name == "." || name == "..") return refused(Hint::kCorruptArchive, path);
-  return Whiteout{Whiteout::Kind::kName, join(directory, name)};
+  return Whiteout{Whiteout::Kind::kName, join_path(directory, name)};
 }
 
 }  // namespace fastdock::layer

@@ -14,12 +14,15 @@ std::unexpected<Error> refused(Hint hint, std::string_view name);
 std::unexpected<Error> over_limit(std::string_view name, std::string_view limit);
 
 // `name` below the root of the archive: "a/b", without ".", empty components and ".."; "" is the root.
-// An absolute name is relative to the root, as Docker and GNU tar have it.  Since no link is ever
-// followed, ".." can be taken away by looking at the text alone; one that leads out is refused.
+// An absolute name is relative to the root, as Docker and GNU tar have it.  ".." is taken away by looking
+// at the text alone, before any link is, as Docker does; one that leads out is refused.
 Result<std::string> normalize(std::string_view name, const Limits& limits);
 
 // {"a/b", "c"} of "a/b/c"; {"", "c"} of "c".
 std::pair<std::string_view, std::string_view> split_name(std::string_view path);
+
+// "directory/name"; "name" in the root.
+std::string join_path(std::string_view directory, std::string_view name);
 
 // OCI image-spec, layer.md, "Whiteouts".
 struct Whiteout {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,6 +31,15 @@ Result<void> TreeWriter::add(const FileHandle& file) {
   return tar_.add(*entry, data);
 }
 
+Result<void> TreeWriter::add_mount_point(const FileHandle& file) {
+  NoData nothing;
+  Entry entry;
+  entry.name = file.path();
+  entry.type = file.is_directory() ? EntryType::kDirectory : EntryType::kFile;
+  entry.mode = file.is_directory() ? 0755 : 0644;
+  return tar_.add(entry, nothing);
+}
+
 Result<void> TreeWriter::add_marker(std::string path) {
   NoData nothing;
   Entry entry;
@@ -50,6 +60,13 @@ Result<void> TreeWriter::add_opaque(std::string_view directory) {
 Result<LayerResult> TreeWriter::finish() {
   FASTDOCK_CHECK(tar_.finish());
   return output_.finish(tar_.entries());
+}
+
+Result<std::uint64_t> mount_of(const FileHandle& file) {
+  struct statx status{};
+  if (::statx(file.get(), "", AT_EMPTY_PATH, STATX_MNT_ID, &status) != 0)
+    return failed(Operation::kInspectFile, file.path());
+  return status.stx_mnt_id;
 }
 
 Result<std::optional<Fd>> open_same_mount(int parent, const std::string& name, std::string_view path) {

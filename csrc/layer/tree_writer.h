@@ -17,6 +17,8 @@ class TreeWriter {
 
   // One file; the second name of one that has been written is a hard link.
   Result<void> add(const FileHandle& file);
+  // What another file system is mounted on, which hides it: an empty file or directory of root's.
+  Result<void> add_mount_point(const FileHandle& file);
   Result<void> add_whiteout(std::string_view directory, std::string_view name);
   Result<void> add_opaque(std::string_view directory);
   Result<LayerResult> finish();
@@ -29,6 +31,9 @@ class TreeWriter {
   IdOffset offset_;
   std::map<std::pair<dev_t, ino_t>, std::string> written_;  // of those with several names
 };
+
+// The mount that a file is seen through.
+Result<std::uint64_t> mount_of(const FileHandle& file);
 
 // Opens a subdirectory for reading; none if another file system is mounted there.
 Result<std::optional<Fd>> open_same_mount(int parent, const std::string& name, std::string_view path);

@@ -53,16 +53,20 @@ Result<void> Unpacker::add(const Entry& entry, EntryData& data) {
   switch (whiteout.kind) {
     case Whiteout::Kind::kIgnored:
       return {};
-    case Whiteout::Kind::kName:
-      return add_whiteout(whiteout.path);
+    case Whiteout::Kind::kName: {
+      FASTDOCK_TRY(std::string hidden, directories_.resolve(std::move(whiteout.path), limits_));
+      return add_whiteout(hidden);
+    }
     case Whiteout::Kind::kOpaque: {
-      FASTDOCK_CHECK(directories_.open(whiteout.path));
-      directories_.state(whiteout.path)->opaque = true;
+      FASTDOCK_TRY(std::string directory, directories_.resolve_directory(whiteout.path, limits_));
+      FASTDOCK_CHECK(directories_.open(directory));
+      directories_.state(directory)->opaque = true;
       return {};
     }
     case Whiteout::Kind::kNone:
       break;
   }
+  FASTDOCK_TRY(path, directories_.resolve(std::move(path), limits_));
   if (entry.type == EntryType::kDirectory) return add_directory(entry, path);
   if (path.empty()) return refused(Hint::kCorruptArchive, entry.name);
   FASTDOCK_TRY(Place place, this->place(path));
@@ -148,6 +152,7 @@ Result<void> Unpacker::set_metadata(int fd, const Entry& entry) {
 Result<void> Unpacker::add_hard_link(const Entry& entry, const Place& place) {
   FASTDOCK_TRY(std::string target, normalize(entry.link, limits_));
   if (target.empty()) return refused(Hint::kCorruptArchive, entry.name);
+  FASTDOCK_TRY(target, directories_.resolve(std::move(target), limits_));
   auto [above, name] = split_name(target);
   std::string target_name(name);
   std::string target_parent_path(above);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -95,7 +96,7 @@ Result<void> create_devices(const AttachPlan& plan, int namespace_fd) {
 }
 
 // The index of a device in the socket's namespace.
-Result<std::uint32_t> find_inside(NetlinkSocket& socket, const std::string& name) {
+Result<std::uint32_t> find_by(NetlinkSocket& socket, const std::string& name) {
   Batch batch;
   ifinfomsg header{};
   batch.begin(RTM_GETLINK, NLM_F_ACK, header, Operation::kConfigureLinkDevice, name);
@@ -113,11 +114,35 @@ Result<std::uint32_t> find_inside(NetlinkSocket& socket, const std::string& name
 Result<void> configure_inside(NetlinkSocket& socket, const std::vector<Endpoint>& endpoints) {
   Batch batch;
   for (const auto& endpoint : endpoints) {
-    FASTDOCK_TRY(auto index, find_inside(socket, endpoint.name));
+    FASTDOCK_TRY(auto index, find_by(socket, endpoint.name));
     set_up(batch, index, endpoint.name);
     for (const auto& address : endpoint.addresses) add_address(batch, index, address);
     for (const auto& gateway : endpoint.gateways) add_default_route(batch, index, gateway);
   }
+  return socket.execute(batch);
+}
+
+// The kernel notices that both ends of a pair are up on a worker (linkwatch) that waits for the RTNL lock,
+// which the end of another container may hold for long.  Until then the bridge takes nothing from the port,
+// and a first SYN that is lost costs a second.  Asking for the device makes it happen now (rtnl_getlink(),
+// Linux 6.8). And the bridge believes an address where it saw it last, which may be the port of the
+// container's last life.
+Result<void> settle_ports(const AttachPlan& plan) {
+  FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_ROUTE));
+  Batch batch;
+  for (const auto& endpoint : plan.endpoints) {
+    if (endpoint.driver != Driver::kBridge) continue;
+    FASTDOCK_TRY(auto port, find_by(socket, endpoint.host_name));
+    ndmsg entry{};
+    entry.ndm_family = AF_BRIDGE;
+    entry.ndm_ifindex = static_cast<std::int32_t>(port);
+    entry.ndm_state = NUD_NOARP;  // stays as long as the port
+    entry.ndm_flags = NTF_MASTER;
+    batch.begin(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entry, Operation::kConfigureLinkDevice,
+                endpoint.host_name);
+    batch.put(NDA_LLADDR, std::as_bytes(std::span(endpoint.mac)));
+  }
+  if (batch.empty()) return {};
   return socket.execute(batch);
 }
 
@@ -134,6 +159,7 @@ Result<void> attach_all(const AttachPlan& plan, int namespace_fd, int process) {
   // Before the container can send: what it sends is refused until its own addresses are known.
   FASTDOCK_CHECK(add_rules(plan.scope, plan.firewall));
   FASTDOCK_CHECK(configure_inside(*inside.netlink, plan.endpoints));
+  FASTDOCK_CHECK(settle_ports(plan));
   if (plan.resolver_socket.empty()) return {};
   return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver, process);
 }
@@ -184,6 +210,20 @@ Result<void> reconnect_resolver(const AttachPlan& plan, pid_t pid) {
   FASTDOCK_TRY(auto inside, enter(target.namespace_fd.get(), uses_inet6(plan), true));
   return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver,
                             target.process.get());
+}
+
+Result<void> add_default_routes(pid_t pid, const std::string& device,
+                                const std::vector<IpAddress>& gateways) {
+  FASTDOCK_TRY(auto target, open_process(pid));
+  std::optional<NetlinkSocket> inside;
+  {
+    FASTDOCK_TRY(auto visit, NamespaceVisit::begin(target.namespace_fd.get()));
+    FASTDOCK_TRY(inside, NetlinkSocket::open(NETLINK_ROUTE));
+  }
+  FASTDOCK_TRY(auto index, find_by(*inside, device));
+  Batch batch;
+  for (const auto& gateway : gateways) add_default_route(batch, index, gateway);
+  return inside->execute(batch);
 }
 
 Result<void> attach_loopback(int namespace_fd) {

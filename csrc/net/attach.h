@@ -70,6 +70,10 @@ Result<void> attach_process(const AttachPlan& plan, pid_t pid);
 // Gives a running container to a resolver that was started after it (the one before it died).
 Result<void> reconnect_resolver(const AttachPlan& plan, pid_t pid);
 
+// Gives a running container default routes through a device that it has: another network led out, and has
+// been left.
+Result<void> add_default_routes(pid_t pid, const std::string& device, const std::vector<IpAddress>& gateways);
+
 // Loopback up and the sysctls that every container gets; for a container without a network.
 Result<void> attach_loopback(int namespace_fd);
 

@@ -88,6 +88,12 @@ class Changes {
     key.byte(rules.protocol).port(rules.host_port);
     std::string set = is6 ? "ports6" : "ports4";
     if (rules.host) set += "_at";
+    // Of each container once, whatever the number of its ports: removing twice fails (see remove_rules).
+    NftElement self{.key = Key().address(rules.container).address(rules.container)};
+    if (std::ranges::find(selves_, self.key) == selves_.end()) {
+      selves_.push_back(self.key);
+      inet(is6 ? "self6" : "self4", self);
+    }
     inet(set, {.key = key, .data = Key().address(rules.container).port(rules.container_port)});
   }
 
@@ -102,6 +108,7 @@ class Changes {
   }
 
   std::vector<Change> changes_;
+  std::vector<std::vector<std::byte>> selves_;
 };
 
 }  // namespace

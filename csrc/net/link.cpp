@@ -117,14 +117,16 @@ void create_veth(Batch& batch, const VethPair& pair) {
   disable_address_generation(batch);
   batch.begin(RTM_NEWLINK, 0, link_header(IFF_UP), Operation::kConfigureLinkDevice, pair.name);
   batch.put_string(IFLA_IFNAME, pair.name);
-  if (pair.isolated) {
-    std::size_t slave = batch.open(IFLA_LINKINFO);
-    batch.put_string(IFLA_INFO_SLAVE_KIND, "bridge");
-    std::size_t port = batch.open(IFLA_INFO_SLAVE_DATA);
-    batch.put_number<std::uint8_t>(IFLA_BRPORT_ISOLATED, 1);
-    batch.close(port);
-    batch.close(slave);
-  }
+  std::size_t slave = batch.open(IFLA_LINKINFO);
+  batch.put_string(IFLA_INFO_SLAVE_KIND, "bridge");
+  std::size_t port = batch.open(IFLA_INFO_SLAVE_DATA);
+  // Back out of the port it came in by ("hairpin"): a container that asks for its own published port, where
+  // bridged packets pass iptables (br_netfilter), is translated in the bridge and never meets the host's
+  // routes.
+  batch.put_number<std::uint8_t>(IFLA_BRPORT_MODE, 1);
+  if (pair.isolated) batch.put_number<std::uint8_t>(IFLA_BRPORT_ISOLATED, 1);
+  batch.close(port);
+  batch.close(slave);
 }
 
 void create_macvlan(Batch& batch, const Macvlan& device) {

@@ -16,7 +16,7 @@
 namespace fastdock::net {
 
 // Goes up with every change below: an engine that finds another version makes the tables anew.
-const std::string_view kRulesetVersion = "fastdock rules 1";
+const std::string_view kRulesetVersion = "fastdock rules 2";
 
 namespace {
 
@@ -59,6 +59,8 @@ void add_inet_sets(Writer& table) {
   table.set("ports6", {kProtocol, kService}, {kIpv6, kService});
   table.set("ports4_at", {kIpv4, kProtocol, kService}, {kIpv4, kService});
   table.set("ports6_at", {kIpv6, kProtocol, kService}, {kIpv6, kService});
+  table.set("self4", {kIpv4, kIpv4});  // (container, same container), of those with published ports
+  table.set("self6", {kIpv6, kIpv6});
   table.set("guarded4", {kIpv4});
   table.set("guarded6", {kIpv6});
   table.set("allowed4", {kIpv4, kIpv4}, {}, NFT_SET_INTERVAL);
@@ -139,7 +141,16 @@ void add_source_rules(Writer& table) {
   // From a container to a published port of its own network ("hairpin"): the answer must come back this way.
   // (Where bridged packets pass iptables, net.bridge.bridge-nf-call-iptables, the kernel translates them in
   // the bridge and calls this hook without an input device: then the answer passes there as well, and the
-  // address is kept.)
+  // address is kept, but for a container that asks for its own port: nothing takes packets from its own
+  // address.)
+  {
+    auto rule = table.rule("to_container");
+    target4(source4(family(std::move(rule), NFPROTO_IPV4), 0), 1).in("self4", 0).masquerade();
+  }
+  {
+    auto rule = table.rule("to_container");
+    target6(source6(family(std::move(rule), NFPROTO_IPV6), 0), 4).in("self6", 0).masquerade();
+  }
   table.rule("to_container")
       .ct(NFT_CT_STATUS, 0)
       .mask(0, {IPS_DST_NAT, 0, 0, 0})

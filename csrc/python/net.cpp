@@ -190,6 +190,14 @@ void register_attach(py::module_& net) {
       [](const AttachPlan& plan, int pid) { without_gil([&] { return attach_process(plan, pid); }); },
       py::arg("plan"), py::arg("pid"), "attach() to the namespace of a process.");
   net.def(
+      "add_default_routes",
+      [](int pid, const std::string& device, const Texts& texts) {
+        auto gateways = addresses(texts);
+        without_gil([&] { return add_default_routes(pid, device, gateways); });
+      },
+      py::arg("pid"), py::arg("device"), py::arg("gateways"),
+      "Default routes of a running container through a device that it has.");
+  net.def(
       "attach_loopback", [](int namespace_fd) { without_gil([&] { return attach_loopback(namespace_fd); }); },
       py::arg("namespace_fd"), "Only the loopback device.");
   net.def(

@@ -456,6 +456,9 @@ class Container:
 def release_kept() -> None:
     """Closes what is kept for further starts: id ranges, layers' mounts, user namespaces."""
 
+def keep_for_ever(value: object) -> None:
+    """What would be done when this object goes is not done: the process ends with it."""
+
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""
 
@@ -659,6 +662,9 @@ class net:  # noqa: N801
     @staticmethod
     def attach_process(plan: net.AttachPlan, pid: int) -> None:
         """attach() to the namespace of a process."""
+    @staticmethod
+    def add_default_routes(pid: int, device: str, gateways: Sequence[str]) -> None:
+        """Default routes of a running container through a device that it has."""
     @staticmethod
     def attach_loopback(namespace_fd: int) -> None:
         """Only the loopback device."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
+from fastdock.network.details import files_directory
 
+TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
+    from fastdock.network import Document
     from fastdock.options import Options
 
 _FILES = ("hosts", "hostname", "resolv.conf")
@@ -28,21 +31,21 @@ class Endpoint:
         container_id: str,
         options: Options,
         exposed: Sequence[str] = (),
+        previous: Document | None = None,
     ) -> None:
-        """Takes what the container needs.  Raises NotFound, Conflict, SpecError."""
+        """Takes what the container needs; of ``previous``, the same addresses.
+
+        Raises NotFound, Conflict, SpecError.
+        """
         self._networks = networks
         self._id = container_id
         self.namespace_file = ""  # of the container whose network namespace this one shares
         self._directory = files_directory(run_directory, container_id)
-        names = options.network.split(",")
-        first = Attachment(
-            names[0], ip=options.ip, ip6=options.ip6, mac=options.mac_address, aliases=options.network_alias
-        )
         self.plan: NetworkPlan = networks.plan(
             container_id,
             NetworkOptions(
-                attachments=[first, *(Attachment(name, aliases=options.network_alias) for name in names[1:])],
-                hostname=options.hostname,
+                attachments=attachments_of(options),
+                hostname=options.hostname or (os.uname().nodename if options.uts == "host" else ""),
                 domainname=options.domainname,
                 dns=options.dns,
                 dns_search=options.dns_search,
@@ -54,6 +57,7 @@ class Endpoint:
                 egress=options.egress,
             ),
             options.name,
+            previous,
         )
 
     def apply(self, plan: _core.LaunchPlan, own_ids: bool) -> None:
@@ -99,9 +103,43 @@ class Endpoint:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def files_directory(run_directory: str, container_id: str) -> str:
-    """Where the container's hosts, hostname and resolv.conf are."""
-    return os.path.join(run_directory, "networks", container_id)
+def check_options(options: Options) -> None:
+    """Refuses now what would be refused at the start.  SpecError."""
+    from fastdock.network.model import parse_egress
+    from fastdock.network.ports import families, parse_port
+
+    for text in (*options.publish, *options.expose):
+        for spec in parse_port(text):
+            families(spec)
+    parse_egress(options.egress)
+    attachments_of(options)
+
+
+def attachments_of(options: Options) -> list[Attachment]:
+    """The networks that it joins.  ``--ip`` and ``--mac-address`` are of the first, ``--network-alias`` of all."""
+    made: list[Attachment] = []
+    for text in filter(None, options.network.split(",")):
+        name, *words = text.split(";")
+        pairs = [(key, value) for key, _, value in (word.partition("=") for word in words)]
+        given = dict(pairs)
+        first = not made
+        made.append(
+            Attachment(
+                name,
+                ip=given.get("ip", options.ip if first else ""),
+                ip6=given.get("ip6", options.ip6 if first else ""),
+                mac=given.get("mac-address", options.mac_address if first else ""),
+                aliases=(*options.network_alias, *(value for key, value in pairs if key == "alias")),
+            )
+        )
+    return made
+
+
+def suspend(networks: Networks, run_directory: str, container_id: str) -> Document | None:
+    """As ``give_back``, but its addresses are still its own: for the next Endpoint."""
+    document = networks.suspend(container_id)
+    shutil.rmtree(files_directory(run_directory, container_id), ignore_errors=True)
+    return document
 
 
 def give_back(networks: Networks, run_directory: str, container_id: str) -> None:

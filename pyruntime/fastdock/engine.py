@@ -118,6 +118,11 @@ class Engine:
 
         return Popen(image, args, engine=self, **keywords)
 
+    def leave(self) -> None:
+        """In place of ``close``, where the process is about to end: what ends with it needs no closing."""
+        if self._store is not None:
+            self._store.database.leave_open()
+
     def close(self) -> None:
         """Gives back what was kept for further starts: images, mounts, id ranges, the database connection."""
         _core.release_kept()

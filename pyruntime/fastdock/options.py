@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MINIMUM_MEMORY = 6 * 1024 * 1024
 """Docker's minimum: with less, no process starts."""
 
+DEFAULT_NETWORK = "bridge"
+"""Of ``fastdock run``, ``create`` and ``Container``, as with Docker; ``fastdock.run`` and ``Popen`` have "none"."""
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _ULIMIT = re.compile(r"([a-z]+)=(-1|unlimited|[0-9]{1,20})(?::(-1|unlimited|[0-9]{1,20}))?")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
@@ -180,7 +183,9 @@ class Options(NamedTuple):
     cpuset_mems: str = ""
     pids: int | None = None
     blkio_weight: int | None = None
-    network: str = "none"  # or host, container:ID, or the names of networks with commas between them
+    # none, host, container:ID, or networks with commas between them; a network is its name, and what is
+    # special in it after semicolons: "app;alias=db;ip=10.0.0.5"
+    network: str = "none"
     ip: str = ""
     ip6: str = ""
     mac_address: str = ""
@@ -272,6 +277,29 @@ def _ulimits(value: Any) -> tuple[tuple[str, int, int], ...]:
     return tuple(parse_ulimit(f"{name}={pair}") for name, pair in pairs)
 
 
+_NETWORK_KEYS = ("alias", "ip", "ip6", "mac-address")
+
+
+def _network(text: str) -> str:
+    """A network, or Docker's long form: ``name=app,alias=db,ip=10.0.0.5``.  In the form of ``Options.network``."""
+    if "=" not in text:
+        return "bridge" if text == "default" else text
+    name, words = "", []
+    for word in text.split(","):
+        key, _, value = word.partition("=")
+        if not value or ";" in value or key not in ("name", *_NETWORK_KEYS):
+            raise SpecError(
+                f"network {text!r}: write NAME, or name=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…]"
+            )
+        if key == "name":
+            name = value
+        else:
+            words.append(word)
+    if not name:
+        raise SpecError(f"network {text!r}: name= is missing")
+    return ";".join([name, *words])
+
+
 _CONVERTERS: dict[str, Any] = {
     "env": _environment,
     "ulimits": _ulimits,
@@ -294,7 +322,9 @@ _CONVERTERS: dict[str, Any] = {
     "labels": lambda value: _pairs(value, "labels"),
     "domainname": check_domainname,
     "name": lambda value: check_name(value) if value else "",
-    "network": lambda value: value if isinstance(value, str) else ",".join(_texts(value, "network")),
+    "network": lambda value: ",".join(
+        map(_network, [value] if isinstance(value, str) else _texts(value, "network"))
+    ),
     "network_alias": lambda value: _texts(value, "network_alias"),
     "publish": lambda value: _texts(value, "publish"),
     "expose": lambda value: _texts(value, "expose"),
@@ -308,9 +338,12 @@ _CONVERTERS: dict[str, Any] = {
 }
 
 
-def options_from(given: Mapping[str, Any]) -> Options:
-    """Checked options.  Raises SpecError or LimitError for what is malformed or contradicts itself."""
-    values = {key: value for key, value in given.items() if value is not None}
+def options_from(given: Mapping[str, Any], *, network: str = "none") -> Options:
+    """Checked options; ``network`` is the one of who names none.
+
+    Raises SpecError or LimitError for what is malformed or contradicts itself.
+    """
+    values = {"network": network, **{key: value for key, value in given.items() if value is not None}}
     if unknown := values.keys() - _FIELDS:
         raise TypeError(f"unknown option {sorted(unknown)[0]!r}")
     mounts = _mount_list(values)
@@ -350,7 +383,7 @@ def _check(options: Options) -> None:
     if options.storage not in ("", "memory", "disk"):
         raise SpecError(f"storage: {options.storage!r} is neither memory nor disk")
     if options.network == "none" and (options.publish or options.publish_all):
-        raise SpecError("ports are published from a network: name one, as in --network bridge")
+        raise SpecError("ports are published from a network, and network none is not one: take bridge")
     if options.userns not in ("", "host", "private"):
         raise SpecError(f"userns: {options.userns!r} is neither host nor private")
     if options.userns == "private" and options.privileged:

@@ -78,7 +78,7 @@ def main() -> None:
             for v in ("0.0", "0.1", "1.0")
         },
     }
-    for target in ("layer_tar_fuzz", "layer_decompress_fuzz"):
+    for target in ("layer_tar_fuzz", "layer_decompress_fuzz", "layer_recompress_fuzz"):
         (root / target).mkdir(parents=True, exist_ok=True)
     for name, data in tars.items():
         (root / "layer_tar_fuzz" / name).write_bytes(PREFIX + data.rstrip(b"\0") + bytes(600))
@@ -95,7 +95,8 @@ def main() -> None:
         "frames": zstd[0] + b"\x50\x2a\x4d\x18\x03\0\0\0abc" + zstd[1],
     }
     for name, stream in streams.items():
-        (root / "layer_decompress_fuzz" / name).write_bytes(PREFIX + stream)
+        for target in ("layer_decompress_fuzz", "layer_recompress_fuzz"):
+            (root / target / name).write_bytes(PREFIX + stream)
 
 
 if __name__ == "__main__":

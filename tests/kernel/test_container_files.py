@@ -31,6 +31,42 @@ def owner_seen_inside(made: Container, path: str) -> str:
     return str(made.exec(["stat", "-c", "%u:%g %a", path], stdout=PIPE, text=True).stdout.strip())
 
 
+class TestExport:
+    def test_everything_and_nothing_that_is_mounted(self, subject: Container, tmp_path: Path) -> None:
+        """Owners as inside, what is mounted as empty mount points; the tar is an image again."""
+        (tmp_path / "file").write_bytes(b"content")
+        subject.put(tmp_path / "file", "/root/file")
+        buffer = io.BytesIO()
+        subject.files.export(buffer)
+        buffer.seek(0)
+        with tarfile.open(fileobj=buffer) as tar:
+            members = {member.name: member for member in tar}
+        assert (members["root/file"].uid, members["root/file"].size) == (0, 7)
+        assert members["proc"].isdir()
+        assert {member.uid for member in members.values()} == {0}
+        assert not [name for name in members if name.startswith(("proc/", "sys/", "dev/"))]
+        engine = subject._containers.engine
+        buffer.seek(0)
+        engine.images.import_tar(buffer, "exported:1")
+        done = engine.run("exported:1", ["/bin/cat", "/root/file"], capture_output=True)
+        assert done.stdout == b"content"
+        engine.images.remove("exported:1", force=True)
+
+    def test_a_binds_files_are_not_exported(self, engine: Engine, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_bytes(b"of the host")
+        with container(
+            engine, ["sleep", "1000"], volumes=[f"{tmp_path}/secret:/secret", f"{tmp_path}:/dir"]
+        ) as made:
+            buffer = io.BytesIO()
+            made.files.export(buffer)
+        buffer.seek(0)
+        with tarfile.open(fileobj=buffer) as tar:
+            sizes = {member.name: member.size for member in tar}
+        assert sizes["secret"] == 0
+        assert "dir" in sizes
+        assert "dir/secret" not in sizes
+
+
 class TestCopy:
     def test_file_in_and_out(self, subject: Container, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"content")

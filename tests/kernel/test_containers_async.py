@@ -40,7 +40,9 @@ async def test_many_wait_without_threads(engine: Engine) -> None:
 
 
 async def test_restart_rename_inspect_top_diff(engine: Engine) -> None:
-    async with await aio.Container.create("busybox", ["sleep", "1000"], engine=engine) as made:
+    async with await aio.Container.create(
+        "busybox", ["sleep", "1000"], engine=engine, network="none"
+    ) as made:
         await made.rename("twin")
         assert (made.name, (await made.inspect())["Name"]) == ("twin", "/twin")
         await made.write_bytes("/mark", b"")

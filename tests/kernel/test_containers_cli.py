@@ -246,7 +246,7 @@ def test_logs_in_a_terminal_are_in_order(shell: Shell) -> None:
 def test_formats(shell: Shell) -> None:
     shell("volume", "create", "--label", "a=b", "rows")
     words = ("--label", "kind=test", "-v", "rows:/data", "busybox", "sh", "-c", "sleep 1000")
-    shell("run", "-d", "--name", "rows", *words)
+    shell("run", "-d", "--network", "none", "--name", "rows", *words)
     row = json.loads(shell("ps", "--format", "{{json .}}"))
     assert row == json.loads(shell("ps", "--format", "json"))
     assert row["Names"] == "rows"
@@ -275,7 +275,7 @@ def test_diff_has_no_mount_points(shell: Shell, engine: Engine, tmp_path: Path) 
     archive = tmp_path / "bare.tar"
     subprocess.run(["tar", "-C", str(directory), "-cf", str(archive), "."], check=True)
     shell("import", str(archive), "bare")
-    shell("run", "--name", "bare", "bare", "/bin/busybox", "mkdir", "/made")
+    shell("run", "--network", "none", "--name", "bare", "bare", "/bin/busybox", "mkdir", "/made")
     assert shell("diff", "bare") == "A /made\n"
     shell("rm", "bare")
     shell("rmi", "bare")
@@ -307,3 +307,37 @@ def test_refused(shell: Shell) -> None:
     shell("update", "refused", code=1)
     assert "you must provide one or more flags" in shell.errors
     shell("rm", "-f", "refused")
+
+
+class TestSystem:
+    def test_df_and_prune(self, shell: Shell, engine: Engine) -> None:
+        """What containers and volumes take is counted, and comes back."""
+        shell("image", "prune", "-f")  # what other tests left
+        words = ["run", "--name", "df", "-v", "/anonymous", "-v", "kept:/kept", "busybox"]
+        shell(*words, "sh", "-c", "head -c 100000 /dev/zero | tee /file /kept/file > /anonymous/file")
+        rows = {row.split("  ")[0]: row.split() for row in shell("system", "df").splitlines()[1:]}
+        assert rows["Containers"][-5:] == ["1", "0", "100kB", "100kB", "(100%)"]
+        assert rows["Local Volumes"][-5:] == ["2", "2", "200kB", "0B", "(0%)"]
+        detail = shell("system", "df", "-v")
+        assert "Containers space usage" in detail
+        assert "Local Volumes space usage" in detail
+        shell("system", "df", "-v", "--format", "json", code=1)
+        shell("system", "prune", input="n\n", code=1)
+        assert len(engine.containers.list(all=True)) == 1
+        said = shell("system", "prune", "-f", "--volumes")
+        assert "Deleted Containers:" in said
+        assert "Deleted Volumes:" in said
+        assert said.rstrip().endswith("Total reclaimed space: 200kB")
+        assert [volume.name for volume in engine.volumes.list()] == ["kept"]
+        assert "busybox:latest" in [tag for image in engine.images for tag in image.tags]
+        engine.volumes.remove("kept")
+
+    def test_export(self, shell: Shell, engine: Engine, tmp_path: Path) -> None:
+        shell("run", "--name", "exported", "busybox", "sh", "-c", "echo hello > /greeting")
+        shell("export", "-o", str(tmp_path / "tar"), "exported")
+        assert shell("import", str(tmp_path / "tar"), "again:1").startswith("sha256:")
+        assert shell("run", "--rm", "again:1", "/bin/cat", "/greeting") == "hello\n"
+        shell("export", "-o", str(tmp_path / "none"), "nobody", code=1)
+        assert not (tmp_path / "none").exists()
+        shell("rm", "exported")
+        shell("rmi", "again:1")

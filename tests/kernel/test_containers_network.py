@@ -6,8 +6,10 @@ import io
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from socket import SOCK_STREAM
+from typing import Any
 
 import pytest
 from kept import SLEEP, container, output_of, shell, wait_until
@@ -19,7 +21,7 @@ from support import busybox_tar
 
 pytestmark = pytest.mark.kernel
 
-SERVE = shell("while true; do echo hello | nc -l -p 80; done")
+SERVE = ["busybox", "nc", "-ll", "-p", "80", "-e", "echo", "hello"]
 
 
 @pytest.fixture
@@ -40,9 +42,16 @@ def address_of(made: fastdock.Container) -> str:
     return str(made.inspect()["NetworkSettings"]["IPAddress"])
 
 
+@contextmanager
+def serving(engine: Engine, **options: Any) -> Iterator[fastdock.Container]:
+    """A container that says hello on port 80."""
+    with container(engine, SERVE, **options) as made:
+        made.wait_for(port=80, timeout=60)
+        yield made
+
+
 def answers(lab: Lab, port: int) -> bool:
-    """nc listens again and again."""
-    return any(ask(lab.outside, SOCK_STREAM, lab.HOST4, port) == "hello\n" for _ in range(50))
+    return ask(lab.outside, SOCK_STREAM, lab.HOST4, port) == "hello\n"
 
 
 def test_address_files_and_exec(lab: Lab, net_engine: Engine) -> None:
@@ -57,7 +66,7 @@ def test_address_files_and_exec(lab: Lab, net_engine: Engine) -> None:
 
 
 def test_published_port_until_it_ends(lab: Lab, net_engine: Engine) -> None:
-    with container(net_engine, SERVE, network="bridge", publish=["8080:80"]) as made:
+    with serving(net_engine, network="bridge", publish=["8080:80"]) as made:
         assert answers(lab, 8080)
         bindings = made.inspect()["NetworkSettings"]["Ports"]["80/tcp"]
         assert {"HostIp": "0.0.0.0", "HostPort": "8080"} in bindings
@@ -72,6 +81,7 @@ def test_published_port_until_it_ends(lab: Lab, net_engine: Engine) -> None:
             made.start()
         other.remove(force=True)
         made.start()
+        made.wait_for(port=80, timeout=60)
         assert answers(lab, 8080)
 
 
@@ -81,7 +91,7 @@ def test_port_of_one_that_ended_by_itself(lab: Lab, net_engine: Engine) -> None:
     assert connection is not None
     with connection:
         connection.wait_for_end()
-    with container(net_engine, SERVE, network="bridge", publish=["8080:80"]):
+    with serving(net_engine, network="bridge", publish=["8080:80"]):
         assert answers(lab, 8080)
 
 
@@ -129,11 +139,11 @@ def test_shared_with_another_container(lab: Lab, net_engine: Engine) -> None:
 
 
 def test_monitor_killed(lab: Lab, net_engine: Engine) -> None:
-    with container(net_engine, SERVE, network="bridge", publish=["8080:80"]) as made:
+    with serving(net_engine, network="bridge", publish=["8080:80"]) as made:
         pidfd = os.pidfd_open(made.state.monitor)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
         made.wait()
         assert made.state.exit_code == 137
-        with container(net_engine, SERVE, network="bridge", publish=["8080:80"]):
+        with serving(net_engine, network="bridge", publish=["8080:80"]):
             assert answers(lab, 8080)

@@ -9,11 +9,14 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from layer_files import apply, describe, entry, make_tar
 
 from fastdock import _core
@@ -69,25 +72,105 @@ def test_names_that_only_look_so(tmp_path: Path, outside: Path) -> None:
     assert (tmp_path / "out/..x/...").read_bytes() == b"4"
 
 
-@pytest.mark.parametrize("target", ["../outside/dir", "/", "."])
-def test_no_entry_goes_through_a_link(tmp_path: Path, outside: Path, target: str) -> None:
-    for number, (name, kind) in enumerate(
-        [
-            ("l/x", tarfile.REGTYPE),
-            ("l/x", tarfile.DIRTYPE),
-            ("l/sub/x", tarfile.REGTYPE),
-            ("l/.wh.passwd", tarfile.REGTYPE),
-        ]
-    ):
-        data = make_tar(entry("l", tarfile.SYMTYPE, linkname=target), entry(name, kind))
-        with pytest.raises(ImageError, match="no link is followed"):
-            apply(data, tmp_path / f"out{number}")
+# Where each link leads if the archive's root is "/": what Docker does, which unpacks in a chroot.
+LINKS = {
+    "../outside/dir": "outside/dir",
+    "/outside/dir": "outside/dir",
+    "../../../../etc": "etc",
+    "/": "",
+    ".": "",
+    "//a/./b/../c/": "a/c",
+    "/..": "",
+}
 
 
-def test_an_opaque_marker_does_not_go_through_a_link(tmp_path: Path, outside: Path) -> None:
+@pytest.mark.parametrize("target", LINKS)
+def test_an_entry_below_a_link_stays_inside(tmp_path: Path, outside: Path, target: str) -> None:
+    out = tmp_path / "out"
+    data = make_tar(
+        entry("l", tarfile.SYMTYPE, linkname=target),
+        entry("l/x", data=b"mine", uid=7),
+        entry("l/d", tarfile.DIRTYPE, mode=0o711),
+        entry("l/sub/y", data=b"deeper"),
+        entry("l/h", tarfile.LNKTYPE, linkname="l/x"),
+        entry("l/.wh.passwd"),
+        entry("l/o/.wh..wh..opq"),
+    )
+    apply(data, out)
+    assert os.readlink(out / "l") == target
+    place = out / LINKS[target]
+    assert (place / "x").read_bytes() == b"mine"
+    assert (place / "x").stat().st_uid == 7
+    assert (place / "d").stat().st_mode & 0o777 == 0o711
+    assert (place / "sub/y").read_bytes() == b"deeper"
+    assert (place / "h").samefile(place / "x")
+    assert (place / "passwd").stat().st_rdev == 0
+    assert os.getxattr(place / "o", "trusted.overlay.opaque") == b"y"
+
+
+def test_an_opaque_marker_below_a_link_marks_what_it_leads_to(tmp_path: Path, outside: Path) -> None:
     data = make_tar(entry("l", tarfile.SYMTYPE, linkname="../outside/dir"), entry("l/.wh..wh..opq"))
-    with pytest.raises(ImageError):
+    apply(data, tmp_path / "out")
+    assert os.getxattr(tmp_path / "out/outside/dir", "trusted.overlay.opaque") == b"y"
+
+
+def test_chains_of_links(tmp_path: Path, outside: Path) -> None:
+    """Links to links, into directories that come later, and a link that is replaced on the way."""
+    out = tmp_path / "out"
+    data = make_tar(
+        entry("a", tarfile.SYMTYPE, linkname="b/c"),
+        entry("b", tarfile.SYMTYPE, linkname="/real"),
+        entry("a/1", data=b"1"),
+        entry("real/c", tarfile.DIRTYPE, mode=0o700),
+        entry("b", tarfile.DIRTYPE),
+        entry("b/2", data=b"2"),
+        entry("b/c", tarfile.SYMTYPE, linkname="../elsewhere"),
+        entry("a/3", data=b"3"),
+    )
+    apply(data, out)
+    assert (out / "real/c/1").read_bytes() == b"1"
+    assert (out / "real/c").stat().st_mode & 0o777 == 0o700
+    assert (out / "b/2").read_bytes() == b"2"
+    assert (out / "elsewhere/3").read_bytes() == b"3"
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"l": "l"},
+        {"l": "m", "m": "l"},
+        {"l": "./l/x"},
+        {f"l{i or ''}": f"l{i + 1}" for i in range(41)},
+    ],
+)
+def test_links_in_circles_are_refused(tmp_path: Path, outside: Path, links: dict[str, str]) -> None:
+    data = make_tar(*(entry(name, tarfile.SYMTYPE, linkname=to) for name, to in links.items()), entry("l/x"))
+    with pytest.raises(ImageError, match="leads in circles"):
         apply(data, tmp_path / "out")
+
+
+def test_links_that_grow_are_refused(tmp_path: Path, outside: Path) -> None:
+    deep = "/".join(["d"] * 200)
+    links = [
+        entry("l", tarfile.SYMTYPE, linkname=f"{deep}/m"),
+        entry(f"{deep}/m", tarfile.SYMTYPE, linkname=deep),
+    ]
+    with pytest.raises(ImageError, match="depth of directories"):
+        apply(make_tar(*links, entry("l/x")), tmp_path / "depth")
+    long = entry("l", tarfile.SYMTYPE, linkname="x" * 256)
+    with pytest.raises(ImageError, match="255 bytes"):
+        apply(make_tar(long, entry("l/x")), tmp_path / "long")
+    hidden = entry("l", tarfile.SYMTYPE, linkname="/.wh.d")
+    with pytest.raises(ImageError):
+        apply(make_tar(hidden, entry("l/x")), tmp_path / "hidden")
+
+
+def test_a_file_is_no_directory(tmp_path: Path, outside: Path) -> None:
+    for number, parent in enumerate(
+        [entry("l", data=b"file"), entry("l", tarfile.FIFOTYPE), entry("l", tarfile.SYMTYPE, linkname="f")]
+    ):
+        with pytest.raises(ImageError, match="should be a directory"):
+            apply(make_tar(entry("f"), parent, entry("l/x")), tmp_path / f"out{number}")
 
 
 def test_writing_over_a_link_replaces_the_link(tmp_path: Path, outside: Path) -> None:
@@ -353,3 +436,38 @@ def test_a_tar_of_pipes_only_is_read_to_its_end(tmp_path: Path) -> None:
     data = io.BytesIO(make_tar(*(entry(f"p{i}", tarfile.FIFOTYPE) for i in range(50))))
     apply(data.getvalue(), tmp_path / "out")
     assert len(os.listdir(tmp_path / "out")) == 50
+
+
+WORDS = st.sampled_from(["a", "b", "c", "l", "m"])
+PATHS = st.lists(WORDS, min_size=1, max_size=4).map("/".join)
+TARGETS = st.lists(st.sampled_from(["a", "b", "l", "m", "..", ".", ""]), min_size=1, max_size=5).map("/".join)
+KINDS = st.sampled_from(
+    [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(PATHS, KINDS, TARGETS.filter(bool) | st.just("../../outside/dir"), st.booleans()),
+        max_size=14,
+    )
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_mixture_of_links_leads_out(
+    tmp_path: Path, outside: Path, entries: list[tuple[str, bytes, str, bool]]
+) -> None:
+    """Whatever is made in whatever order: what is beside the destination stays as it is."""
+    before = describe(outside, root_too=True)
+    parts = []
+    for path, kind, target, hide in entries:
+        above, _, name = path.rpartition("/")
+        name = f"{above}/.wh.{name}" if hide else path
+        parts.append(entry(name, kind, linkname=target, data=b"x" if kind == tarfile.REGTYPE else b""))
+    with tempfile.TemporaryDirectory(dir=tmp_path) as parent:
+        try:
+            apply(make_tar(*parts), Path(parent) / "out")
+        except ImageError:
+            pass
+        assert os.listdir(parent) == ["out"]
+    assert describe(outside, root_too=True) == before
+    assert os.listdir(tmp_path) == ["outside"]

@@ -68,6 +68,24 @@ def test_the_host_port_is_a_quiet_port_of_the_bridge(lab: Lab) -> None:
         assert not list(oracle.get_addr(index=port["index"])), "no link-local address"
 
 
+def test_a_new_container_is_reached_at_once(lab: Lab) -> None:
+    """The bridge forwards to its port when attach() returns, also where it saw the address at another port before."""
+    asking = lab.guest()
+    for _ in range(20):
+        guest = lab.guest()
+        port = guest.plan.endpoints[0].host_name
+        with lab.oracle(lab.host) as oracle:
+            (link,) = oracle.link("get", ifname=port)
+            assert link.get("state") == "up"
+            assert (
+                link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA").get("IFLA_BRPORT_STATE") == 3
+            )  # forwarding
+        fdb = lab.host.run("bridge", "fdb", "show", "dev", port)
+        assert f"{guest.plan.endpoints[0].mac} " in fdb
+        assert pings(asking, guest.address())
+        guest.close()
+
+
 def test_the_bridge_keeps_its_address_when_containers_come_and_go(lab: Lab) -> None:
     first = lab.guest()
     with lab.oracle(lab.host) as oracle:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -242,18 +245,72 @@ def _resolver(lab: Lab) -> int:
     return peer
 
 
-def test_a_killed_resolver_comes_back(named: Lab) -> None:
+def _kill(pid: int) -> None:
+    """Returns when it is gone."""
+    pidfd = os.pidfd_open(pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+
+
+def _copy_of(pid: int) -> int:
+    """The process that takes over when the resolver dies."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while not (found := children.read_text().split()):
+        os.sched_yield()
+    return int(found[-1])
+
+
+def test_a_killed_resolver_goes_on_as_another_process(named: Lab) -> None:
+    """Nobody starts anything, nobody registers again."""
     web, client = named.guest("app", name="web"), named.guest("app")
-    old = _resolver(named)
-    os.kill(old, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        while True:
-            os.kill(old, 0)
-            time.sleep(0.01)
+    # It answers a container first and makes its copy then: with the next answer the copy is there.
+    assert addresses(lookup(client, "web")) == [web.address()]
+    for _ in range(3):
+        old = _resolver(named)
+        _kill(old)
+        assert addresses(lookup(client, "web")) == [web.address()]
+        assert _resolver(named) != old
+    late = named.guest("app", name="late")
+    assert addresses(lookup(client, "late")) == [late.address()]
+    web.end()
+    named.networks.collect()
+    assert addresses(lookup(client, "web")) == []
+
+
+def test_a_killed_copy_is_made_again(named: Lab) -> None:
+    web, client = named.guest("app", name="web"), named.guest("app")
+    server = _resolver(named)
+    copy = _copy_of(server)
+    _kill(copy)
+    while (again := _copy_of(server)) == copy:
+        os.sched_yield()
+    assert again != copy
+    _kill(server)
+    assert addresses(lookup(client, "web")) == [web.address()]
+
+
+def test_server_and_copy_killed_at_once_come_back_with_the_next_start(named: Lab) -> None:
+    web, client = named.guest("app", name="web"), named.guest("app")
+    server = _resolver(named)
+    copy = _copy_of(server)
+    os.kill(server, signal.SIGSTOP)  # so that it makes no other
+    _kill(copy)
+    _kill(server)
     late = named.guest("app", name="late")
     for asking in (client, late):
         assert addresses(lookup(asking, "web")) == [web.address()]
         assert addresses(lookup(asking, "late")) == [late.address()]
+
+
+def test_without_containers_it_ends_with_its_copy(named: Lab, tmp_path: Path) -> None:
+    from fastdock.network.resolver import PROGRAM
+
+    path = str(tmp_path / "idle.sock")
+    subprocess.run([PROGRAM, path, "fastdock-idle", "0"], check=True)
+    lock = os.open(f"{path}.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # the two hold it as long as one of them lives
+    os.close(lock)
 
 
 # --- egress ---

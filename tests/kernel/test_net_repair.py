@@ -73,6 +73,19 @@ def test_dead_containers_are_collected(lab: Lab) -> None:
     assert again.address() == guest.address()
 
 
+def test_a_zombie_is_dead(lab: Lab) -> None:
+    """Whoever adopted it may never wait for it."""
+    guest = lab.guest(publish=["8080:80"])
+    assert guest.process.stdin is not None
+    guest.process.stdin.close()  # it ends, and nobody waits
+    os.waitid(os.P_PID, guest.process.pid, os.WEXITED | os.WNOWAIT)
+    lab.networks.collect()
+    assert lab.guest(publish=["8080:80"]).address() == guest.address()
+    guest.process.wait()
+    assert guest.process.stdout is not None
+    guest.process.stdout.close()
+
+
 def test_a_starter_that_was_killed_leaves_nothing(lab: Lab) -> None:
     """SIGKILL between plan() and started()."""
     program = (

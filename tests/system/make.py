@@ -57,5 +57,7 @@ def tree(image) -> dict[str, bytes]:
         for directory, _, names in os.walk(layer):
             for name in names:
                 path = Path(directory, name)
+                if path.is_symlink():
+                    continue
                 found[str(path.relative_to(layer))] = path.read_bytes()
     return found

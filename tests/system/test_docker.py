@@ -1,8 +1,10 @@
 """Docker's own engine takes what we give, and gives what we take."""
 
+import io
 import json
 import os
 import subprocess
+import tarfile
 import tempfile
 
 import pytest
@@ -94,3 +96,45 @@ def test_docker_pulls_what_we_push(docker, registry, images, transfer):
     assert json.loads(docker("image", "inspect", name))[0]["RepoDigests"] == [
         f"{registry.host}/ours/x@{pushed.digest}"
     ]
+
+
+def test_entries_below_links_land_where_docker_puts_them(docker, images, tmp_path):
+    """Links of a layer, absolute, relative and out of the root, with entries below them."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, kind, value in [
+            ("run", tarfile.DIRTYPE, ""),
+            ("srv", tarfile.DIRTYPE, ""),
+            ("var", tarfile.DIRTYPE, ""),
+            ("var/run", tarfile.SYMTYPE, "/run"),
+            ("var/run/lock/pid", tarfile.REGTYPE, "1"),
+            ("var/up", tarfile.SYMTYPE, "../../../srv"),
+            ("var/up/file", tarfile.REGTYPE, "2"),
+            ("var/twice", tarfile.SYMTYPE, "up/../run"),
+            ("var/twice/third", tarfile.REGTYPE, "3"),
+            ("var/hard", tarfile.LNKTYPE, "var/up/file"),
+            ("var/absolute", tarfile.SYMTYPE, "/var/up"),
+            ("var/absolute/fourth", tarfile.REGTYPE, "4"),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = kind, 0o755
+            if kind == tarfile.REGTYPE:
+                info.size = 1
+            else:
+                info.linkname = value
+            tar.addfile(info, io.BytesIO(value.encode()))
+    buffer.seek(0)
+    ours = make.tree(images.import_tar(buffer, "fd/links:1"))
+    images.save(["fd/links:1"], tmp_path / "x.tar")
+    docker("load", "-i", str(tmp_path / "x.tar"))
+    container = docker("create", "--network=none", "fd/links:1", "/x")
+    docker("export", "-o", str(tmp_path / "rootfs.tar"), container)
+    docker("rm", container)
+    with tarfile.open(tmp_path / "rootfs.tar") as tar:
+        theirs = {
+            member.name: tar.extractfile(member).read()
+            for member in tar
+            if (member.isfile() or member.islnk()) and member.name.startswith(("run/", "srv/", "var/"))
+        }
+    assert ours == theirs
+    assert set(ours) == {"run/lock/pid", "run/third", "srv/file", "srv/fourth", "var/hard"}

@@ -15,7 +15,15 @@ from fastdock.cli import COMMANDS
 from support import busybox_tar
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/python.md"]
+PAGES = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/python.md",
+    "docs/networks.md",
+]
 
 
 @pytest.mark.system
@@ -31,6 +39,8 @@ def test_examples(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         module_relative=False,
         optionflags=doctest.IGNORE_EXCEPTION_DETAIL | doctest.ELLIPSIS,
     )
+    with Engine(tmp_path / "root") as engine:
+        engine.networks.take_down()
     assert tried > 0
     assert failed == 0
 

@@ -3,12 +3,15 @@
 import io
 import json
 import os
+import shutil
 import subprocess
+import sys
 
 import pytest
 
 from fastdock._errors import ImageError, ImageNotFound, RegistryError
 from fastdock.registry.credentials import Credentials
+from fastdock.registry.pull import ACCEPT
 from tests.system import make
 from tests.system.servers import Proxy
 
@@ -266,6 +269,18 @@ def _put_index(registry, repository, tag, entries):
     urlopen(Request(url, body, {"Content-Type": media_type}, method="PUT")).close()
 
 
+def test_another_platform_than_was_asked_for(registry, images, other, transfer):
+    """An image without an index is for one platform, which its configuration says."""
+    name = f"{registry.host}/one:1"
+    make.image(images, name)
+    images.push(name, transfer=transfer())
+    with pytest.raises(ImageNotFound, match="does not exist for linux/s390x"):
+        other.pull(name, platform="linux/s390x", transfer=transfer())
+    assert other.list() == []
+    ours = images.get(name).record
+    other.pull(name, platform=f"linux/{ours.architecture}", transfer=transfer())
+
+
 def test_skopeo_pushes_and_pulls(registry, images, other, transfer, skopeo, tmp_path):
     """Images pushed by skopeo come here with skopeo's digest, and go back with the same."""
     make.image(images, "x:1", {"a": b"1", "noise": make.noise(100_000)})
@@ -306,3 +321,81 @@ def test_import_of_export(images):
     gzipped = make.tar({"a": b"1" * 1000}, "gz")
     layers = {images.import_tar(io.BytesIO(one)).record.diff_ids[0] for one in (data, packed, gzipped)}
     assert len(layers) == 1
+
+
+def test_127_layers(registry, images, tmp_path, transfer):
+    """As many as Docker takes, from the registry to a running container; more than overlayfs takes are refused."""
+    from fastdock import Engine
+
+    with Engine(root=tmp_path / "engine") as engine:
+        engine.images.bootstrap("busybox", "base:1")
+        names = [f"{registry.host}/many:{count}" for count in (127, 501)]
+        made = engine.images.get("base:1")
+        upper = tmp_path / "upper"
+        for number in range(1, 127):
+            upper.mkdir()
+            upper.chmod(0o755)
+            (upper / f"layer{number}").write_text(str(number))
+            made = engine.images.commit(upper, made.id, names[0])
+            shutil.rmtree(upper)
+        assert len(made.record.diff_ids) == 127
+        engine.images.push(names[0], transfer=transfer())
+        _push_with_layers(names[0], names[1], 501)
+    with Engine(root=tmp_path / "puller") as engine:
+        engine.images.pull(names[0], transfer=transfer())
+        script = "ls /layer* | wc -l; cat /layer1 /layer126"
+        done = engine.run(names[0], ["/bin/sh", "-c", script], capture_output=True, text=True)
+        assert done.stdout == "126\n1126"
+        with pytest.raises(ImageError, match="501 layers"):
+            engine.images.pull(names[1], transfer=transfer())
+        assert len(engine.images.list()) == 1
+
+
+def _push_with_layers(source, name, count):
+    """Pushes an image whose manifest lists one layer of another again and again."""
+    import urllib.request
+
+    host, _, rest = name.partition("/")
+    repository, _, tag = rest.partition(":")
+    with urllib.request.urlopen(
+        urllib.request.Request(f"http://{host}/v2/{repository}/manifests/127", headers={"Accept": ACCEPT})
+    ) as answer:
+        manifest = json.load(answer)
+    manifest["layers"] = manifest["layers"][:1] * count
+    request = urllib.request.Request(
+        f"http://{host}/v2/{repository}/manifests/{tag}",
+        data=json.dumps(manifest).encode(),
+        headers={"Content-Type": manifest["mediaType"]},
+        method="PUT",
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 201
+
+
+@pytest.mark.parametrize("kind", ["one gzip", "ten gzip", "zstd with a large window"])
+def test_peak_memory(registry, images, tmp_path, kind):
+    """A pull takes less than 150 MB, however much it pulls."""
+    name, archive, upper = f"{registry.host}/memory:1", tmp_path / "archive.tar", tmp_path / "upper"
+    layers = 10 if kind == "ten gzip" else 1
+    made = None
+    for number in range(layers):
+        upper.mkdir(mode=0o755)
+        with open(upper / f"data{number}", "wb") as file:
+            for _ in range(400 // layers):
+                file.write(os.urandom(1 << 19) * 2)
+        if made is None:
+            pack = "cat" if kind != "zstd with a large window" else "zstd -1 --long=26"
+            subprocess.run(f"tar -C {upper} -c . | {pack} > {archive}", shell=True, check=True)
+            made = images.import_tar(archive, name)
+        else:
+            made = images.commit(upper, made.id, name)
+        shutil.rmtree(upper)
+    images.push(name)
+    program = (
+        "import sys; from fastdock.cli import main\n"
+        "try: main(sys.argv[1:])\n"  # (ru_maxrss would be this process's: it survives execve)
+        "finally: print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    )
+    command = [sys.executable, "-c", program, "--root", str(tmp_path / "other"), "pull", "-q", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) * 1024 < 150_000_000

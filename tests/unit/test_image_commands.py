@@ -161,6 +161,7 @@ def test_system_df(images, fastdock):
     heading, *rows = lines(fastdock("system", "df"))
     assert heading.split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
     assert rows[0].split()[:2] == ["Images", "1"]
+    assert [row.split("  ")[0] for row in rows] == ["Images", "Containers", "Local Volumes", "Blobs"]
     assert "UNIQUE SIZE" in fastdock("system", "df", "-v").stdout
     images.store.hold("container:1", images.get("x:1").id)
     assert lines(fastdock("system", "df", "--format", "{{.Active}}"))[0] == "1"

@@ -10,11 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdock._errors import SpecError
-from fastdock.network import PortSpec, ResolvConf, hosts, parse_port, parse_resolv_conf, resolv_conf
+from fastdock.network import (
+    PortSpec,
+    PublishedPort,
+    ResolvConf,
+    files,
+    hosts,
+    model,
+    parse_port,
+    parse_resolv_conf,
+    resolv_conf,
+)
 from fastdock.network.files import check_hostname, parse_add_host
 from fastdock.network.ipam import mac_of, make_subnet, pick_subnet
 from fastdock.network.model import parse_egress
 from fastdock.network.ports import families
+from fastdock.options import options_from
 
 
 @pytest.mark.parametrize(
@@ -28,6 +39,7 @@ from fastdock.network.ports import families
         ("[fd00::1]:8080:80", PortSpec(80, "tcp", "fd00::1", range(8080, 8081))),
         ("8000-8010:80", PortSpec(80, "tcp", "", range(8000, 8011))),
         (":80", PortSpec(80)),
+        ("0:80", PortSpec(80)),
     ],
 )
 def test_port_forms(text: str, spec: PortSpec) -> None:
@@ -99,6 +111,45 @@ def test_resolv_conf_is_read_as_the_c_library_does() -> None:
 @given(st.text())
 def test_any_resolv_conf_can_be_read(text: str) -> None:
     assert parse_resolv_conf(resolv_conf(parse_resolv_conf(text))) is not None
+
+
+def test_hosts_follow_the_addresses() -> None:
+    text = files.hosts("box", ["10.0.0.2"])
+    more = files.hosts_with(text + "192.0.2.1\tmine\n", "box", ["10.1.0.2"], [])
+    assert more == text + "192.0.2.1\tmine\n10.1.0.2\tbox\n"
+    assert files.hosts_with(more, "box", [], ["10.0.0.2", "10.1.0.2"]).endswith(
+        "ip6-allrouters\n192.0.2.1\tmine\n"
+    )
+
+
+def test_documents_survive_the_database() -> None:
+    endpoint = model.Endpoint(
+        "n", "app", "bridge", "b", "eth0", "02:00:00:00:00:01", ("10.0.0.2/24",), ("10.0.0.1",)
+    )
+    document = model.Document(
+        endpoints=(endpoint,),
+        ports=(PublishedPort("tcp", "", 80, "10.0.0.2", 8080),),
+        egress=model.Egress(("10.0.0.0/8",), ("example.org",)),
+        upstreams=("192.0.2.53",),
+        uses_resolver=True,
+        exposed=("80/tcp",),
+        hostname="box.dom box",
+    )
+    assert model.document_from(document.to_json()) == document
+    assert model.document_from(model.Document(()).to_json()) == model.Document(())
+
+
+def test_networks_in_dockers_forms() -> None:
+    def network(value: object) -> str:
+        return options_from({"network": value}).network
+
+    assert network("default") == "bridge"
+    assert network(["app", "name=b,alias=x,ip=10.0.0.2"]) == "app,b;alias=x;ip=10.0.0.2"
+    assert options_from({}).network == "none"
+    assert options_from({"network": None}, network="bridge").network == "bridge"
+    for bad in ("name=", "alias=x", "name=a,b=c", "name=a,alias=x;y"):
+        with pytest.raises(SpecError):
+            network(bad)
 
 
 def test_add_host() -> None:

@@ -265,7 +265,7 @@ class TestContradictions:
             ({"cpus": "nan"}, "cpus"),
             ({"cpus": "two"}, "not a number"),
             ({"storage": "floppy"}, "neither memory nor disk"),
-            ({"publish": ["8080:80"]}, "network bridge"),
+            ({"publish": ["8080:80"]}, "take bridge"),
             ({"userns": "keep"}, "neither host nor private"),
             ({"userns": "private", "privileged": True}, "contradicts"),
             ({"pull": "sometimes"}, "none of missing, always and never"),

@@ -230,6 +230,16 @@ def test_damaged_layers_are_found_and_repaired(images, damage):
     assert make.tree(made) == before
 
 
+def test_whiteouts_are_no_damage(images, tmp_path):
+    """An archive says no time of them."""
+    make.image(images, "x:1")
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    os.mknod(upper / "gone", 0o20600, 0)
+    images.commit(upper, "x:1", "x:2")
+    assert images.check() == []
+
+
 def test_damaged_blobs_are_found(images):
     """A blob that is not what its name says is removed; what depends on it is named."""
     made = make.image(images, "x:1")

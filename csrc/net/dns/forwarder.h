@@ -24,6 +24,8 @@ class Forwarder {
   // or with nullopt when none answered.  By TCP if the asker came by TCP: that is how it gets what was too
   // long for UDP.
   void ask(Message query, std::vector<IpAddress> upstreams, bool tcp, Done done);
+  // Drops all questions, unanswered.
+  void forget_all() { exchanges_.clear(); }
   [[nodiscard]] std::size_t pending() const { return exchanges_.size(); }
 
  private:

@@ -8,6 +8,8 @@
 namespace fastdock::net::dns {
 
 Result<void> Loop::open() {
+  watched_.clear();
+  timers_.clear();
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return failed(Operation::kOpenResolver, "epoll");
   return {};
@@ -51,18 +53,17 @@ void Loop::ring() {
   }
 }
 
-void Loop::run() {
+bool Loop::turn() {
   std::array<epoll_event, 64> events{};
-  while (running_) {
-    int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), wait_time());
-    for (int i = 0; i < count; ++i) {
-      auto found = watched_.find(events[static_cast<std::size_t>(i)].data.fd);
-      if (found == watched_.end()) continue;  // forgotten by a callback of this round
-      auto callback = found->second;
-      (*callback)(events[static_cast<std::size_t>(i)].events);
-    }
-    ring();
+  int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), wait_time());
+  for (int i = 0; i < count; ++i) {
+    auto found = watched_.find(events[static_cast<std::size_t>(i)].data.fd);
+    if (found == watched_.end()) continue;  // forgotten by a callback of this round
+    auto callback = found->second;
+    (*callback)(events[static_cast<std::size_t>(i)].events);
   }
+  ring();
+  return running_;
 }
 
 }  // namespace fastdock::net::dns

@@ -19,6 +19,7 @@ class Loop {
   using Callback = std::function<void(std::uint32_t events)>;
   using Timer = std::uint64_t;
 
+  // May be called again: then nothing is watched and no timer runs.
   Result<void> open();
   // Calls back whenever the descriptor is ready, until it is forgotten.  The caller owns the descriptor and
   // forgets it before closing it.
@@ -28,7 +29,8 @@ class Loop {
   Timer after(std::chrono::milliseconds delay, std::function<void()> callback);
   void cancel(Timer timer) { timers_.erase(timer); }
 
-  void run();
+  // Waits once for descriptors and timers, and calls back.  False when stop() was called.
+  bool turn();
   void stop() { running_ = false; }
 
  private:

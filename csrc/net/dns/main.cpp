@@ -29,7 +29,6 @@ namespace fastdock::net::dns {
 namespace {
 
 constexpr uid_t kNobody = 65534;
-constexpr int kBacklog = 128;
 
 sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
@@ -86,6 +85,7 @@ Result<void> go_to_background() {
   FASTDOCK_TRY(auto null, open_file("/dev/null", O_RDWR));
   for (int standard : {0, 1, 2}) ::dup2(null.get(), standard);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGCHLD, SIG_IGN);  // the copies (server.h) end by themselves
   return {};
 }
 

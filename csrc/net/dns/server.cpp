@@ -1,7 +1,11 @@
 #include "net/dns/server.h"
 
+#include <linux/sched.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
@@ -44,11 +48,67 @@ Server::Server(Scope scope, Fd control, uid_t owner, std::chrono::seconds idle)
     : scope_(std::move(scope)), control_(std::move(control)), owner_(owner), idle_(idle) {}
 
 Result<void> Server::run() {
+  bool new_here = true;
+  do {
+    if (new_here) FASTDOCK_CHECK(watch_all());
+    new_here = false;
+    if (changed_) {
+      FASTDOCK_TRY(new_here, renew_copy());
+    }
+  } while (new_here || loop_.turn());
+  end_copy();
+  return {};
+}
+
+Result<void> Server::watch_all() {
   FASTDOCK_CHECK(loop_.open());
   FASTDOCK_CHECK(loop_.watch(control_.get(), EPOLLIN, [this](std::uint32_t) { accept_control(); }));
+  for (const auto& [id, ports] : ports_) FASTDOCK_CHECK(watch_ports(id, *ports));
   watch_idle();
-  loop_.run();
   return {};
+}
+
+Result<bool> Server::renew_copy() {
+  changed_ = false;
+  end_copy();
+  Fd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  if (!self) return failed(Operation::kWaitForProcess, "fastdock-dns");
+  // A fork that gives the pidfd at once: later, a copy that was killed already has no number any more.
+  int copy_process = -1;
+  clone_args arguments{};
+  arguments.flags = CLONE_PIDFD;
+  arguments.pidfd = reinterpret_cast<std::uintptr_t>(&copy_process);
+  arguments.exit_signal = SIGCHLD;
+  long copy = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (copy < 0) return failed(Operation::kCloneProcess, "fastdock-dns");
+  if (copy == 0) {
+    wait_for_death_of(self);
+    return true;
+  }
+  copy_process_.reset(copy_process);
+  FASTDOCK_CHECK(loop_.watch(copy_process_.get(), EPOLLIN, [this](std::uint32_t) { changed_ = true; }));
+  return false;
+}
+
+void Server::end_copy() {
+  if (copy_process_) {
+    loop_.forget(copy_process_.get());
+    ::syscall(SYS_pidfd_send_signal, copy_process_.get(), SIGKILL, nullptr, 0);
+  }
+  copy_process_.reset();
+}
+
+// In the copy.  What is under way stays the server's: its connections must close when it closes them.
+void Server::wait_for_death_of(const Fd& server) {
+  copy_process_.reset();
+  forwarder_.forget_all();
+  (void)loop_.open();
+  for (auto& [id, ports] : ports_) ports->forwarded = ports->connections = 0;
+  pollfd death{.fd = server.get(), .events = POLLIN, .revents = 0};
+  while (::poll(&death, 1, -1) < 0 && errno == EINTR) {
+  }
+  changed_ = true;
+  (void)::listen(control_.get(), kBacklog);  // so that SO_PEERCRED names this process
 }
 
 void Server::watch_idle() {
@@ -127,6 +187,7 @@ std::string Server::add(std::string_view record, std::vector<Fd> descriptors) {
     }
   }
   registry_.add(std::move(*container));
+  changed_ = true;
   watch_idle();
   return "ok";
 }
@@ -137,16 +198,21 @@ Result<void> Server::open_ports(const std::string& id, std::vector<Fd> descripto
   ports->tcp = std::move(descriptors[1]);
   if (descriptors.size() > 2) ports->process = std::move(descriptors[2]);
   ports_[id] = ports;
-  FASTDOCK_CHECK(loop_.watch(ports->udp.get(), EPOLLIN, [this, id](std::uint32_t) { receive_udp(id); }));
-  FASTDOCK_CHECK(loop_.watch(ports->tcp.get(), EPOLLIN, [this, id](std::uint32_t) { accept_tcp(id); }));
-  if (!ports->process) return {};
+  return watch_ports(id, *ports);
+}
+
+Result<void> Server::watch_ports(const std::string& id, const Ports& ports) {
+  FASTDOCK_CHECK(loop_.watch(ports.udp.get(), EPOLLIN, [this, id](std::uint32_t) { receive_udp(id); }));
+  FASTDOCK_CHECK(loop_.watch(ports.tcp.get(), EPOLLIN, [this, id](std::uint32_t) { accept_tcp(id); }));
+  if (!ports.process) return {};
   // A pidfd becomes readable when its process ends (pidfd_open(2)): the sockets must not keep the container's
   // network namespace alive.
-  return loop_.watch(ports->process.get(), EPOLLIN, [this, id](std::uint32_t) { remove(id); });
+  return loop_.watch(ports.process.get(), EPOLLIN, [this, id](std::uint32_t) { remove(id); });
 }
 
 void Server::remove(const std::string& id) {
   registry_.remove(id);
+  changed_ = true;
   auto found = ports_.find(id);
   if (found != ports_.end()) {
     for (const Fd* descriptor : {&found->second->udp, &found->second->tcp, &found->second->process})

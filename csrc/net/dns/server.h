@@ -16,6 +16,11 @@
 
 namespace fastdock::net::dns {
 
+inline constexpr int kBacklog = 128;
+
+// It keeps a copy of itself: a process forked from it after each change of what it knows, which holds the
+// same sockets and sleeps.  When the server dies (kill -9, the OOM killer), the copy goes on in its place:
+// with another process's sockets, so no container notices.  When the copy dies, the server makes another.
 class Server {
  public:
   // `control` listens (SOCK_SEQPACKET); requests from users other than root and `owner` are refused.  Ends
@@ -38,6 +43,12 @@ class Server {
   Result<void> open_ports(const std::string& id, std::vector<Fd> descriptors);
   void remove(const std::string& id);
   void watch_idle();
+  Result<void> watch_all();
+  Result<void> watch_ports(const std::string& id, const Ports& ports);
+  // Makes the copy anew.  True in the copy, when it has become the server.
+  Result<bool> renew_copy();
+  void end_copy();
+  void wait_for_death_of(const Fd& server);
 
   void receive_udp(const std::string& id);
   void accept_tcp(const std::string& id);
@@ -59,6 +70,8 @@ class Server {
   Registry registry_;
   std::unordered_map<std::string, std::shared_ptr<Ports>> ports_;
   Loop::Timer idle_timer_ = 0;
+  Fd copy_process_;
+  bool changed_ = true;  // since the copy was made
   std::size_t turn_ = 0;
 };
 

@@ -1,18 +1,25 @@
-"""Pull and unpack: one large layer from a registry on loopback, into an empty store."""
+"""Pull and unpack: large layers from a registry on loopback, into an empty store; and what a commit costs.
+
+Put the scratch directory on a tmpfs (``fastdock bench pull`` does), so that it is not the disk that is measured.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-import random
+import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .layer_tree import FILES, SIZE, choose, write_layer
 from .measure import Subject, measure
 from .peers import Missing
 from .peers.base import find_program
@@ -20,25 +27,8 @@ from .peers.engines import Docker, Podman
 from .peers.ours import Fastdock
 from .spawn import CommandFailed, spawn
 from .suites import Bench, Comparison, Progress
-from .workload import WORKLOADS, rootfs_for
 
-__all__ = ["large_archive", "pull", "registry"]
-
-_FILES, _FILE_SIZE = 5_000, 12_000  # many small ones, as the layer of a language has them
-
-
-def large_archive(rootfs: Path, target: Path, files: int = _FILES) -> Path:
-    """A root file system and many files that compress to about a third, as one tar."""
-    random_ = random.Random(1)
-    words = [random_.randbytes(6).hex() for _ in range(4000)]
-    with tarfile.open(target, "w") as tar:
-        tar.add(rootfs, arcname=".")
-        for number in range(files):
-            data = " ".join(random_.choices(words, k=random_.randrange(_FILE_SIZE // 12))).encode()
-            info = tarfile.TarInfo(f"data/{number % 97}/{number}.txt")
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return target
+__all__ = ["commit", "pull", "registry"]
 
 
 @contextlib.contextmanager
@@ -75,30 +65,88 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     raise Missing("docker-registry does not start")
 
 
-def _push(scratch: Path, archive: Path, name: str) -> None:
-    """Pushes a tar as an image of one gzip layer, by fastdock itself; the store it needs is thrown away."""
-    from fastdock import Engine
+def _load(engine: object, layers: Sequence[Path], name: str) -> None:
+    """Makes an image of gzip layers: as they are, so that all pull the same bytes."""
+    diff_ids = []
+    for layer in layers:
+        with layer.with_suffix("").open("rb") as plain:
+            diff_ids.append("sha256:" + hashlib.file_digest(plain, "sha256").hexdigest())
+    config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/usr/bin/true"]},
+              "rootfs": {"type": "layers", "diff_ids": diff_ids}}  # fmt: skip
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": [layer.name for layer in layers]}]
+    archive = layers[0].with_name("archive.tar")
+    with tarfile.open(archive, "w") as tar:
+        for member, document in (("config.json", config), ("manifest.json", manifest)):
+            data = json.dumps(document).encode()
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for layer in layers:
+            tar.add(layer, layer.name)
+    engine.images.load(archive)  # type: ignore[attr-defined]
+    archive.unlink()
 
-    with Engine(root=scratch / "pusher") as engine:
-        with archive.open("rb") as tar:
-            engine.images.import_tar(tar, name)
-        engine.images.push(name)
-    shutil.rmtree(scratch / "pusher", ignore_errors=True)
+
+def _layers(scratch: Path, files: int, size: int) -> tuple[Path, list[Path]]:
+    """The same files as one layer and as ten."""
+    paths = choose("/usr", files, size)
+    if len(paths) < 10:
+        raise Missing("/usr has too few files to make layers of")
+    scratch.mkdir(parents=True, exist_ok=True)
+    one = scratch / "one.tar.gz"
+    write_layer(paths, one)
+    ten = []
+    # By size: ten layers of 90 MB.
+    sizes = [os.lstat(path).st_size for path in paths]
+    shares: list[list[str]] = [[] for _ in range(10)]
+    done = 0
+    for path, length in zip(paths, sizes, strict=True):
+        shares[min(9, done * 10 // max(1, sum(sizes)))].append(path)
+        done += length
+    for number, share in enumerate(shares):
+        if share:
+            ten.append(scratch / f"ten-{number}.tar.gz")
+            write_layer(share, ten[-1])
+    return one, ten
 
 
-def _ours(scratch: Path, name: str) -> Callable[[], float]:
-    from fastdock import Engine
+_PROGRAM = """
+import sys
+from fastdock.cli import main
+try:
+    main(sys.argv[2:])
+finally:
+    with open("/proc/self/status") as status, open(sys.argv[1], "w") as peak:
+        peak.write(status.read().partition("VmHWM:")[2].split()[0])
+"""
 
-    def run() -> float:
-        root = scratch / "puller"
-        with Engine(root=root) as engine:
-            begin = time.perf_counter()
-            engine.images.pull(name)
-            seconds = time.perf_counter() - begin
-        shutil.rmtree(root)
-        return seconds
 
-    return run
+class _Ours:
+    """``fastdock pull``, a whole process; remembers the most memory that it took."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root, self._name = root, name
+        self.peak = 0  # bytes
+
+    def __call__(self) -> float:
+        report = self._root.with_suffix(".peak")
+        command = [
+            sys.executable,
+            "-c",
+            _PROGRAM,
+            str(report),
+            "--root",
+            str(self._root),
+            "pull",
+            "-q",
+            self._name,
+        ]
+        try:
+            seconds = spawn(command, timeout=300)
+            self.peak = max(self.peak, int(report.read_text()) * 1024)
+            return seconds
+        finally:
+            shutil.rmtree(self._root, ignore_errors=True)
 
 
 def _theirs(pull_command: list[str], remove_command: list[str]) -> Callable[[], float]:
@@ -111,18 +159,63 @@ def _theirs(pull_command: list[str], remove_command: list[str]) -> Callable[[], 
     return run
 
 
-def pull(bench: Bench, scratch: Path, *, rounds: int = 5, progress: Progress | None = None) -> Comparison:
-    """Pull and unpack of one layer (about 37 MB, 5,000 files) until it can be started, by those that pull."""
+def _umoci(scratch: Path, name: str) -> Callable[[], float]:
+    """``skopeo copy`` into an OCI layout, ``umoci unpack`` of that."""
+    skopeo, umoci = find_program("skopeo"), find_program("umoci")
+
+    def run() -> float:
+        scratch.mkdir()
+        try:
+            layout = f"{scratch}/layout:1"
+            copy = [skopeo, "copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{layout}"]
+            return spawn(copy, timeout=300) + spawn(
+                [umoci, "unpack", "--image", layout, f"{scratch}/bundle"], timeout=300
+            )
+        finally:
+            shutil.rmtree(scratch)
+
+    return run
+
+
+def _untar(packed: Path, target: Path) -> Callable[[], float]:
+    """What it would take without an image format: gunzip and tar of the same file."""
+
+    def run() -> float:
+        target.mkdir()
+        try:
+            return spawn([find_program("tar"), "-xzf", str(packed), "-C", str(target)], timeout=300)
+        finally:
+            shutil.rmtree(target)
+
+    return run
+
+
+def pull(
+    bench: Bench, scratch: Path, *, rounds: int = 3, files: int = FILES, size: int = SIZE,
+    progress: Progress | None = None,
+) -> Comparison:  # fmt: skip
+    """Pull and unpack of one layer of about 900 MB, and of the same files in ten, until they can be started."""
+    from fastdock import Engine
+
     missing = dict(bench.missing)
-    with registry(scratch / "registry") as host:
-        name = f"{host}/fdbench/large:1"
-        archive = large_archive(rootfs_for(WORKLOADS["true"], scratch), scratch / "large.tar")
-        size = archive.stat().st_size
-        _push(scratch, archive, name)
+    work = scratch / "pull"
+    one, ten = _layers(work, files, size)
+    described = f"{one.with_suffix('').stat().st_size / 1e6:.0f} MB ({one.stat().st_size / 1e6:.0f} MB gzip)"
+    with registry(work / "registry") as host:
+        name, in_ten = f"{host}/fdbench/one:1", f"{host}/fdbench/ten:1"
+        with Engine(root=work / "pusher") as engine:
+            _load(engine, [one], name)
+            _load(engine, ten, in_ten)
+            engine.images.push(name)
+            engine.images.push(in_ten)
+        shutil.rmtree(work / "pusher", ignore_errors=True)
+        for path in (*ten, *(layer.with_suffix("") for layer in (one, *ten))):
+            path.unlink()
+        ours = [_Ours(work / "puller", name), _Ours(work / "puller-ten", in_ten)]
         subjects = []
         for peer in bench.peers.values():
             if type(peer) is Fastdock:
-                subjects.append(Subject(peer.name, _ours(peer.scratch, name)))
+                subjects += [Subject(peer.name, ours[0]), Subject(f"{peer.name}, ten layers", ours[1])]
             elif isinstance(peer, Docker):
                 subjects.append(
                     Subject(peer.name, _theirs(peer.command("pull", name), peer.command("rmi", name)))
@@ -130,24 +223,83 @@ def pull(bench: Bench, scratch: Path, *, rounds: int = 5, progress: Progress | N
             elif isinstance(peer, Podman):
                 take = peer.command("pull", "--tls-verify=false", name)
                 subjects.append(Subject(peer.name, _theirs(take, peer.command("rmi", name))))
-        subjects.append(Subject("tar -xz", _untar(archive, scratch / "untar")))
+        try:
+            subjects.append(Subject("skopeo and umoci", _umoci(work / "umoci", name)))
+        except Missing as reason:
+            missing["skopeo and umoci"] = str(reason)
+        subjects.append(Subject("tar -xz", _untar(one, work / "untar")))
         found = measure(subjects, rounds=rounds, warmup=1, progress=progress)
-        archive.unlink()
-    title = f"pull and unpack {size / 1e6:.0f} MB in {_FILES} files from loopback"
-    return Comparison(title, f"{rounds} rounds in turn, 1 to warm up, empty store", found, missing)
+    shutil.rmtree(work)
+    peaks = " and ".join(f"{one_.peak / 1e6:.0f}" for one_ in ours)
+    method = f"{rounds} rounds in turn, 1 to warm up, empty stores; fastdock's peak memory {peaks} MB"
+    return Comparison(f"pull and unpack {described}, {files} files, from loopback", method, found, missing)
 
 
-def _untar(archive: Path, target: Path) -> Callable[[], float]:
-    """What it would take without an image format: gunzip and tar of the same file."""
-    packed = archive.with_suffix(".tar.gz")
-    with packed.open("wb") as out:
-        subprocess.run(["gzip", "-c", "-6", str(archive)], stdout=out, check=True)
+def commit(bench: Bench, scratch: Path, *, rounds: int = 5, progress: Progress | None = None) -> Comparison:
+    """Committing ten changed files of a container: on an image of about 1 GB, and on one of a few MB."""
+    from fastdock import Engine
+
+    work = scratch / "commit"
+    work.mkdir(parents=True)
+    large, small = work / "large.tar", work / "small.tar"
+    paths = choose("/usr", FILES, SIZE)
+    write_layer(paths, large)
+    write_layer(paths[:100], small)
+    changed = []
+    for number in range(10):
+        changed.append(work / f"changed-{number}")
+        changed[-1].write_bytes(os.urandom(10_000))
+    subjects = []
+    with contextlib.ExitStack() as stack:
+        for peer in bench.peers.values():
+            for title, archive in (("1 GB", large), ("small", small)):
+                if type(peer) is Fastdock:
+                    engine = stack.enter_context(Engine(root=work / f"root-{title.replace(' ', '-')}"))
+                    engine.images.import_tar(archive, "large:1")
+                    run = _our_commit(engine, changed, stack)
+                elif isinstance(peer, Docker):
+                    run = _dockers_commit(peer, archive, changed, stack)
+                else:
+                    continue
+                subjects.append(Subject(f"{peer.name}, {title}", run))
+        found = measure(subjects, rounds=rounds, warmup=1, progress=progress)
+    shutil.rmtree(work, ignore_errors=True)
+    return Comparison(
+        "commit of ten changed files", f"{rounds} rounds in turn, 1 to warm up", found, dict(bench.missing)
+    )
+
+
+def _our_commit(engine: object, changed: Sequence[Path], stack: contextlib.ExitStack) -> Callable[[], float]:
+    container = engine.containers.create("large:1", ["/x"])  # type: ignore[attr-defined]
+    stack.callback(lambda: container.remove(force=True))
+    for path in changed:
+        container.put(path, f"/usr/{path.name}")
 
     def run() -> float:
-        target.mkdir()
-        try:
-            return spawn(["/usr/bin/tar", "-xzf", str(packed), "-C", str(target)], timeout=300)
-        finally:
-            shutil.rmtree(target)
+        begin = time.perf_counter()
+        image = container.commit("changed:1")
+        seconds = time.perf_counter() - begin
+        image.remove(force=True)
+        return seconds
+
+    return run
+
+
+def _dockers_commit(
+    peer: Docker, archive: Path, changed: Sequence[Path], stack: contextlib.ExitStack
+) -> Callable[[], float]:
+    def docker(*words: str) -> str:
+        return subprocess.run(peer.command(*words), capture_output=True, text=True, check=True).stdout.strip()
+
+    image = docker("import", str(archive))
+    container = docker("create", "--network", "none", image, "/x")
+    stack.callback(lambda: (docker("rm", "-f", container), docker("rmi", "-f", image)))
+    for path in changed:
+        docker("cp", str(path), f"{container}:/usr/{path.name}")
+
+    def run() -> float:
+        seconds = spawn(peer.command("commit", container, "fdbench/changed:1"))
+        docker("rmi", "fdbench/changed:1")
+        return seconds
 
     return run

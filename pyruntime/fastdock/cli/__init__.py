@@ -38,6 +38,7 @@ COMMANDS = {
     "port": ("containers:port", "List a container's published ports"),
     "diff": ("containers:diff", "What a container has changed in its files"),
     "commit": ("containers:commit", "Make an image of a container's changes"),
+    "export": ("archives:export", "Write a container's file system to a tar"),
     "container": ("containers:container", "Manage containers"),
     "volume": ("volumes:volume", "Manage volumes"),
     "images": ("images:images_command", "List images"),

@@ -1,7 +1,8 @@
-"""Commands that read and write image files: save, load, import."""
+"""Commands that read and write files of images and containers: save, load, import, export."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from fastdock._errors import SpecError
+from fastdock._errors import FastdockError, SpecError
 from fastdock.cli.common import Command, get_images
 from fastdock.cli.progress import transfer_progress
 
@@ -77,6 +78,30 @@ def import_command(
     with _source(source) as file:
         made = images.import_tar(file, reference, changes=changes, message=message, platform=platform)
     click.echo(made.id)
+
+
+@click.command(cls=Command)
+@click.option("-o", "--output", help="Write to a file instead of stdout.")
+@click.argument("container")
+@click.pass_context
+def export(context: click.Context, output: str | None, container: str) -> None:
+    """Write a container's whole file system to a tar, without what is mounted in it."""
+    from fastdock.cli.containers import get_containers
+
+    if output is None and sys.stdout.isatty():
+        raise click.ClickException("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    found = get_containers(context).get(container)
+    if output is None:
+        found.files.export(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with _named(output), open(output, "wb") as file:
+            found.files.export(file)
+    except FastdockError:
+        if os.path.isfile(output):
+            os.unlink(output)  # half an archive is none
+        raise
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import click
 
 from fastdock.cli.common import Command
 
-_SUITES = ("start", "programs", "exec", "pull", "parallel", "memory", "density", "growth", "all")
+_SUITES = ("start", "programs", "exec", "pull", "parallel", "memory", "density", "net", "growth", "all")
 
 
 @click.command("bench", cls=Command)
@@ -18,7 +18,7 @@ _SUITES = ("start", "programs", "exec", "pull", "parallel", "memory", "density",
     "suites",
     nargs=-1,
     type=click.Choice(_SUITES),
-    metavar="[start|programs|exec|pull|parallel|memory|density|growth|all]...",
+    metavar="[start|programs|exec|pull|parallel|memory|density|net|growth|all]...",
 )
 @click.option(
     "--against",

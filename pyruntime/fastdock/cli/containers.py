@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastdock._errors import FastdockError, SpecError
+from fastdock._errors import FastdockError, NotFound, SpecError
 from fastdock.cli.common import Command, Group, each
 from fastdock.cli.errors import describe
 
@@ -210,11 +210,15 @@ def update(context: click.Context, /, restart: str | None, names: tuple[str, ...
 def port(context: click.Context, container: str, private_port: str | None) -> None:
     """List the port mappings of a container."""
     published = get_containers(context).get(container).inspect()["NetworkSettings"]["Ports"]
+    if private_port:
+        wanted = private_port if "/" in private_port else f"{private_port}/tcp"
+        published = {wanted: published.get(wanted)}
+        if not published[wanted]:
+            raise NotFound(f"no public port {wanted} is published for {container}")
     for inside, bindings in published.items():
-        if private_port and inside not in (private_port, f"{private_port}/tcp"):
-            continue
         for binding in bindings or ():
-            address = f"{binding['HostIp']}:{binding['HostPort']}"
+            host = binding["HostIp"]
+            address = f"{f'[{host}]' if ':' in host else host}:{binding['HostPort']}"
             click.echo(address if private_port else f"{inside} -> {address}")
 
 
@@ -293,7 +297,8 @@ class ContainerGroup(Group):
 
 _MEMBERS = {
     "attach": "attach:attach", "commit": "containers:commit", "cp": "cp:cp", "create": "run:create_command",
-    "diff": "containers:diff", "exec": "attach:exec_command", "inspect": "inspection:container_inspect",
+    "diff": "containers:diff", "exec": "attach:exec_command", "export": "archives:export",
+    "inspect": "inspection:container_inspect",
     "kill": "containers:kill", "list": "listing:ps", "logs": "logs:logs", "ls": "listing:ps", "ps": "listing:ps",
     "pause": "containers:pause", "port": "containers:port", "prune": "containers:prune", "rename": "containers:rename",
     "restart": "containers:restart", "rm": "containers:rm", "run": "run:run_command", "start": "containers:start",

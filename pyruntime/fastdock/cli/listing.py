@@ -69,7 +69,7 @@ def row_of(
     containers: Containers, record: Record, state: State, now: float, no_trunc: bool, size: bool
 ) -> dict[str, Any]:
     """The fields of ``--format``."""
-    from fastdock.containers.networking import ports_text
+    from fastdock.containers.networking import names_text, ports_text
 
     # moby, daemon/list.go: arguments with a blank are quoted
     program, *arguments = record.command
@@ -93,7 +93,7 @@ def row_of(
         "Label": lambda name: labels.get(name, ""),
         "Mounts": ",".join(mounts),
         "LocalVolumes": str(len(record.document.get("volumes") or ())),
-        "Networks": record.document["options"].get("network", "none"),
+        "Networks": names_text(record),
     }
 
 
@@ -218,7 +218,9 @@ class Filter:
             )
             return any(value in places for value in values)
         if name == "network":
-            return record.document["options"].get("network", "none") in values
+            from fastdock.containers.networking import names_text
+
+            return any(joined in values for joined in names_text(record).split(","))
         health = state.health["status"] if state.health is not None else "none"
         return health in values
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastdock._errors import FastdockError, SpecError
+from fastdock._errors import ContainerNotFound, FastdockError, SpecError
 from fastdock.cli.common import Group, each
 from fastdock.cli.errors import describe
 from fastdock.cli.output import format_rows
@@ -15,6 +15,7 @@ from fastdock.cli.template import Template
 from fastdock.cli.template_functions import to_json
 
 if TYPE_CHECKING:
+    from fastdock.containers import Container
     from fastdock.network import Network, Networks
 
 HEADINGS = {
@@ -197,22 +198,42 @@ def _details(networks: Networks, network: Network) -> dict[str, Any]:
 @click.argument("container")
 @click.option("--ip", default="", help="IPv4 address.")
 @click.option("--ip6", default="", help="IPv6 address.")
+@click.option("--mac-address", "mac", default="", help="Ethernet address.")
 @click.option("--alias", "aliases", multiple=True, help="Another name on this network.")
 @click.pass_context
 def connect(
-    context: click.Context, name: str, container: str, ip: str, ip6: str, aliases: tuple[str, ...]
+    context: click.Context, name: str, container: str, ip: str, ip6: str, mac: str, aliases: tuple[str, ...]
 ) -> None:
-    """Join a running container to a network."""
-    get_networks(context).connect(name, container, ip=ip, ip6=ip6, aliases=aliases)
+    """Join a container to a network."""
+    kept = _kept(context, container)
+    if kept is not None:
+        kept.connect(name, ip=ip, ip6=ip6, mac=mac, aliases=aliases)
+    else:
+        get_networks(context).connect(name, container, ip=ip, ip6=ip6, mac=mac, aliases=aliases)
 
 
 @network.command("disconnect")
 @click.argument("name")
 @click.argument("container")
+@click.option("-f", "--force", is_flag=True, help="As without: it always succeeds if the container is on it.")
 @click.pass_context
-def disconnect(context: click.Context, name: str, container: str) -> None:
-    """Take a running container off a network."""
-    get_networks(context).disconnect(name, container)
+def disconnect(context: click.Context, name: str, container: str, force: bool) -> None:
+    """Take a container off a network."""
+    kept = _kept(context, container)
+    if kept is not None:
+        kept.disconnect(name)
+    else:
+        get_networks(context).disconnect(name, container)
+
+
+def _kept(context: click.Context, reference: str) -> Container | None:
+    """The container, unless it is one of a ``run --rm``: of that only its network knows."""
+    from fastdock.engine import Engine
+
+    try:
+        return Engine(context.find_root().params.get("root")).containers.get(reference)
+    except ContainerNotFound:
+        return None
 
 
 @network.command("rm")

@@ -116,7 +116,7 @@ _OPTIONS = [
     option("--ipc", help="host, private or none."),
     option("--uts", help="host: the host's name."),
     option("--cgroupns", help="host or private."),
-    several("--network", "--net", help="bridge, none, host, container:ID or the name of a network."),
+    several("--network", "--net", help="bridge (default), none, host, container:ID or the name of a network."),
     several("-p", "--publish", help="Publish a port: [HOST:][HOST_PORT:]PORT[/PROTOCOL]."),
     option("-P", "--publish-all", is_flag=True, default=None, help="Publish all exposed ports."),
     several("--expose", help="Expose a port: PORT[/PROTOCOL]."),
@@ -253,17 +253,26 @@ def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str,
         raise SpecError("the input device is not a TTY: leave out -t, or run it in a terminal")
     check_cidfile(flags["cidfile"])
     options = options_of(flags)
+    if "host" in flags["network"] and (flags["publish"] or flags["publish_all"]):
+        print(
+            "fastdock: warning: published ports are discarded when using the host's network", file=sys.stderr
+        )
     engine = Engine(root)
-    if is_kept(flags):
-        from fastdock.cli import kept
+    try:
+        if is_kept(flags):
+            from fastdock.cli import kept
 
-        return kept.run(engine, image, command, options, flags)
-    from fastdock.cli.foreground import Foreground
+            return kept.run(engine, image, command, options, flags)
+        from fastdock.cli.foreground import Foreground
+        from fastdock.options import DEFAULT_NETWORK
 
-    foreground = Foreground(
-        engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
-    )
-    return foreground.run(image, command, options, cidfile=flags["cidfile"])
+        options.setdefault("network", DEFAULT_NETWORK)
+        foreground = Foreground(
+            engine, tty=flags["tty"], interactive=flags["interactive"], proxy=flags["sig_proxy"]
+        )
+        return foreground.run(image, command, options, cidfile=flags["cidfile"])
+    finally:
+        engine.leave()
 
 
 def create(root: str | None, image: str, command: tuple[str, ...], flags: dict[str, Any]) -> str:

@@ -245,6 +245,9 @@ class Container:
 
     def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
         """Stops it, and starts it again."""
+        from fastdock.containers.networking import hold
+
+        hold(self._containers, self.record)
         self.stop(timeout, signal=signal)
         self.start()
         self._containers.event("restart", self.record)
@@ -358,7 +361,24 @@ class Container:
         try:
             self._ask(control.RENAME, payload=name.encode())
         except ContainerNotRunning:
-            pass
+            return
+        from fastdock.containers.networking import rename
+
+        rename(self._containers, self.record)
+
+    def connect(
+        self, network: str, *, ip: str = "", ip6: str = "", mac: str = "", aliases: Sequence[str] = ()
+    ) -> None:
+        """Joins a network, at once if it runs, and at each later start.  NotFound, Conflict, SpecError."""
+        from fastdock.containers.networking import connect
+
+        connect(self, network, ip=ip, ip6=ip6, mac=mac, aliases=aliases)
+
+    def disconnect(self, network: str) -> None:
+        """Leaves a network, at once if it runs, and for good.  NotFound."""
+        from fastdock.containers.networking import disconnect
+
+        disconnect(self, network)
 
     def update(self, *, restart: str | None = None, **limits: Any) -> list[str]:
         """Changes limits (of RunOptions) and the restart policy, at once if it runs.  Warnings.

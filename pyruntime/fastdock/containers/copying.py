@@ -76,6 +76,21 @@ class Files:
             finally:
                 os.close(directory)
 
+    def export(self, output: IO[bytes]) -> None:
+        """Writes a tar of the whole file system, as ``docker export``: without what is mounted in it.
+
+        FastdockError where a file changes while it is read.
+        """
+        from fastdock.store.ingest import piped
+
+        with self._place("/") as place:
+            root = f"/proc/self/fd/{place.root}"
+            with piped(
+                lambda fd: _core.write_tar(root, fd, uid_offset=self._first, gid_offset=self._first)
+            ) as chunks:
+                for chunk in chunks:
+                    output.write(chunk)
+
     def put_archive(self, path: str, source: IO[bytes], *, keep_owners: bool = True) -> None:
         """Unpacks a tar into the directory ``path``, as ``docker cp - CONTAINER:path``.  NotFound.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastdock import _core
 from fastdock._errors import Conflict, SpecError
 from fastdock.containers.names import random_name
+from fastdock.containers.networking import check_options
 from fastdock.containers.records import Record
 from fastdock.containers.settings import (
     Settings,
@@ -22,7 +23,7 @@ from fastdock.containers.settings import (
     settings_from,
     split_settings,
 )
-from fastdock.options import Options, options_from
+from fastdock.options import DEFAULT_NETWORK, Options, options_from
 from fastdock.planning import Base, Planned, plan_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def create(
 ) -> Record:
     """Makes the container, not started.  Conflict, ImageNotFound, SpecError, LimitError; then nothing is left."""
     given_settings, given_options = split_settings(given)
-    options = options_from(given_options)
+    options = options_from(given_options, network=DEFAULT_NETWORK)
+    check_options(options)
     origin = find_origin(containers, image, options)
     settings = settings_from(given_settings, origin.config.get("Healthcheck"))
     if options.stop_signal or origin.base.stop_signal:

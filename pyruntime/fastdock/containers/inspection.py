@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fastdock.containers.creation import origin_of
-from fastdock.containers.networking import settings_document
+from fastdock.containers.networking import requested_document, settings_document
 from fastdock.containers.records import Record
 from fastdock.containers.settings import load_options, load_settings
 from fastdock.containers.state import State
@@ -178,8 +178,7 @@ def _host_config(options: Any, settings: Any) -> dict[str, Any]:
         "PublishAllPorts": options.publish_all,
         "Binds": binds or None,
         "LogConfig": {"Type": settings.log_driver, "Config": dict(settings.log_options)},
-        "NetworkMode": options.network,
-        "PortBindings": {},
+        **requested_document(options),
         "RestartPolicy": {"Name": settings.restart, "MaximumRetryCount": settings.restart_maximum},
         "AutoRemove": settings.auto_remove,
         "CapAdd": list(options.cap_add) or None,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastdock._errors import Conflict, NotFound
 from fastdock.containers.records import Record
 from fastdock.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastdock.containers.container import Container
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
+    from fastdock.network import NetworkOptions
 
 
 _NO_ADDRESSES: dict[str, Any] = {  # otherwise those of the first network
@@ -23,6 +28,14 @@ def uses_networks(record: Record) -> bool:
     return record.document["options"].get("network", "none") not in ("none", "host")
 
 
+def check_options(options: Options) -> None:
+    """Refuses now what would be refused at the start.  SpecError."""
+    if options.publish or options.expose or options.egress != "allow":
+        from fastdock.endpoint import check_options as check
+
+        check(options)
+
+
 def open_endpoint(
     containers: Containers, record: Record, options: Options, exposed: tuple[str, ...]
 ) -> Endpoint | None:
@@ -30,18 +43,120 @@ def open_endpoint(
 
     The caller holds the container's lock, and it does not run: so what is recorded of it is from the last time.
     """
-    from fastdock.endpoint import Endpoint, give_back
+    from fastdock.endpoint import Endpoint, suspend
 
     if not uses_networks(record):
         return None
     engine = containers.engine
-    engine.networks.collect()  # those that have ended meanwhile may have the port that is wanted
-    give_back(engine.networks, engine.run_directory, record.id)
-    endpoint = Endpoint(
-        engine.networks, engine.run_directory, record.id, options._replace(name=record.name), exposed
-    )
+    engine.networks.collect(record.id)  # those that have ended meanwhile may have the port that is wanted
+    previous = suspend(engine.networks, engine.run_directory, record.id)
+    try:
+        endpoint = Endpoint(
+            engine.networks,
+            engine.run_directory,
+            record.id,
+            options._replace(name=record.name),
+            exposed,
+            previous,
+        )
+    except BaseException:
+        engine.networks.detach(record.id)
+        raise
     endpoint.keep(f"{containers.run_directory}/{record.id}", starting=True)
     return endpoint
+
+
+def hold(containers: Containers, record: Record) -> None:
+    """Between a stop and the start that follows, nobody else gets its addresses and ports."""
+    if uses_networks(record):
+        containers.engine.networks.hold(record.id)
+
+
+def rename(containers: Containers, record: Record) -> None:
+    """It runs, and has just got another name."""
+    if uses_networks(record):
+        containers.engine.networks.rename(record.id, record.name)
+
+
+def connect(
+    container: Container,
+    network: str,
+    *,
+    ip: str = "",
+    ip6: str = "",
+    mac: str = "",
+    aliases: Sequence[str] = (),
+) -> None:
+    """Joins one more network, at once if it runs, and at each later start.  NotFound, Conflict, SpecError."""
+    containers = container._containers
+    networks = containers.engine.networks
+    found = networks.get(network)
+    with container._start_lock():
+        record = containers.record(container.id)
+        joined = _names(record)
+        if {"host", "none"} & set(joined) or any(":" in name for name in joined):
+            raise Conflict(f"container {container.name} cannot join networks: its network is {joined[0]}")
+        if found.name in joined:
+            raise Conflict(f"container {container.name} is on the network {found.name} already")
+        if container.state.running:
+            networks.connect(
+                found.id,
+                container.id,
+                ip=ip,
+                ip6=ip6,
+                mac=mac,
+                aliases=aliases,
+                publish=_ports(containers, record),
+            )
+        special = [("ip", ip), ("ip6", ip6), ("mac-address", mac), *(("alias", alias) for alias in aliases)]
+        words = [found.name, *(f"{key}={value}" for key, value in special if value)]
+        text = ",".join(filter(None, [record.document["options"].get("network", "none"), ";".join(words)]))
+        _change_network(container, record, text)
+
+
+def _ports(containers: Containers, record: Record) -> NetworkOptions:
+    """What it was to publish."""
+    from fastdock.network import NetworkOptions
+
+    options = record.document["options"]
+    document = containers.engine.networks.document(record.id)
+    return NetworkOptions(
+        publish=tuple(options.get("publish", ())),
+        publish_all=bool(options.get("publish_all")),
+        exposed=document.exposed if document else (),
+    )
+
+
+def disconnect(container: Container, network: str) -> None:
+    """Leaves a network, at once if it runs, and for good.  NotFound."""
+    containers = container._containers
+    networks = containers.engine.networks
+    found = networks.get(network)
+    with container._start_lock():
+        record = containers.record(container.id)
+        entries = record.document["options"].get("network", "none").split(",")
+        left = [entry for entry in entries if entry.partition(";")[0] not in (found.name, found.id)]
+        if left == entries:
+            raise NotFound(f"container {container.name} is not on the network {found.name}")
+        if container.state.running:
+            networks.disconnect(found.id, container.id)
+        _change_network(container, record, ",".join(left))
+
+
+def _change_network(container: Container, record: Record, text: str) -> None:
+    options = {**record.document["options"], "network": text}
+    container._containers.records.change(container.id, {"options": options})
+    container.record = container._containers.record(container.id)
+
+
+def _names(record: Record) -> list[str]:
+    text = record.document["options"].get("network", "none")
+    return [entry.partition(";")[0] for entry in text.split(",") if entry]
+
+
+def names_text(record: Record) -> str:
+    """The column of ``docker ps``: the names of its networks."""
+    return ",".join(_names(record))
 
 
 def give_back(containers: Containers, record: Record) -> None:
@@ -52,16 +167,39 @@ def give_back(containers: Containers, record: Record) -> None:
         give(containers.engine.networks, containers.engine.run_directory, record.id)
 
 
+def requested_document(options: Options) -> dict[str, Any]:
+    """What ``HostConfig`` of ``docker inspect`` says of networks: what was asked for."""
+    bindings: dict[str, list[dict[str, str]]] = {}
+    if options.publish:
+        from fastdock.network.ports import parse_port
+
+        for spec in (spec for text in options.publish for spec in parse_port(text)):
+            outer = spec.host_ports
+            port = "" if outer is None else str(outer[0]) + (f"-{outer[-1]}" if len(outer) > 1 else "")
+            binding = {"HostIp": spec.host, "HostPort": port}
+            bindings.setdefault(f"{spec.container_port}/{spec.protocol}", []).append(binding)
+    return {
+        "NetworkMode": options.network.split(",")[0].partition(";")[0] or "none",
+        "PortBindings": bindings,
+        "PublishAllPorts": options.publish_all,
+        "Dns": list(options.dns),
+        "DnsOptions": list(options.dns_option),
+        "DnsSearch": list(options.dns_search),
+        "ExtraHosts": list(options.add_host) or None,
+    }
+
+
 def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
     """``NetworkSettings`` of ``docker inspect``; empty of addresses when it does not run."""
     document = containers.engine.networks.document(record.id) if uses_networks(record) else None
     if document is None:
         return {**_NO_ADDRESSES, "Ports": {}, "Networks": {}}
-    ports: dict[str, list[dict[str, str]]] = {}
+    ports: dict[str, list[dict[str, str]] | None] = dict.fromkeys(document.exposed)
     for port in document.ports:
         host = port.host or ("::" if ":" in port.container else "0.0.0.0")
         binding = {"HostIp": host, "HostPort": str(port.host_port)}
-        ports.setdefault(f"{port.container_port}/{port.protocol}", []).append(binding)
+        inside = f"{port.container_port}/{port.protocol}"
+        ports[inside] = [*(ports.get(inside) or ()), binding]
     networks = {}
     for endpoint in document.endpoints:
         v4 = next((a for a in endpoint.addresses if ":" not in a), "")
@@ -89,7 +227,9 @@ def ports_text(containers: Containers, record: Record) -> str:
     found = settings_document(containers, record)["Ports"]
     words = []
     for inside, bindings in found.items():
-        for binding in bindings:
+        if bindings is None:
+            words.append(inside)
+        for binding in bindings or ():
             host = binding["HostIp"]
             words.append(f"{f'[{host}]' if ':' in host else host}:{binding['HostPort']}->{inside}")
     return ", ".join(words)

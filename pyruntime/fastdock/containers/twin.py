@@ -130,6 +130,12 @@ class Container:
     async def update(self, **changes: Any) -> list[str]:
         return await _in_executor(self.sync.update, **changes)
 
+    async def connect(self, network: str, **options: Any) -> None:
+        await _in_executor(self.sync.connect, network, **options)
+
+    async def disconnect(self, network: str) -> None:
+        await _in_executor(self.sync.disconnect, network)
+
     async def remove(self, *, force: bool = False, volumes: bool = False) -> None:
         await _in_executor(self.sync.remove, force=force, volumes=volumes)
 

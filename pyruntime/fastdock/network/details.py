@@ -9,13 +9,10 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-import msgspec
+from fastdock._errors import Conflict, FastdockError, SpecError
 
-from fastdock._errors import Conflict, SpecError
-
-from . import files
+from . import files, ipam
 from .ipam import Subnet
 from .model import Document, NetworkOptions, NetworkPlan
 
@@ -44,6 +41,16 @@ def device_of(driver: str, options: Mapping[str, str], default: str) -> str:
     return device
 
 
+def no_default_network(error: OSError) -> FastdockError:
+    """For who did not ask for a network and gets none: what to do without."""
+    return FastdockError(
+        f"cannot make the default network: {error}",
+        errno=error.errno or 0,
+        operation="create network",
+        hint="--network none needs no bridge, --network host is the host's own network",
+    )
+
+
 def contains(subnet: str, address: str) -> bool:
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
@@ -66,7 +73,7 @@ def insert_container(db: sqlite3.Connection, container_id: str, name: str, docum
             (
                 container_id,
                 name or container_id[:12],
-                msgspec.json.encode(document).decode(),
+                document.to_json(),
                 STARTING + identity(os.getpid()),
                 document.uses_resolver,
             ),
@@ -77,6 +84,18 @@ def insert_container(db: sqlite3.Connection, container_id: str, name: str, docum
         "INSERT INTO network_endpoints VALUES (?, ?)",
         [(endpoint.network_id, container_id) for endpoint in document.endpoints],
     )
+
+
+def files_directory(run_directory: str, container_id: str) -> str:
+    """Where the container's hosts, hostname and resolv.conf are."""
+    return f"{run_directory}/networks/{container_id}"
+
+
+def forget(db: sqlite3.Connection, container_id: str) -> None:
+    """Gives back what the container has in the database."""
+    ipam.release(db, container_id)
+    db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
+    db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
 
 def plan_without_bridge(
@@ -105,16 +124,24 @@ def plan_without_bridge(
 
 def host_file(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except FileNotFoundError:
         return ""
 
 
 def identity(pid: int) -> str:
-    """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22)."""
+    """A process, and not a later one of the same number: "pid start-time" (proc(5), stat, field 22); dead: "pid 0".
+
+    Also dead is a zombie that nobody waits for (a container's init has been adopted by one that is slow, or never
+    does), unless it is only the first of several threads.
+    """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
     except OSError:
+        return f"{pid} 0"
+    if fields[0] in "ZX" and int(fields[17]) <= 1:
         return f"{pid} 0"
     return f"{pid} {fields[19]}"
 
@@ -140,7 +167,8 @@ def process_of(owner: str) -> int | None:
         return int(owner.partition(" ")[0])
     directory = owner.removeprefix(KEPT).partition("\t")[0]
     try:
-        document = json.loads(Path(directory, "state.json").read_bytes())
+        with open(f"{directory}/state.json", "rb") as file:
+            document = json.load(file)
     except FileNotFoundError:  # it is being started
         return None
     return int(document["pid"]) or None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 
 RESOLVER = "127.0.0.11"
 """Where fastdock's resolver answers inside a container."""
@@ -24,8 +24,7 @@ _LOCAL_HOSTS = (
 )
 
 
-@dataclass(frozen=True)
-class ResolvConf:
+class ResolvConf(NamedTuple):
     """What a resolv.conf says (resolv.conf(5))."""
 
     nameservers: tuple[str, ...] = ()
@@ -81,9 +80,30 @@ def hosts(
     domainname: str = "",
 ) -> str:
     """/etc/hosts: the usual names, ``--add-host`` entries as (name, address), the container itself."""
-    own = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    own = own_names(hostname, domainname)
     lines = [*_LOCAL_HOSTS, *((address, name) for name, address in extra), *((a, own) for a in addresses)]
     return "".join(f"{address}\t{names}\n" for address, names in lines)
+
+
+def own_names(hostname: str, domainname: str) -> str:
+    """What a container is called in its own /etc/hosts."""
+    return f"{hostname}.{domainname} {hostname}" if domainname else hostname
+
+
+def hosts_with(text: str, names: str, added: Sequence[str], removed: Iterable[str]) -> str:
+    """The text of /etc/hosts after the container got ``added`` addresses and lost others.
+
+    The rest stays as the container left it.
+    """
+    gone = {f"{address}\t{names}" for address in removed}
+    lines = [line for line in text.removesuffix("\n").split("\n") if line not in gone]
+    return "".join(line + "\n" for line in (*lines, *(f"{address}\t{names}" for address in added)))
+
+
+def through_resolver(conf: ResolvConf) -> ResolvConf:
+    """The same, asked of our resolver: names of containers have no dots."""
+    dots = any(option.startswith("ndots:") for option in conf.options)
+    return ResolvConf((RESOLVER,), conf.search, conf.options if dots else (*conf.options, "ndots:0"))
 
 
 def parse_add_host(entry: str, gateways: Sequence[str]) -> list[tuple[str, str]]:

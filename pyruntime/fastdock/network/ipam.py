@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import secrets
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from fastdock._errors import Conflict, FastdockError, SpecError
-
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from fastdock._light import NamedTuple
 
 
-@dataclass(frozen=True)
-class Subnet:
+class Subnet(NamedTuple):
     """A network's addresses of one IP version."""
 
     version: int
@@ -32,12 +28,12 @@ class Subnet:
         return f"{address}/{self.subnet.rpartition('/')[2]}"
 
 
-def _pool() -> Iterator[IpNetwork]:
+def _pool() -> Iterator[ipaddress.IPv4Network]:
     """Docker's default address pools, in its order."""
     for second in range(17, 32):
-        yield ipaddress.ip_network(f"172.{second}.0.0/16")
+        yield ipaddress.IPv4Network(f"172.{second}.0.0/16")
     for third in range(0, 256, 16):
-        yield ipaddress.ip_network(f"192.168.{third}.0/20")
+        yield ipaddress.IPv4Network(f"192.168.{third}.0/20")
 
 
 def pick_subnet(version: int, used: Iterable[str]) -> str:
@@ -47,7 +43,7 @@ def pick_subnet(version: int, used: Iterable[str]) -> str:
     """
     taken = [network for network in map(ipaddress.ip_network, used) if network.version == version]
     if version == 6:
-        return f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}:1::/64"
+        return f"fd{os.urandom(1).hex()}:{os.urandom(2).hex()}:{os.urandom(2).hex()}:1::/64"
     for candidate in _pool():
         if not any(candidate.overlaps(network) for network in taken):
             return str(candidate)
@@ -76,11 +72,21 @@ def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
 
 
 def allocate(
-    db: sqlite3.Connection, network_id: str, subnet: Subnet, container_id: str, wanted: str = ""
+    db: sqlite3.Connection,
+    network_id: str,
+    subnet: Subnet,
+    container_id: str,
+    wanted: str = "",
+    preferred: str = "",
 ) -> str:
-    """Takes ``wanted``, or the lowest free address of the range.  Raises Conflict, SpecError, FastdockError."""
+    """Takes ``wanted``, else ``preferred`` (of this subnet) if it is free, else the range's lowest free address.
+
+    Raises Conflict, SpecError, FastdockError.
+    """
     if wanted:
         return _allocate_fixed(db, network_id, subnet, container_id, wanted)
+    if preferred and _is_free(db, network_id, preferred):
+        return _allocate_fixed(db, network_id, subnet, container_id, preferred)
     key = (network_id, subnet.version)
     (free,) = db.execute(
         "SELECT free FROM network_subnets WHERE network_id = ? AND version = ?", key
@@ -114,6 +120,14 @@ def allocate(
         ((value + 1).to_bytes(size), *key),
     )
     return str(ipaddress.ip_address(value.to_bytes(size)))
+
+
+def _is_free(db: sqlite3.Connection, network_id: str, address: str) -> bool:
+    packed = ipaddress.ip_address(address).packed
+    row = db.execute(
+        "SELECT 1 FROM network_addresses WHERE network_id = ? AND address = ?", (network_id, packed)
+    ).fetchone()
+    return row is None
 
 
 def _bounds(subnet: Subnet) -> tuple[int, int]:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 
 from .ipam import Subnet
 from .ports import PublishedPort
 
+TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastdock._core import net
 
 DEFAULT = "bridge"
 PREDEFINED = (DEFAULT, "host", "none")
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(NamedTuple):
     """A network that containers can join."""
 
     id: str
@@ -31,8 +31,8 @@ class Network:
     device: str  # the bridge, or macvlan's parent
     internal: bool = False
     subnets: tuple[Subnet, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
     created: float = 0.0  # seconds since the epoch
 
     @property
@@ -70,8 +70,7 @@ def _flag(options: Mapping[str, str], key: str, default: bool) -> bool:
     return value.lower() in ("true", "1")
 
 
-@dataclass(frozen=True)
-class Attachment:
+class Attachment(NamedTuple):
     """One network that a container joins: ``--network name=N,ip=A,alias=B``."""
 
     network: str
@@ -81,8 +80,7 @@ class Attachment:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class NetworkOptions:
+class NetworkOptions(NamedTuple):
     """What ``docker run`` says about networks."""
 
     attachments: Sequence[Attachment] = (Attachment(DEFAULT),)
@@ -98,7 +96,7 @@ class NetworkOptions:
     egress: str = "allow"  # allow, deny, or a list of prefixes and domains
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(NamedTuple):
     """A container's place in one network."""
 
     network_id: str
@@ -121,14 +119,14 @@ class Endpoint(msgspec.Struct, frozen=True):
         return [address.partition("/")[0] for address in self.addresses]
 
 
-class Egress(msgspec.Struct, frozen=True):
+class Egress(NamedTuple):
     """Where a container may go.  It always reaches its own networks."""
 
     prefixes: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
 
 
-class Document(msgspec.Struct, frozen=True):
+class Document(NamedTuple):
     """Everything about a container's networks that repairing needs."""
 
     endpoints: tuple[Endpoint, ...]
@@ -136,10 +134,39 @@ class Document(msgspec.Struct, frozen=True):
     egress: Egress | None = None
     upstreams: tuple[str, ...] = ()  # servers that the resolver asks for it
     uses_resolver: bool = False
+    exposed: tuple[str, ...] = ()  # PORT/PROTOCOL, published or not
+    hostname: str = ""  # as in its /etc/hosts, with the domain's name where it has one
+
+    def to_json(self) -> str:
+        """As the database keeps it."""
+        document = self._asdict()
+        document["endpoints"] = [endpoint._asdict() for endpoint in self.endpoints]
+        document["ports"] = [port._asdict() for port in self.ports]
+        document["egress"] = self.egress._asdict() if self.egress is not None else None
+        return json.dumps(document)
 
 
-@dataclass
-class NetworkPlan:
+def document_from(text: str) -> Document:
+    """The opposite of ``Document.to_json``."""
+    fields = json.loads(text)
+    egress = fields["egress"]
+    return Document(
+        endpoints=tuple(Endpoint(**_with_tuples(each)) for each in fields["endpoints"]),
+        ports=tuple(PublishedPort(**each) for each in fields["ports"]),
+        egress=None if egress is None else Egress(**_with_tuples(egress)),
+        upstreams=tuple(fields["upstreams"]),
+        uses_resolver=fields["uses_resolver"],
+        exposed=tuple(fields.get("exposed", ())),
+        hostname=fields.get("hostname", ""),
+    )
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists only."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+
+class NetworkPlan(NamedTuple):
     """What the engine needs to start a container with its networks.
 
     ``namespace``: "new" (its own), "host" (none of its own), or the id of the container whose it shares.

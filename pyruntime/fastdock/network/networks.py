@@ -16,18 +16,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
-import secrets
-import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from fastdock._core import net
 from fastdock._errors import (
@@ -39,10 +33,21 @@ from fastdock._errors import (
     SpecError,
 )
 
-from . import details, files, host, ipam, planning, resolver, rules
+from . import details, files, ipam, planning, resolver, rules
 from .ipam import Subnet
-from .model import DEFAULT, PREDEFINED, Attachment, Document, Endpoint, Network, NetworkOptions, NetworkPlan
+from .model import (
+    DEFAULT,
+    PREDEFINED,
+    Attachment,
+    Document,
+    Endpoint,
+    Network,
+    NetworkOptions,
+    NetworkPlan,
+    document_from,
+)
 
+TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from fastdock.store.database import Database
 
@@ -56,10 +61,13 @@ class Networks:
         """``root`` tells engines on one machine apart: each has its own firewall tables and default bridge."""
         self._database = database
         self._run_directory = run_directory
+        self._root = os.path.realpath(root)
         self.resolver_socket = f"{run_directory}/dns.sock"
         if root == "/var/lib/fastdock":
             self._scope, self._default_bridge = net.Scope(), "fastdock0"
         else:
+            import hashlib
+
             tag = hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:5]
             self._scope, self._default_bridge = net.Scope(f"fastdock-{tag}", f"f{tag}"), f"fastdock-{tag}"
 
@@ -123,13 +131,18 @@ class Networks:
     ) -> Network:
         if not _NAME.fullmatch(name):
             raise SpecError(f"bad network name {name!r}: letters, digits, '_', '.', '-'")
-        network_id = secrets.token_hex(32)
+        network_id = os.urandom(32).hex()
         device = details.device_of(
             driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge
         )
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
                 raise Conflict(f"the network {name} exists already", operation="create network")
+            if name == DEFAULT:
+                from . import repairing
+
+                repairing.remove_orphans(self)
+                net.remove_link(device)  # of this root, before it was deleted with its database
             made = Network(
                 network_id,
                 name,
@@ -200,6 +213,8 @@ class Networks:
 
     def _set_up(self, network: Network) -> None:
         """The network's part of the kernel's state; good at any time."""
+        from . import host
+
         if network.driver == "macvlan":
             net.find_link(network.device)
             return
@@ -210,6 +225,9 @@ class Networks:
             network.device, doors, ipam.mac_of([subnet.gateway for subnet in network.subnets]), network.mtu
         )
         host.pass_other_firewalls(network.device)
+        from . import repairing
+
+        repairing.note_device(self, network.device)
         added = net.FirewallRules()
         rules.add_network(added, network)
         try:
@@ -240,11 +258,17 @@ class Networks:
             return found[0]
         try:
             return self._create(DEFAULT, "bridge", (), (), (), False, False, {}, {})
-        except Conflict:  # another process was faster
-            return self._stored("name = ?", (DEFAULT,))[0]
+        except Conflict:
+            if not (found := self._stored("name = ?", (DEFAULT,))):
+                raise
+            return found[0]  # another process was faster
+        except OSError as error:
+            raise details.no_default_network(error) from error
 
     def list(self) -> Sequence[Network]:
         """All networks, the predefined ones too."""
+        import hashlib
+
         self.ensure_default()
         pseudo = [
             Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
@@ -259,7 +283,7 @@ class Networks:
             " USING (container_id) WHERE e.network_id = ?",
             (network.id,),
         )
-        return {row[0]: (row[1], msgspec.json.decode(row[2], type=Document)) for row in rows}
+        return {row[0]: (row[1], document_from(row[2])) for row in rows}
 
     def remove(self, reference: str) -> Network:
         """Removes a network.  Raises NotFound, Conflict when it is predefined or containers are on it."""
@@ -276,6 +300,8 @@ class Networks:
                 gone = net.FirewallRules()
                 rules.add_network(gone, network)
                 net.remove_rules(self._scope, gone)
+                from . import host
+
                 host.forget_in_other_firewalls(network.device)
                 net.remove_link(network.device)
         return network
@@ -292,13 +318,16 @@ class Networks:
 
     # --- containers ---
 
-    def plan(self, container_id: str, options: NetworkOptions, name: str = "") -> NetworkPlan:
+    def plan(
+        self, container_id: str, options: NetworkOptions, name: str = "", previous: Document | None = None
+    ) -> NetworkPlan:
         """Takes addresses and ports for a container.  ``detach`` gives them back.
 
+        ``previous``: what ``suspend`` returned; it has the same addresses again.
         Raises NotFound for an unknown network, Conflict for a taken address or port, SpecError.
         """
         hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
-        first = options.attachments[0].network if options.attachments else "none"
+        first = options.attachments[0].network if options.attachments else ""
         host_conf = files.parse_resolv_conf(details.host_file("/etc/resolv.conf"))
         alone = [a.network for a in options.attachments if a.network in ("host", "none") or ":" in a.network]
         if alone or first == "none":
@@ -308,12 +337,27 @@ class Networks:
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
-        if not self._is_whole(network for network, _ in chosen):
-            self.repair()
+        try:
+            if not self._is_whole(network for network, _ in chosen):
+                self.repair()
+        except OSError as error:
+            if first != DEFAULT:
+                raise
+            raise details.no_default_network(error) from error
         gateways = self._host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
         with self._transaction() as db:
+            if previous is not None:
+                details.forget(db, container_id)
             document = planning.make_document(
-                db, chosen, options, container_id, name, self._scope.port_prefix, host_conf
+                db,
+                chosen,
+                options,
+                container_id,
+                name,
+                self._scope.port_prefix,
+                host_conf,
+                hostname,
+                previous,
             )
             hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
             details.insert_container(db, container_id, name, document)
@@ -355,26 +399,38 @@ class Networks:
         row = self._database.execute(
             "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
         ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=Document)
+        return None if row is None else document_from(row[0])
 
     def detach(self, container_id: str, *, running: bool = False) -> None:
         """Takes a container off its networks and gives everything back.  Good at any time, and twice.
 
         Devices end with the container's namespace; of one that is ``running`` they are removed (30 ms).
         """
-        row = self._database.execute(
-            "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
-        ).fetchone()
-        if row is None:
+        document = self.document(container_id)
+        if document is None:
             return
-        document = msgspec.json.decode(row[0], type=Document)
+        self._release(container_id, document, running)
+        with self._transaction() as db:
+            details.forget(db, container_id)
+
+    def suspend(self, container_id: str) -> Document | None:
+        """As ``detach``, but its addresses and ports stay its own until the next ``plan``, while this process lives."""
+        document = self.document(container_id)
+        if document is not None:
+            self._release(container_id, document, False)
+        return document
+
+    def hold(self, container_id: str) -> None:
+        """What a container with a monitor has stays its own between two of its lives, while this process lives."""
+        self._database.execute(
+            "UPDATE network_containers SET owner = ? WHERE container_id = ?",
+            (details.STARTING + details.identity(os.getpid()), container_id),
+        )
+
+    def _release(self, container_id: str, document: Document, running: bool) -> None:
         (net.detach if running else net.release)(rules.attach_plan(self._scope, document, "", ""))
         if document.uses_resolver:
             self._forget_in_resolver(container_id)
-        with self._transaction() as db:
-            ipam.release(db, container_id)
-            db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
-            db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
     def process_of(self, reference: str) -> int | None:
         """The init process of a running container that has networks, by id, beginning of an id, or name."""
@@ -400,19 +456,27 @@ class Networks:
         pid = details.process_of(owner)
         if pid is None:
             raise ContainerNotRunning(f"the container {reference} is not running")
-        return container_id, pid, msgspec.json.decode(text, type=Document)
+        return container_id, pid, document_from(text)
 
     def connect(
-        self, reference: str, container: str, *, ip: str = "", ip6: str = "", aliases: Sequence[str] = ()
+        self,
+        reference: str,
+        container: str,
+        *,
+        ip: str = "",
+        ip6: str = "",
+        mac: str = "",
+        aliases: Sequence[str] = (),
+        publish: NetworkOptions | None = None,
     ) -> Endpoint:
-        """Joins a running container to one more network.
+        """Joins a running container to one more network; ``publish``: its ports, if none of its networks led out.
 
         Raises NotFound, ContainerNotRunning, Conflict (it is on it already; the address is taken), SpecError.
         """
         from . import joining
 
-        attachment = Attachment(reference, ip, ip6, aliases=tuple(aliases))
-        return joining.connect(self, self.get(reference), attachment, *self._running(container))
+        attachment = Attachment(reference, ip, ip6, mac, tuple(aliases))
+        return joining.connect(self, self.get(reference), attachment, *self._running(container), publish)
 
     def disconnect(self, reference: str, container: str) -> None:
         """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""
@@ -420,12 +484,22 @@ class Networks:
 
         joining.disconnect(self, self.get(reference), *self._running(container))
 
+    def rename(self, container_id: str, name: str) -> None:
+        """A container that runs is called differently from now on."""
+        from . import joining
+
+        joining.rename(self, container_id, name)
+
     # --- what was lost ---
 
-    def collect(self) -> int:
-        """Takes off their networks the containers whose owner is dead; how many."""
+    def collect(self, but: str = "") -> int:
+        """Takes off their networks the containers whose owner is dead, ``but`` that one; how many."""
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
-        dead = [container_id for container_id, owner in rows if not details.is_alive(owner)]
+        dead = [
+            container_id
+            for container_id, owner in rows
+            if container_id != but and not details.is_alive(owner)
+        ]
         for container_id in dead:
             self.detach(container_id)
         return len(dead)
@@ -435,22 +509,18 @@ class Networks:
 
         After somebody flushed the firewall, removed a bridge, or the machine was started anew.
         """
-        self.collect()
-        networks = self._stored()
-        documents = self._documents()
-        self._remove_stray_ports(documents.values())
-        net.rebuild_firewall(self._scope, rules.all_rules(networks, documents.values()))
-        for network in networks:
-            self._set_up(network)
-        if any(document.uses_resolver for document in documents.values()):
-            self._ensure_resolver()
+        from . import repairing
 
-    def _remove_stray_ports(self, documents: Iterable[Document]) -> None:
-        """Ports of containers that nobody knows any more, whose namespace somebody still holds."""
-        known = {endpoint.host_name for document in documents for endpoint in document.endpoints}
-        for _, name in socket.if_nameindex():
-            if name.startswith(self._scope.port_prefix) and name not in known:
-                net.remove_link(name)
+        repairing.repair(self)
+
+    def take_down(self) -> None:
+        """Takes bridges and firewall tables out of the kernel, before this root is deleted.
+
+        The networks stay, and come back when one is used.  Conflict: a container is on one.
+        """
+        from . import repairing
+
+        repairing.take_down(self)
 
     def _is_whole(self, networks: Iterable[Network]) -> bool:
         if not net.firewall_is_current(self._scope):
@@ -464,26 +534,10 @@ class Networks:
 
     def _ensure_resolver(self) -> None:
         """Starts the resolver unless it runs, and tells it about the containers that are running already."""
-        if resolver.is_running(self.resolver_socket):
-            return
-        resolver.start(self.resolver_socket, self._scope.table)
-        known = set(net.list_registered(self.resolver_socket).split())
-        rows = self._database.execute(
-            "SELECT container_id, document, owner FROM network_containers WHERE resolver"
-        )
-        for container_id, text, owner in rows.fetchall():
-            pid = details.process_of(owner)
-            if container_id in known or pid is None:
-                continue  # one that is being started registers itself
-            document = msgspec.json.decode(text, type=Document)
-            record = resolver.record(container_id, document)
-            try:
-                net.reconnect_resolver(
-                    rules.attach_plan(self._scope, document, self.resolver_socket, record), pid
-                )
-            except KernelError as error:
-                if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has just ended
-                    raise
+        if not resolver.is_running(self.resolver_socket):
+            from . import repairing
+
+            repairing.start_resolver(self)
 
     def _forget_in_resolver(self, container_id: str) -> None:
         try:
@@ -528,4 +582,4 @@ class Networks:
         rows = self._database.execute(
             "SELECT container_id, document FROM network_containers WHERE document != ''"
         )
-        return {row[0]: msgspec.json.decode(row[1], type=Document) for row in rows}
+        return {row[0]: document_from(row[1]) for row in rows}

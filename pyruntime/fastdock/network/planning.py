@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
+import errno
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -25,6 +25,7 @@ def make_endpoint(
     interface: str,
     port_prefix: str,
     default_routes: bool,
+    previous: Endpoint | None = None,
 ) -> Endpoint:
     """Takes addresses in ``network``.  Raises Conflict, SpecError, FastdockError."""
     wanted = {4: attachment.ip, 6: attachment.ip6}
@@ -33,8 +34,14 @@ def make_endpoint(
             raise SpecError(f"the network {network.name} has no IPv{version} addresses")
     if (attachment.ip or attachment.ip6) and network.name == DEFAULT:
         raise SpecError("a fixed address needs a network of your own: fastdock network create --subnet")
+    last = {6 if ":" in address else 4: address for address in (previous.plain_addresses if previous else ())}
     pairs = [
-        (subnet, ipam.allocate(db, network.id, subnet, container_id, wanted[subnet.version]))
+        (
+            subnet,
+            ipam.allocate(
+                db, network.id, subnet, container_id, wanted[subnet.version], last.get(subnet.version, "")
+            ),
+        )
         for subnet in network.subnets
     ]
     addresses = [address for _, address in pairs]
@@ -54,7 +61,7 @@ def make_endpoint(
         mac=attachment.mac or ipam.mac_of(addresses),
         addresses=tuple(subnet.with_length(address) for subnet, address in pairs),
         gateways=tuple(subnet.gateway for subnet in network.subnets) if default_routes else (),
-        host_name=port_prefix + secrets.token_hex(8)[: 15 - len(port_prefix)] if bridge else "",
+        host_name=port_prefix + os.urandom(8).hex()[: 15 - len(port_prefix)] if bridge else "",
         mtu=network.mtu,
         isolated=bridge and not network.icc,
         macvlan_mode=_MACVLAN_MODES[network.options.get("macvlan_mode", "")] if not bridge else 0,
@@ -70,12 +77,15 @@ def make_document(
     container_name: str,
     port_prefix: str,
     host_conf: files.ResolvConf,
+    hostname: str,
+    previous: Document | None = None,
 ) -> Document:
     """Takes everything that the container needs: addresses, ports.  Raises Conflict, SpecError, FastdockError."""
     egress = parse_egress(options.egress)
     if egress is not None and any(network.driver != "bridge" for network, _ in networks):
         raise SpecError("--egress needs bridge networks: nothing else passes fastdock's firewall")
     endpoints: list[Endpoint] = []
+    before = {endpoint.network_id: endpoint for endpoint in (previous.endpoints if previous else ())}
     routed = set[int]()  # the IP versions that have a default route: through the first network that leaves
     for number, (network, attachment) in enumerate(networks):
         versions = {subnet.version for subnet in network.subnets}
@@ -84,7 +94,15 @@ def make_document(
             routed |= versions
         endpoints.append(
             make_endpoint(
-                db, network, attachment, container_id, container_name, f"eth{number}", port_prefix, leads_out
+                db,
+                network,
+                attachment,
+                container_id,
+                container_name,
+                f"eth{number}",
+                port_prefix,
+                leads_out,
+                before.get(network.id),
             )
         )
     upstreams = tuple(options.dns) or host_conf.nameservers
@@ -97,6 +115,12 @@ def make_document(
         egress=egress,
         upstreams=upstreams,
         uses_resolver=own_names or egress is not None or only_local,
+        exposed=tuple(
+            f"{spec.container_port}/{spec.protocol}"
+            for text in options.exposed
+            for spec in ports.parse_port(text)
+        ),
+        hostname=files.own_names(hostname, options.domainname),
     )
 
 
@@ -113,7 +137,7 @@ def publish(
     for endpoint in endpoints:
         if endpoint.driver == "bridge" and endpoint.gateways:
             for address in endpoint.plain_addresses:
-                targets.setdefault(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+                targets.setdefault(ports.AF_INET6 if ":" in address else ports.AF_INET, address)
     taken: list[PublishedPort] = []
     for spec in specs:
         taken += _publish_one(db, spec, targets, container_id)
@@ -142,8 +166,29 @@ def _publish_one(
 
 def _free_ports(spec: PortSpec, places: list[tuple[int, str]]) -> Iterable[int]:
     """Ports that the kernel finds free; the database may know better, hence several."""
+    family, host = places[0]
     for _ in range(64):
-        yield ports.probe(places[0][0], spec.protocol, places[0][1], 0)
+        try:
+            port = ports.probe(family, spec.protocol, host, 0)
+        except OSError as error:
+            raise _no_port(spec.protocol, host, 0, error) from None
+        yield port
+
+
+def _no_port(protocol: str, host: str, port: int, error: OSError, who: str = "") -> Conflict:
+    where = f"{host}:{port}" if host else str(port)
+    if error.errno == errno.EADDRNOTAVAIL:
+        reason, hint = f"{host} is not an address of this host", "ip -brief address lists them"
+    elif who:
+        reason, hint = f"it is in use by {who}", "stop that, or choose another host port"
+    else:
+        reason, hint = error.strerror or str(error), "choose another host port"
+    return Conflict(
+        f"cannot publish port {where}/{protocol}: {reason}",
+        errno=error.errno or 0,
+        operation="publish the port",
+        hint=hint,
+    )
 
 
 def _take_port(
@@ -165,15 +210,7 @@ def _take_port(
         try:
             ports.probe(family, protocol, host, port)
         except OSError as error:
-            who = ports.holder(family, protocol, port)
-            where = f"{host}:{port}" if host else str(port)
-            return Conflict(
-                f"cannot publish port {where}/{protocol}: "
-                + (f"it is in use by {who}" if who else (error.strerror or str(error))),
-                errno=error.errno or 0,
-                operation="publish the port",
-                hint="stop that, or choose another host port",
-            )
+            return _no_port(protocol, host, port, error, ports.holder(family, protocol, port))
     db.executemany(
         "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?)",
         [(family, protocol, port, host, container_id) for family, host in places],
@@ -190,15 +227,12 @@ def texts(
 ) -> tuple[str, str]:
     """The text of /etc/hosts and of /etc/resolv.conf."""
     extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, host_gateways)]
-    own = [address for endpoint in document.endpoints for address in endpoint.plain_addresses]
+    addresses = [address for endpoint in document.endpoints for address in endpoint.plain_addresses]
     conf = files.ResolvConf(
         nameservers=tuple(options.dns) or host_conf.reachable_nameservers,
         search=tuple(options.dns_search) or host_conf.search,
         options=tuple(options.dns_options) or host_conf.options,
     )
     if document.uses_resolver:
-        with_dots = (
-            conf.options if any(o.startswith("ndots:") for o in conf.options) else (*conf.options, "ndots:0")
-        )
-        conf = files.ResolvConf((files.RESOLVER,), conf.search, with_dots)
-    return files.hosts(hostname, own, extra, options.domainname), files.resolv_conf(conf)
+        conf = files.through_resolver(conf)
+    return files.hosts(hostname, addresses, extra, options.domainname), files.resolv_conf(conf)

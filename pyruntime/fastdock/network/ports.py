@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import ipaddress
 import os
-import socket
-from dataclasses import dataclass
-from pathlib import Path
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 
-PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
+# socket takes 5 ms to import: of it, this module needs what is below.
+AF_INET, AF_INET6 = _socket.AF_INET, _socket.AF_INET6
+PROTOCOLS = {"tcp": _socket.IPPROTO_TCP, "udp": _socket.IPPROTO_UDP, "sctp": _socket.IPPROTO_SCTP}
 
 
-@dataclass(frozen=True)
-class PortSpec:
+class PortSpec(NamedTuple):
     """One port of a container that is to be published: ``-p HOST:HOST_PORTS:PORT/PROTOCOL``."""
 
     container_port: int
@@ -24,8 +24,7 @@ class PortSpec:
     host_ports: range | None = None  # the first free one of these; None: any free port
 
 
-@dataclass(frozen=True)
-class PublishedPort:
+class PublishedPort(NamedTuple):
     """A port that is published: one address family, one port of the host."""
 
     protocol: str
@@ -37,7 +36,7 @@ class PublishedPort:
     @property
     def family(self) -> int:
         """AF_INET or AF_INET6."""
-        return socket.AF_INET6 if ":" in self.container else socket.AF_INET
+        return AF_INET6 if ":" in self.container else AF_INET
 
 
 def parse_port(text: str) -> list[PortSpec]:
@@ -51,7 +50,7 @@ def parse_port(text: str) -> list[PortSpec]:
         raise SpecError(f"bad port {text!r}: the protocol is tcp, udp or sctp")
     host, middle, container = _split(ports, text)
     inner = _port_range(container, text)
-    if not middle:
+    if middle in ("", "0"):
         return [PortSpec(port, protocol, host) for port in inner]
     outer = _port_range(middle, text)
     if len(inner) == 1:
@@ -103,11 +102,11 @@ def families(spec: PortSpec) -> tuple[tuple[int, str], ...]:
     Raises SpecError for ::1.
     """
     if not spec.host:
-        return ((socket.AF_INET, ""), (socket.AF_INET6, ""))
+        return ((AF_INET, ""), (AF_INET6, ""))
     address = ipaddress.ip_address(spec.host)
     if address.version == 6 and address.is_loopback:
         raise SpecError("the kernel does not route ::1; publish on 127.0.0.1")
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    family = AF_INET6 if address.version == 6 else AF_INET
     return ((family, "" if address.is_unspecified else str(address)),)
 
 
@@ -116,30 +115,33 @@ def probe(family: int, protocol: str, host: str, port: int) -> int:
 
     Raises OSError: EADDRINUSE, EADDRNOTAVAIL (no such address here), EACCES.
     """
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    kind = _socket.SOCK_DGRAM if protocol == "udp" else _socket.SOCK_STREAM
     try:
-        probing = socket.socket(family, kind, PROTOCOLS[protocol])
+        probing = _socket.socket(family, kind, PROTOCOLS[protocol])
     except OSError as error:
         # Without IPv6 or SCTP in this kernel nobody else can hold such a port.
-        if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT) and port:
-            return port
-        raise
-    with probing:
-        if family == socket.AF_INET6:
-            probing.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:  # connections that are closing do not matter, listeners do
-            probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probing.bind((host or ("::" if family == socket.AF_INET6 else "0.0.0.0"), port))
+        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+            raise
+        return port or probe(AF_INET, "tcp", "", 0)  # any number is as good
+    try:
+        if family == AF_INET6:
+            probing.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
+        if kind == _socket.SOCK_STREAM:  # connections that are closing do not matter, listeners do
+            probing.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        probing.bind((host or ("::" if family == AF_INET6 else "0.0.0.0"), port))
         return int(probing.getsockname()[1])
+    finally:
+        probing.close()
 
 
 def holder(family: int, protocol: str, port: int) -> str:
     """Which process holds a port: "nginx (process 42)", or "" when it cannot be seen."""
     inodes = set[str]()
-    tables = [f"{protocol}6"] if family == socket.AF_INET6 else [protocol, f"{protocol}6"]
+    tables = [f"{protocol}6"] if family == AF_INET6 else [protocol, f"{protocol}6"]
     for table in tables:
         try:
-            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+            with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:
+                lines = file.read().splitlines()[1:]
         except OSError:
             continue
         for line in lines:
@@ -149,19 +151,20 @@ def holder(family: int, protocol: str, port: int) -> str:
                 inodes.add(f"socket:[{fields[9]}]")
     if not inodes:
         return ""
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and _holds(process, inodes):
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        if _holds(process, inodes):
             try:
-                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+                with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
+                    return f"{file.read().strip()} (process {process})"
             except OSError:
                 continue
     return ""
 
 
-def _holds(process: Path, inodes: set[str]) -> bool:
+def _holds(process: str, inodes: set[str]) -> bool:
     try:
         return any(
-            os.readlink(f"/proc/{process.name}/fd/{fd}") in inodes for fd in os.listdir(process / "fd")
+            os.readlink(f"/proc/{process}/fd/{fd}") in inodes for fd in os.listdir(f"/proc/{process}/fd")
         )
     except OSError:
         return False

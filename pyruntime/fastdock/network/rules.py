@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from fastdock._core import net
 
 from .model import Document, Network
-from .ports import PROTOCOLS
+from .ports import PROTOCOLS, PublishedPort
 
 
 def add_network(rules: net.FirewallRules, network: Network) -> None:
@@ -31,7 +31,12 @@ def add_container(rules: net.FirewallRules, document: Document) -> None:
                 sources.append(link_local(endpoint.mac))
             for source in sources:
                 rules.add_egress(source, list(document.egress.prefixes))
-    for port in document.ports:
+    add_ports(rules, document.ports)
+
+
+def add_ports(rules: net.FirewallRules, ports: Iterable[PublishedPort]) -> None:
+    """The elements of published ports."""
+    for port in ports:
         rules.add_port(
             PROTOCOLS[port.protocol], port.host, port.host_port, port.container, port.container_port
         )

@@ -10,8 +10,9 @@ import asyncio
 import json
 import random
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from urllib.request import getproxies, proxy_bypass
@@ -24,9 +25,8 @@ from fastdock.registry import auth
 from fastdock.registry.credentials import Credentials, CredentialStore
 from fastdock.registry.settings import RegistrySettings, Settings, is_loopback, tls_context
 
-READ_BUFFER = (
-    1 << 20
-)  # bytes; aiohttp pauses the socket at twice that.  Its default, 64 KiB, costs 40 % more time
+# Bytes; aiohttp pauses the socket at twice that.  Its default, 64 KiB, costs 40 % more time.
+READ_BUFFER = 1 << 20
 MAX_REDIRECTS = 5
 MAX_ANSWER = 1 << 20  # bytes of an error or of a token answer
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -51,6 +51,29 @@ class Retry(NamedTuple):
 
 class Interrupted(RegistryError):
     """The connection broke, or the registry asked to come back later, once too often."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Knows all its connections, until their sockets are closed.
+
+    aiohttp closes some of them in order, which in TLS takes an answer of the peer, and waits for none of these.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit=limit)
+        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+
+    async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*arguments, **options)
+        if connection.transport:
+            self._transports.add(connection.transport)
+        return connection
+
+    async def cut(self) -> None:
+        """Closes every socket that is still open."""
+        for transport in list(self._transports):
+            transport.abort()
+        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
 
 
 class RegistryClient:
@@ -82,9 +105,10 @@ class RegistryClient:
         self._tls: ssl.SSLContext | bool | None = None
 
     async def __aenter__(self) -> RegistryClient:
+        self._connector = _Connector(limit=16)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=16),
+            connector=self._connector,
             timeout=timeout,
             read_bufsize=READ_BUFFER,
             auto_decompress=False,  # digests are of the bytes that were sent
@@ -95,7 +119,7 @@ class RegistryClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
-        await asyncio.sleep(0)  # close() only asks the loop to close the sockets, in its next turn
+        await self._connector.cut()
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -127,7 +151,7 @@ class RegistryClient:
                     break
                 problem = f"{response.status} {response.reason}"
                 retry_after = response.headers.get("Retry-After")
-                response.release()
+                await _discard(response)
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
                     raise self._tls_error(error) from error
@@ -143,7 +167,7 @@ class RegistryClient:
                 raise await self._error(response, method)
             yield response
         finally:
-            response.release()
+            _leave(response)
 
     sleep: Callable[[float], Awaitable[None]] = staticmethod(asyncio.sleep)
 
@@ -162,8 +186,8 @@ class RegistryClient:
 
     async def check_login(self) -> None:
         """RegistryError unless the registry accepts the credentials, or asks for none."""
-        async with self.request("GET", "", attempts=2):
-            pass
+        async with self.request("GET", "", attempts=2) as response:
+            await _discard(response)
 
     async def _send(
         self, method: str, url: URL, scope: str, headers: dict[str, str], body: Body
@@ -187,10 +211,10 @@ class RegistryClient:
             )
             if response.status == 401 and own and not challenged:
                 challenged = True
-                response.release()
+                await _discard(response)
                 await self._authenticate(response.headers.getall("WWW-Authenticate", []), scope)
             elif response.status in REDIRECTS and method in ("GET", "HEAD"):
-                response.release()
+                await _discard(response)
                 url = self._redirect(url, response.headers.get("Location", ""))
                 own = self._is_own(url)
             else:
@@ -234,7 +258,8 @@ class RegistryClient:
         try:
             async with self._session.get(
                 f"https://{self.host}/v2/", ssl=self._tls_context(), allow_redirects=False
-            ):
+            ) as response:
+                await _discard(response)
                 return "https"
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._tls_error(error) from error
@@ -360,6 +385,21 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(data) > limit:
             raise RegistryError(f"{response.url.host} sends more than {limit} bytes for {response.url.path}")
     return bytes(data)
+
+
+async def _discard(response: aiohttp.ClientResponse) -> None:
+    """Ends with an answer whose body nobody wants: a short one is read, and its connection used again."""
+    with suppress(aiohttp.ClientError, TimeoutError, RegistryError):
+        await read_limited(response, MAX_ANSWER)
+    _leave(response)
+
+
+def _leave(response: aiohttp.ClientResponse) -> None:
+    """Gives the connection back; one in the middle of a body is cut (see _Connector)."""
+    connection = response.connection
+    if connection and connection.transport and not response.content.is_eof():
+        connection.transport.abort()
+    response.release()
 
 
 def describe_errors(body: bytes) -> str:

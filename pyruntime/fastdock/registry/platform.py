@@ -64,6 +64,12 @@ def select(descriptors: Sequence[Descriptor], wanted: Platform, what: str) -> De
     )
 
 
+def check_platform(has: Platform, wanted: Platform, what: str) -> None:
+    """ImageNotFound unless an image for ``has`` suits ``wanted``."""
+    if _rank(has, wanted) < 0:
+        raise ImageNotFound(f"{what} does not exist for {show(wanted)}", hint=f"it is for {show(has)}")
+
+
 def _rank(has: Platform | None, wanted: Platform) -> int:
     """0 for exactly what is wanted, more for an older variant that runs too, -1 for what does not."""
     if has is None:

@@ -13,7 +13,7 @@ from fastdock._errors import FastdockError, ImageError, ImageNotFound, RegistryE
 from fastdock.registry.client import RegistryClient, Retry
 from fastdock.registry.credentials import CredentialStore
 from fastdock.registry.download import LayerDownload, blob_lock, locked
-from fastdock.registry.platform import host_platform, parse_platform, select
+from fastdock.registry.platform import check_platform, host_platform, parse_platform, select
 from fastdock.registry.progress import Progress, ProgressCallback, ignore, short
 from fastdock.registry.reference import Reference
 from fastdock.registry.settings import Settings, load_settings
@@ -137,7 +137,8 @@ async def pull(
     for mirror in (*transfer.settings.of(reference.domain).mirrors, None):
         try:
             async with connect(reference, transfer, mirror) as client:
-                return await _Pull(store, client, reference, wanted, progress, transfer.jobs).run()
+                work = _Pull(store, client, reference, wanted, progress, transfer.jobs)
+                return await work.run(chosen=platform is not None)
         except (ImageNotFound, RegistryError, ImageError) as error:
             if mirror is None:
                 raise
@@ -160,7 +161,8 @@ class _Pull:
         self.progress = progress
         self.jobs = jobs
 
-    async def run(self) -> PullResult:
+    async def run(self, *, chosen: bool) -> PullResult:
+        """``chosen``: the platform was asked for, so an image of another one is not what is wanted."""
         before = self.store.find_id(str(self.reference))
         self.progress(Progress("", f"{self.reference.selector}: Pulling from {self.reference.path}"))
         top, found = await resolve(self.client, self.reference, self.platform)
@@ -169,7 +171,11 @@ class _Pull:
         check_image(manifest)
         with self.store.writing():
             config = await self._config(manifest.config)
-            diff_ids = parse_config(config).rootfs.diff_ids
+            parsed = parse_config(config)
+            if chosen:
+                has = Platform(parsed.os, parsed.architecture, parsed.variant)
+                check_platform(has, self.platform, self.reference.familiar)
+            diff_ids = parsed.rootfs.diff_ids
             if len(diff_ids) != len(manifest.layers):
                 raise ImageError(
                     f"the manifest has {len(manifest.layers)} layers, the configuration {len(diff_ids)}"

@@ -151,13 +151,15 @@ class Docker(Peer):
     name = "docker"
     isolation = "namespaces, cgroups, seccomp, overlay; no user namespace"
     network = "none"
+    daemon_options: tuple[str, ...] = ("--bridge", "none", "--iptables=false", "--ip-masq=false")
+    more_options: tuple[str, ...] = ()
 
     def open(self) -> str:
         client, daemon = find_program("docker"), find_program("dockerd")
         if os.geteuid() != 0:
             raise Missing("a dockerd of our own needs root")
         # A socket's path may be 108 bytes long at most: keep it short.
-        self._socket = f"/tmp/fdbench-docker-{os.getpid()}.sock"
+        self._socket = f"/tmp/fdbench-{self.name.replace(' ', '-')}-{os.getpid()}.sock"
         self._base = [client, "--host", f"unix://{self._socket}"]
         self._log = (self.scratch / "dockerd.log").open("wb")
         self._daemon = subprocess.Popen(
@@ -171,10 +173,7 @@ class Docker(Peer):
                 str(self.scratch / "exec"),
                 "--pidfile",
                 str(self.scratch / "pid"),
-                "--bridge",
-                "none",
-                "--iptables=false",
-                "--ip-masq=false",
+                *self.daemon_options,
             ],
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -194,6 +193,7 @@ class Docker(Peer):
             *more,
             "--network",
             self.network,
+            *self.more_options,
             "--memory",
             "256m",
             "--pids-limit",

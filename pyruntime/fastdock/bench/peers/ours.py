@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..spawn import CommandFailed, spawn
 from ..workload import Workload
@@ -40,6 +40,12 @@ class Fastdock(Peer):
     name = "fastdock"
     isolation = "all namespaces, user ids, overlay (in memory), cgroups, seccomp; in-process"
     storage = "memory"
+    more_options: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def engine(self) -> Any:
+        """Once it is open."""
+        return self._engine
 
     def open(self) -> str:
         try:
@@ -60,7 +66,7 @@ class Fastdock(Peer):
     def prepare(self, workload: Workload) -> None:
         self._image = import_workload(self._engine, workload, self.rootfs(workload))
         self._argv, self._expect = workload.inside(), workload.expect
-        self._options = {**_LIMITS, "storage": self.storage, "pull": "never"}
+        self._options = {**_LIMITS, "storage": self.storage, "pull": "never", **self.more_options}
 
     def run(self) -> float | None:
         if not self._expect:
@@ -91,6 +97,8 @@ class Fastdock(Peer):
 
     def close(self) -> None:
         if hasattr(self, "_engine"):
+            if self._engine._networks is not None:
+                self._engine.networks.take_down()
             self._engine.close()
         super().close()
 
@@ -122,6 +130,7 @@ class FastdockShell(Peer):
 
     name = "fastdock shell"
     isolation = "as fastdock; the whole command"
+    network_options: tuple[str, ...] = ("--network", "none")
 
     def open(self) -> str:
         # The native launcher where it is built, the Python command line otherwise.
@@ -140,8 +149,7 @@ class FastdockShell(Peer):
         with Engine(root=self.scratch / "root") as engine:
             image = import_workload(engine, workload, self.rootfs(workload))
         self._words = [
-            "--network",
-            "none",
+            *self.network_options,
             "--memory",
             "256m",
             "--pids-limit",

@@ -1,18 +1,21 @@
-"""Makes the layer that unpacking is measured with: about 60,000 files and 929 MB of this machine's own /usr.
+"""Layers to measure unpacking with: about 60,000 files and 900 MB of this machine's own /usr.
 
-Usage: layer_tree.py OUTPUT.tar[.gz] [--files N] [--bytes N]
+``python -m fastdock.bench.layer_tree OUTPUT.tar.gz`` writes one.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-LARGE = 4 << 20
+__all__ = ["FILES", "SIZE", "choose", "write_layer"]
+
+FILES, SIZE = 59_600, 929_000_000
+_LARGE = 4 << 20
 
 
 def choose(root: str, count: int, total: int) -> list[str]:
@@ -26,7 +29,7 @@ def choose(root: str, count: int, total: int) -> list[str]:
             status = os.lstat(path)
             if not os.path.isfile(path) or os.path.islink(path):
                 continue
-            if status.st_size > LARGE:
+            if status.st_size > _LARGE:
                 large.append((path, status.st_size))
             else:
                 small.setdefault(directory, []).append((path, status.st_size))
@@ -48,23 +51,25 @@ def choose(root: str, count: int, total: int) -> list[str]:
     return sorted(chosen)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--files", type=int, default=59_600)
-    parser.add_argument("--bytes", type=int, default=929_000_000)
-    options = parser.parse_args()
-    paths = choose("/usr", options.files, options.bytes)
-    parents = {parent for path in paths for parent in map(str, Path(path).parents)}
-    names = sorted(parents - {"/"}) + paths
-    listing = b"\0".join(os.fsencode(name.lstrip("/")) for name in sorted(names))
-    plain = options.output.with_suffix("") if options.output.suffix == ".gz" else options.output
+def write_layer(paths: Sequence[str], output: Path) -> None:
+    """Writes files and their parent directories to a tar; compresses it if its name ends in .gz."""
+    parents = {parent for path in paths for parent in map(str, Path(path).parents)} - {"/"}
+    listing = b"\0".join(os.fsencode(name.lstrip("/")) for name in sorted({*parents, *paths}))
+    packed = output.suffix == ".gz"
+    plain = output.with_suffix("") if packed else output
     command = ["tar", "-C", "/", "--no-recursion", "--null", "-T", "-", "-cf", str(plain)]
     subprocess.run(command, input=listing, check=True)
-    print(f"{len(paths)} files, {plain.stat().st_size} bytes", file=sys.stderr)
-    if plain != options.output:
-        subprocess.run(["gzip", "-f", str(plain)], check=True)
-        print(f"{options.output.stat().st_size} bytes compressed", file=sys.stderr)
+    if packed:
+        subprocess.run(["gzip", "-fk", str(plain)], check=True)
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    output = Path(sys.argv[1])
+    paths = choose("/usr", FILES, SIZE)
+    write_layer(paths, output)
+    print(f"{len(paths)} files, {output.stat().st_size} bytes", file=sys.stderr)
     return 0
 
 

@@ -1,0 +1,115 @@
+"""Making the kernel's state again what the database says, and taking it down."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterable
+
+from fastdock._core import net
+from fastdock._errors import Conflict, KernelError
+
+from . import details, host, resolver, rules
+from .model import Document, document_from
+
+TYPE_CHECKING = False  # see fastdock._light
+if TYPE_CHECKING:
+    from .networks import Networks
+
+
+def repair(networks: Networks) -> None:
+    """See Networks.repair()."""
+    networks.collect()
+    stored, documents = networks._stored(), networks._documents()
+    _remove_stray_ports(networks, documents.values())
+    net.rebuild_firewall(networks._scope, rules.all_rules(stored, documents.values()))
+    for network in stored:
+        networks._set_up(network)
+    if any(document.uses_resolver for document in documents.values()):
+        networks._ensure_resolver()
+
+
+def _remove_stray_ports(networks: Networks, documents: Iterable[Document]) -> None:
+    """Ports of containers that nobody knows any more, whose namespace somebody still holds."""
+    known = {endpoint.host_name for document in documents for endpoint in document.endpoints}
+    for _, name in socket.if_nameindex():
+        if name.startswith(networks._scope.port_prefix) and name not in known:
+            net.remove_link(name)
+
+
+def take_down(networks: Networks) -> None:
+    """See Networks.take_down()."""
+    networks.collect()
+    with networks._transaction() as db:
+        if users := [name for (name,) in db.execute("SELECT name FROM network_containers")]:
+            raise Conflict(
+                f"containers are on networks: {', '.join(users)}", operation="take down the networks"
+            )
+        _remove_stray_ports(networks, ())
+        for network in networks._stored("driver = 'bridge'"):
+            host.forget_in_other_firewalls(network.device)
+            net.remove_link(network.device)
+        net.remove_firewall(networks._scope)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_note_of(networks))
+
+
+def note_device(networks: Networks, device: str) -> None:
+    """Remembers, until the machine starts anew, what is in the kernel for this root: see remove_orphans()."""
+    path = _note_of(networks)
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        known = file.read().splitlines()
+        for line in (networks._root, networks._scope.port_prefix) if not known else ():
+            file.write(line + "\n")
+        if device not in known[2:]:
+            file.write(device + "\n")
+
+
+def remove_orphans(networks: Networks) -> None:
+    """Takes out of the kernel what belongs to roots that somebody has deleted: each has a subnet, and there are 31."""
+    own = _note_of(networks)
+    with contextlib.suppress(FileNotFoundError):  # there is none; or another process removes the same
+        for entry in list(os.scandir(os.path.dirname(own))):
+            with open(entry.path, encoding="utf-8") as file:
+                root, prefix, *devices = file.read().splitlines() or ("", "")
+            if entry.path == own or not root or os.path.exists(f"{root}/fastdock.db"):
+                continue
+            here = {name for _, name in socket.if_nameindex()}
+            for device in here.intersection(devices):
+                host.forget_in_other_firewalls(device)
+                net.remove_link(device)
+            net.remove_firewall(net.Scope(entry.name, prefix))
+            os.unlink(entry.path)
+
+
+def _note_of(networks: Networks) -> str:
+    """A file for each root, called as its tables, in the directory that all roots' run directories are in."""
+    directory = networks._run_directory
+    if networks._scope.table != "fastdock":
+        directory = os.path.dirname(directory)
+    return f"{directory}/roots/{networks._scope.table}"
+
+
+def start_resolver(networks: Networks) -> None:
+    """Starts it, and tells it about the containers that are running already."""
+    path, scope = networks.resolver_socket, networks._scope
+    resolver.start(path, scope.table)
+    known = set(net.list_registered(path).split())
+    rows = networks._database.execute(
+        "SELECT container_id, document, owner FROM network_containers WHERE resolver"
+    )
+    for container_id, text, owner in rows.fetchall():
+        pid = details.process_of(owner)
+        if container_id in known or pid is None:
+            continue  # one that is being started registers itself
+        document = document_from(text)
+        record = resolver.record(container_id, document)
+        try:
+            net.reconnect_resolver(rules.attach_plan(scope, document, path, record), pid)
+        except KernelError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has just ended
+                raise
