@@ -376,12 +376,22 @@ class TestImport:
         assert b"me/bb" not in command("images").stdout
         assert os.listdir(self.root / "layers") == []
 
+    def test_an_entry_below_a_link_stays_inside(self) -> None:
+        """As with Docker it goes where the link leads with the image's root as "/", not the host's."""
+        buffer = io.BytesIO(busybox_tar())
+        with tarfile.open(fileobj=buffer, mode="a") as tar:
+            add_link(tar, "link", "/tmp")
+            add_file(tar, "link/fastdock-evil", "x")
+        assert command("import", "-", "linked", input=buffer.getvalue()).returncode == 0
+        assert not os.path.exists("/tmp/fastdock-evil")
+        assert run("linked", "cat", "/tmp/fastdock-evil").stdout == b"x"
+
     @pytest.mark.parametrize(
         ("data", "message"),
         [
             (tar_of(("../evil", tarfile.REGTYPE, "x")), "../evil"),
             (tar_of(("a/../../evil", tarfile.REGTYPE, "x")), "evil"),
-            (tar_of(("link", tarfile.SYMTYPE, "/tmp"), ("link/evil", tarfile.REGTYPE, "x")), "link"),
+            (tar_of(("a", tarfile.SYMTYPE, "b"), ("b", tarfile.SYMTYPE, "a"), ("a/evil", tarfile.REGTYPE, "x")), "a"),
             (tar_of(("shadow", tarfile.LNKTYPE, "/etc/shadow")), "shadow"),
             (tar_of(("shadow", tarfile.LNKTYPE, "../../../etc/shadow")), "shadow"),
             (busybox_tar()[:100_000], "archive"),
