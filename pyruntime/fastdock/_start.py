@@ -24,7 +24,8 @@ class _SiteWhenNeeded:
 
 
 def main() -> None:
-    sys.path.insert(0, __file__.rpartition("/fastdock/")[0])
+    # Last: nearly all that is imported by a plain name is Python's own.
+    sys.path.append(__file__.rpartition("/fastdock/")[0])
     if sys.flags.no_site:
         sys.meta_path.append(_SiteWhenNeeded())  # type: ignore[arg-type]
     from fastdock.cli import main

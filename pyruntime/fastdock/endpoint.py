@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
@@ -100,7 +99,7 @@ class Endpoint:
     def close(self) -> None:
         """The container has ended (or did not start): everything is given back."""
         self._networks.detach(self._id)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        _remove(self._directory)
 
 
 def check_options(options: Options) -> None:
@@ -138,14 +137,22 @@ def attachments_of(options: Options) -> list[Attachment]:
 def suspend(networks: Networks, run_directory: str, container_id: str) -> Document | None:
     """As ``give_back``, but its addresses are still its own: for the next Endpoint."""
     document = networks.suspend(container_id)
-    shutil.rmtree(files_directory(run_directory, container_id), ignore_errors=True)
+    _remove(files_directory(run_directory, container_id))
     return document
 
 
 def give_back(networks: Networks, run_directory: str, container_id: str) -> None:
     """What is left of a kept container's endpoint; it does not run."""
     networks.detach(container_id)
-    shutil.rmtree(files_directory(run_directory, container_id), ignore_errors=True)
+    _remove(files_directory(run_directory, container_id))
+
+
+def _remove(directory: str) -> None:
+    """``shutil.rmtree`` without importing it, which takes 2 ms of each ``fastdock run``."""
+    try:
+        _core.remove_tree(directory)
+    except OSError:
+        pass  # as far as it goes: the next start of an engine sweeps the run directory
 
 
 class AttachedContainer:

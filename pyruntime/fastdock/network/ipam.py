@@ -5,7 +5,6 @@ Everything here runs inside a write transaction of the database, which is what m
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import os
 import sqlite3
@@ -192,5 +191,7 @@ def mac_of(addresses: list[str]) -> str:
     for address in addresses:
         if ":" not in address:
             return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
+    import hashlib
+
     digest = hashlib.sha256(",".join(addresses).encode()).digest()
     return "02:42:" + digest[:4].hex(":")
