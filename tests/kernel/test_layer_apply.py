@@ -10,6 +10,7 @@ import struct
 import subprocess
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -396,10 +397,14 @@ def test_abort_while_another_thread_writes(tmp_path: Path) -> None:
 
 def test_a_writer_that_is_dropped_stops(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
+    before = set(os.listdir("/proc/self/task"))
     writer = _core.LayerWriter(tmp_path / "out")
     writer.write(make_tar(entry("f", data=bytes(1 << 20)))[:700_000])
+    assert set(os.listdir("/proc/self/task")) > before
     del writer
-    assert threading.active_count() == 1
+    deadline = time.monotonic() + 10  # pthread_join(3) may return a moment before the kernel unlinks the task
+    while not set(os.listdir("/proc/self/task")) <= before:
+        assert time.monotonic() < deadline
 
 
 def test_the_umask_and_the_destination_do_not_matter(tmp_path: Path) -> None:
