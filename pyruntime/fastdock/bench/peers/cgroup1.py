@@ -35,6 +35,7 @@ class Cgroup1Namespace:
         if os.geteuid() != 0 or not unified.exists() or not unified.read_text().strip():
             return
         self._outside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        where = os.getcwd()
         _check(_libc.unshare(_CLONE_FS | _CLONE_NEWNS), "unshare")
         try:
             _check(_libc.mount(None, b"/", None, _MS_PRIVATE_REC, None), "mount --make-rprivate /")
@@ -42,6 +43,7 @@ class Cgroup1Namespace:
             self._inside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             self._enter(self._outside)
+            os.chdir(where)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
