@@ -66,18 +66,31 @@ def create(
         "labels": {**(origin.config.get("Labels") or {}), **dict(options.labels)},
         "volumes": volumes,
     }
-    directory = os.path.join(containers.directory, container_id)
-    os.makedirs(directory, mode=0o700)
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = _locked_directory(os.path.join(containers.directory, container_id))
     try:
-        # Locked while there is no row: who looks for leftovers leaves it alone (manager.py).
-        fcntl.flock(lock, fcntl.LOCK_EX)
         return _record(containers, container_id, document, options, origin, planned, settings)
     except BaseException:
         containers.discard(container_id)
         containers.volumes.drop_unused(volumes)
         raise
     finally:
+        os.close(lock)
+
+
+def _locked_directory(directory: str) -> int:
+    """A new directory, locked while there is no row: who looks for leftovers leaves it alone (manager.py).
+
+    Between mkdir and flock somebody may have taken it for one, and removed it.
+    """
+    while True:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        try:
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return lock
         os.close(lock)
 
 
