@@ -149,7 +149,7 @@ def test_postgres(lab: Lab, town: Engine, servers: Path) -> None:
         f"exec {POSTGRES}/postgres -D /tmp/db -c listen_addresses='*' -c unix_socket_directories=/tmp"
     )
     ask = [str(POSTGRES / "psql"), "-h", "db", "-U", "web", "-d", "postgres", "-Atc"]
-    with serving(town, servers, ["sh", "-c", script], 5432, name="db", user="1000"):
+    with serving(town, servers, ["sh", "-c", script], 5432, name="db", user="www-data"):
         who = {"user": "1000"}
         assert client(town, servers, *ask, "select 6 * 7", **who) == "42\n"
         rows = client(town, servers, *ask, "select count(*) from generate_series(1, 100000)", **who)

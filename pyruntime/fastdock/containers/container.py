@@ -10,7 +10,7 @@ import select
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
@@ -330,8 +330,13 @@ class Container:
     @contextmanager
     def _run_lock(self) -> Iterator[bool]:
         """Holds the run directory, so that nobody starts the container meanwhile.  False: somebody has it."""
-        os.makedirs(self.run_directory, mode=0o700, exist_ok=True)
-        lock = os.open(self.run_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(FileExistsError):
+            os.makedirs(self.run_directory, mode=0o700)
+        try:
+            lock = os.open(self.run_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # its monitor has just removed it: look again
+            yield False
+            return
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
