@@ -130,9 +130,9 @@ Result<void> Flattened::add_root() {
   }
   for (const Device& device : plan_.devices) {
     if (made.contains(&device)) continue;
-    mode_t type = device.kind == 'b' ? S_IFBLK : device.kind == 'p' ? S_IFIFO : S_IFCHR;
     devices_.push_back({device.path.c_str(), device.host_path.empty() ? nullptr : device.host_path.c_str(),
-                        device.mode | type, makedev(device.major, device.minor), device.uid, device.gid});
+                        device.mode | rootfs::type_of(device), makedev(device.major, device.minor),
+                        device.uid, device.gid});
   }
   for (const Link& link : plan_.links)
     if (!made.contains(&link)) links_.push_back({link.target.c_str(), link.path.c_str()});

@@ -77,10 +77,6 @@ bool needs_directory(const Mount& mount) {
   return mount.type != "bind" || (::stat(mount.source.c_str(), &status) == 0 && S_ISDIR(status.st_mode));
 }
 
-mode_t type_of(const Device& device) {
-  return device.kind == 'b' ? S_IFBLK : device.kind == 'p' ? S_IFIFO : S_IFCHR;
-}
-
 Result<void> make_device(int parent, const std::string& name, const Device& device, const IdMaps& maps) {
   dev_t number = makedev(device.major, device.minor);
   if (::mknodat(parent, name.c_str(), type_of(device), number) != 0)
@@ -92,6 +88,10 @@ Result<void> make_device(int parent, const std::string& name, const Device& devi
 }
 
 }  // namespace
+
+mode_t type_of(const Device& device) {
+  return device.kind == 'b' ? S_IFBLK : device.kind == 'p' ? S_IFIFO : S_IFCHR;
+}
 
 Result<Fd> memory_directory(mode_t root_mode, const IdMaps& maps) {
   constexpr ChildOption kMode{"mode", "755"};

@@ -21,6 +21,9 @@ namespace fastdock::rootfs {
 // (docs/benchmarks.md).
 Result<Fd> memory_directory(mode_t root_mode, const IdMaps& maps);
 
+// The type bits of a device's mode, as mknod(2) takes them.
+mode_t type_of(const Device& device);
+
 // What a plan puts directly into one tmpfs.
 struct Contents {
   std::vector<const Device*> devices;

@@ -13,6 +13,7 @@ from fastdock._errors import ContainerNotFound
 from fastdock.containers.networking import give_back, uses_networks
 from fastdock.containers.records import Record, Records
 from fastdock.containers.state import State, read_state
+from fastdock.store.locks import is_locked
 
 if TYPE_CHECKING:
     from fastdock.containers.container import Container
@@ -93,7 +94,7 @@ class Containers:
         """What it is doing; of one whose monitor was killed that is seen, and repaired."""
         places = f"{self.directory}/{container_id}", f"{self.run_directory}/{container_id}"
         state = read_state(*places)
-        if state.running and not _is_monitored(places[1]):
+        if state.running and not is_locked(places[1]):
             self.repair()
             state = read_state(*places)
         return state
@@ -220,18 +221,3 @@ class Containers:
                 os.unlink(os.path.join(engine.root, "ids", str(ids)))
             except FileNotFoundError:
                 pass
-
-
-def _is_monitored(run_directory: str) -> bool:
-    """Whether somebody has its lock: a monitor, as long as it lives (a number may be a zombie's, or another's)."""
-    try:
-        directory = os.open(run_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(directory)
-    return False

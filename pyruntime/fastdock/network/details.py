@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import json
 import os
@@ -11,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from fastdock._errors import Conflict, FastdockError, SpecError
+from fastdock.store.locks import is_locked
 
 from . import files, ipam
 from .ipam import Subnet
@@ -154,7 +154,7 @@ def kept_owner(run_directory: str, starter: int | None) -> str:
 def is_alive(owner: str) -> bool:
     if owner.startswith(KEPT):
         directory, _, starter = owner.removeprefix(KEPT).partition("\t")
-        return _is_locked(directory) or (bool(starter) and is_alive(starter))
+        return is_locked(directory) or (bool(starter) and is_alive(starter))
     owner = owner.removeprefix(STARTING)
     return owner == identity(int(owner.partition(" ")[0])) and not owner.endswith(" 0")
 
@@ -172,17 +172,3 @@ def process_of(owner: str) -> int | None:
     except FileNotFoundError:  # it is being started
         return None
     return int(document["pid"]) or None
-
-
-def _is_locked(directory: str) -> bool:
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
