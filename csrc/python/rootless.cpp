@@ -1,0 +1,26 @@
+// Rootless mode: entering a user's namespaces, and talking to their holder.
+#include "rootless/enter.h"
+
+#include "python/binding.h"
+
+namespace fastdock::python {
+
+namespace py = pybind11;
+
+void register_rootless(py::module_& module) {
+  module.def(
+      "rootless_enter",
+      [](const std::string& run_directory, const std::string& program) {
+        auto entered = without_gil([&] { return rootless::enter(run_directory, program); });
+        return py::make_tuple(entered.holder, entered.way, entered.reason);
+      },
+      py::arg("run_directory"), py::arg("program"));
+  module.def(
+      "rootless_ask",
+      [](const std::string& run_directory, const std::string& request) {
+        return without_gil([&] { return rootless::ask(run_directory, request); });
+      },
+      py::arg("run_directory"), py::arg("request"));
+}
+
+}  // namespace fastdock::python

@@ -1,0 +1,133 @@
+#include "rootless/holder/way_out.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "rootless/holder/namespaces.h"
+
+namespace fastdock::rootless {
+namespace {
+
+constexpr const char* kDevice = "fdout0";
+constexpr std::chrono::seconds kPatience(8);
+constexpr int kMaximumRestarts = 3;
+
+// Neither may lead to what listens on the host's loopback device, which nobody outside reaches either.
+std::vector<std::string> command(const std::string& name, const std::string& path, const std::string& net) {
+  if (name == "pasta")
+    return {path, "--foreground", "--quiet", "--config-net", "--no-map-gw", "--ns-ifname", kDevice, "-t", "none",
+            "-u", "none", "-T", "none", "-U", "none", "--netns-only", "--netns", net};
+  return {path, "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-seccomp", "--netns-type=path",
+          net, kDevice};
+}
+
+// Lines of /proc/net/route: device, destination, gateway ...; of /proc/net/ipv6_route the device is last.
+bool has_default_route(const std::string& text, const std::string& beginning) {
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    std::size_t end = rest.find('\n');
+    std::string_view line = rest.substr(0, end);
+    rest = end == std::string_view::npos ? "" : rest.substr(end + 1);
+    if (line.starts_with(beginning) && line.find(kDevice) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
+[[noreturn]] void execute(const std::vector<char*>& argv, int log, pid_t parent) {
+  // What it does for us must end with us; after a change of credentials of its own the kernel forgets this,
+  // and the next holder finds the device taken and says so.
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (::getppid() != parent) ::_exit(1);
+  ::setsid();
+  for (int target : {1, 2}) ::dup2(log, target);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execv(argv[0], argv.data());
+  ::_exit(127);
+}
+
+}  // namespace
+
+bool WayOut::leads_out() const {
+  return has_default_route(read_file(view_ + "/route").value_or(""), std::string(kDevice) + "\t00000000") ||
+         has_default_route(read_file(view_ + "/ipv6_route").value_or(""),
+                           "00000000000000000000000000000000 00 ");
+}
+
+std::string WayOut::last_words() const {
+  std::string text = read_file(log_).value_or("");
+  while (text.ends_with('\n')) text.pop_back();
+  return text.substr(text.rfind('\n') + 1);
+}
+
+bool WayOut::start(const std::string& name, const std::string& path) {
+  auto log = open_file(log_, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+  if (!log) return false;
+  std::vector<std::string> words = command(name, path, net_);
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  pid_t parent = ::getpid();
+  pid_t pid = ::fork();
+  if (pid == 0) execute(argv, log->get(), parent);
+  if (pid < 0) return false;
+  auto end = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < end) {
+    if (leads_out()) {
+      pid_ = pid;
+      program_ = name;
+      reason_.clear();
+      return true;
+    }
+    if (::waitpid(pid, nullptr, WNOHANG) == pid) {
+      reason_ = name + ": " + last_words();
+      return false;
+    }
+    ::poll(nullptr, 0, 2);
+  }
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+  reason_ = name + " made no default route";
+  return false;
+}
+
+void WayOut::ensure() {
+  if (pid_ > 0) return;
+  program_.clear();
+  const char* wanted = std::getenv("FASTDOCK_ROOTLESS_NETWORK");
+  reason_ = "install passt (for pasta) or slirp4netns";
+  for (const char* name : {"pasta", "slirp4netns"}) {
+    if (wanted != nullptr && *wanted != '\0' && std::string_view(wanted) != name) continue;
+    std::string path = find_program(name);
+    if (!path.empty() && start(name, path)) return;
+  }
+}
+
+void WayOut::ended(pid_t pid) {
+  if (pid != pid_) return;
+  pid_ = -1;
+  if (++lost_ <= kMaximumRestarts) ensure();
+}
+
+void WayOut::stop() {
+  if (pid_ <= 0) return;
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+}
+
+}  // namespace fastdock::rootless
