@@ -108,6 +108,16 @@ void settle() {
   ::sigprocmask(SIG_BLOCK, &blocked, nullptr);
 }
 
+// As a file, because pasta has given up the right to look into other processes when it opens its namespace.
+Result<void> mount_namespace(int descriptor, const std::string& path) {
+  ::umount2(path.c_str(), MNT_DETACH);  // of the holder before, where its mount namespace goes on
+  FASTDOCK_TRY(Fd file, open_file(path, O_RDONLY | O_CREAT | O_NOFOLLOW, 0600));
+  std::string source = "/proc/self/fd/" + std::to_string(descriptor);
+  if (::mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
+    return failed(Operation::kAttachMount, path);
+  return {};
+}
+
 Result<void> hold(const std::string& run, const Peer& parent, Fd lock) {
   settle();
   std::string numbers_file = run + "/" + kNamespacesName;
@@ -118,7 +128,8 @@ Result<void> hold(const std::string& run, const Peer& parent, Fd lock) {
   FASTDOCK_TRY(Held held, own_namespaces());
   FASTDOCK_TRY(auto relay, Relay::start(std::move(survivors.net)));
   std::string proc = "/proc/" + std::to_string(::getpid());
-  std::string net_file = proc + "/fd/" + std::to_string(relay->namespace_descriptor());
+  std::string net_file = run + "/rootless.netns";
+  FASTDOCK_CHECK(mount_namespace(relay->namespace_descriptor(), net_file));
   FASTDOCK_CHECK(write_numbers(numbers_file, {number_of("/proc/self/ns/user"), number_of("/proc/self/ns/mnt"),
                                               number_of(net_file)}));
   WayOut way_out(net_file, proc + "/task/" + std::to_string(relay->thread()) + "/net", run + "/rootless.log");

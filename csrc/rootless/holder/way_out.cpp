@@ -53,6 +53,7 @@ bool has_default_route(const std::string& text, const std::string& beginning) {
   if (::getppid() != parent) ::_exit(1);
   ::setsid();
   for (int target : {1, 2}) ::dup2(log, target);
+  ::signal(SIGPIPE, SIG_DFL);  // pasta takes one that is ignored already for an error of signal(2)
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -11,8 +11,8 @@ namespace fastdock::rootless {
 
 class WayOut {
  public:
-  // `net`: a path of the namespace for others (/proc/PID/fd/N); `view`: /proc/PID/task/TID/net of a thread in
-  // it; `log`: where the program's words go.
+  // `net`: where the namespace is mounted; `view`: /proc/PID/task/TID/net of a thread in it; `log`: where the
+  // program's words go.
   WayOut(std::string net, std::string view, std::string log)
       : net_(std::move(net)), view_(std::move(view)), log_(std::move(log)) {}
 

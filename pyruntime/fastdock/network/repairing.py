@@ -27,6 +27,8 @@ def repair(networks: Networks) -> None:
     net.rebuild_firewall(networks._scope, rules.all_rules(stored, documents.values()))
     for network in stored:
         networks._set_up(network)
+    with networks._transaction():
+        pass  # without root: the holder forwards the recorded ports from its end on
     if any(document.uses_resolver for document in documents.values()):
         networks._ensure_resolver()
 
