@@ -187,7 +187,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "without root there are only the ids of /etc/subuid and /etc/subgid; 'fastdock info' says how to get more",
     "a process that has threads cannot change its user namespace: call fastdock.rootless.enter() before any "
     "thread starts",
-    "without root a limit needs a delegated cgroup (cgroup v2: systemd-run --user --scope -p Delegate=yes)",
+    "without root this needs a delegated cgroup (cgroup v2: systemd-run --user --scope -p Delegate=yes)",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

@@ -107,6 +107,11 @@ class Networks:
 
             forwarding.follow(db)
 
+    def _ports_are_followed(self) -> bool:
+        from . import forwarding
+
+        return forwarding.is_known(self._database.connection)
+
     # --- networks ---
 
     def create(
@@ -517,6 +522,9 @@ class Networks:
 
     def collect(self, but: str = "") -> int:
         """Takes off their networks the containers whose owner is dead, ``but`` that one; how many."""
+        if is_rootless() and not self._ports_are_followed():
+            with self._transaction():
+                pass  # its end tells a holder that was started anew
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
         dead = [
             container_id
@@ -548,11 +556,8 @@ class Networks:
     def _is_whole(self, networks: Iterable[Network]) -> bool:
         if not net.firewall_is_current(self._scope):
             return False
-        if is_rootless():
-            from . import forwarding
-
-            if not forwarding.is_known(self._database.connection):
-                return False
+        if is_rootless() and not self._ports_are_followed():
+            return False
         try:
             for network in networks:
                 net.find_link(network.device)
