@@ -16,8 +16,8 @@ bool in_initial_user_namespace() {
 }
 
 bool may_set_groups() {
-  static const bool answer = in_initial_user_namespace() ||
-                             !read_file("/proc/self/setgroups").value_or("allow").starts_with("deny");
+  static const bool answer =
+      in_initial_user_namespace() || !read_file("/proc/self/setgroups").value_or("allow").starts_with("deny");
   return answer;
 }
 

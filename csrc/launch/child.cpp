@@ -464,9 +464,12 @@ bool drop_privileges(State& state) {
   }
   // seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, which goes with the next steps.
   if (!plan.no_new_privileges && !load_filter(state)) return false;
-  bool groups_stay = plan.keeps_groups && state.user.group_count == 0;
-  if ((!groups_stay && !check(raw_syscall(SYS_setgroups, state.user.group_count, state.user.groups), failure,
-                              Operation::kSetGroups, "")) ||
+  // What the image's /etc/group says of the user cannot be had then (crun leaves it out, too); what was asked
+  // for by name is an error.
+  bool groups_stay = plan.keeps_groups && plan.user.group_names.empty() && plan.user.groups.empty();
+  if ((!groups_stay &&
+       !check(raw_syscall(SYS_setgroups, state.user.group_count, state.user.groups), failure,
+              Operation::kSetGroups, "", plan.keeps_groups ? Hint::kIdNotMapped : Hint::kNone)) ||
       !become(state, SYS_setresgid, state.user.gid, Operation::kSetGroupId) ||
       !check(raw_syscall(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0), failure, Operation::kSetCapabilities, "") ||
       !become(state, SYS_setresuid, state.user.uid, Operation::kSetUserId) ||

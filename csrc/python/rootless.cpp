@@ -1,7 +1,6 @@
 // Rootless mode: entering a user's namespaces, and talking to their holder.
-#include "rootless/enter.h"
-
 #include "python/binding.h"
+#include "rootless/enter.h"
 
 namespace fastdock::python {
 

@@ -72,7 +72,8 @@ Result<Fd> bind_place(const std::string& place) {
   if (address.bytes.ss_family == AF_INET6)
     ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   if (tcp) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (::bind(socket.get(), address.get(), address.size) != 0 || (tcp && ::listen(socket.get(), SOMAXCONN) != 0))
+  if (::bind(socket.get(), address.get(), address.size) != 0 ||
+      (tcp && ::listen(socket.get(), SOMAXCONN) != 0))
     return failed(Operation::kUseRootless, place);
   return socket;
 }

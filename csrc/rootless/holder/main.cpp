@@ -130,8 +130,8 @@ Result<void> hold(const std::string& run, const Peer& parent, Fd lock) {
   std::string proc = "/proc/" + std::to_string(::getpid());
   std::string net_file = run + "/rootless.netns";
   FASTDOCK_CHECK(mount_namespace(relay->namespace_descriptor(), net_file));
-  FASTDOCK_CHECK(write_numbers(numbers_file, {number_of("/proc/self/ns/user"), number_of("/proc/self/ns/mnt"),
-                                              number_of(net_file)}));
+  FASTDOCK_CHECK(write_numbers(
+      numbers_file, {number_of("/proc/self/ns/user"), number_of("/proc/self/ns/mnt"), number_of(net_file)}));
   WayOut way_out(net_file, proc + "/task/" + std::to_string(relay->thread()) + "/net", run + "/rootless.log");
   FASTDOCK_TRY(Fd control, listen_on(run + "/" + kSocketName));
   if (!parent.tell(kReady)) return failed_with(EPIPE, Operation::kUseRootless, "parent");

@@ -43,7 +43,8 @@ Result<void> run_mapper(const std::string& program, int process, std::uint32_t o
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
-  return failed_with(EPERM, Operation::kUseRootless, program + " refused the ids of /etc/subuid and /etc/subgid");
+  return failed_with(EPERM, Operation::kUseRootless,
+                     program + " refused the ids of /etc/subuid and /etc/subgid");
 }
 
 Result<void> map_own_id(int process) {
@@ -62,7 +63,8 @@ Result<void> map_own_id(int process) {
 
 std::string find_program(const std::string& name) {
   const char* path = std::getenv("PATH");
-  std::string places = std::string(path != nullptr ? path : "") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+  std::string places =
+      std::string(path != nullptr ? path : "") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
   for (std::size_t at = 0; at < places.size();) {
     std::size_t end = std::min(places.find(':', at), places.size());
     std::string found = places.substr(at, end - at) + "/" + name;

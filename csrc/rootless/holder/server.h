@@ -17,7 +17,11 @@ struct Held {
 class Server {
  public:
   Server(Fd control, Held held, Relay& relay, WayOut& way_out)
-      : control_(std::move(control)), held_(std::move(held)), relay_(relay), way_out_(way_out), forwards_(relay) {}
+      : control_(std::move(control)),
+        held_(std::move(held)),
+        relay_(relay),
+        way_out_(way_out),
+        forwards_(relay) {}
 
   // Until somebody says stop, or SIGTERM.
   Result<void> run();

@@ -12,7 +12,8 @@ namespace fastdock::rootless {
 namespace {
 
 constexpr std::size_t kMaximumSessions = 1024;
-// As long as the kernel's connection tracking remembers a flow with answers (nf_conntrack_udp_timeout_stream).
+// As long as the kernel's connection tracking remembers a flow with answers
+// (nf_conntrack_udp_timeout_stream).
 constexpr std::chrono::seconds kIdle(120);
 constexpr std::chrono::seconds kSweep(30);
 constexpr int kAtOnce = 64;

@@ -28,10 +28,12 @@ constexpr int kMaximumRestarts = 3;
 // Neither may lead to what listens on the host's loopback device, which nobody outside reaches either.
 std::vector<std::string> command(const std::string& name, const std::string& path, const std::string& net) {
   if (name == "pasta")
-    return {path, "--foreground", "--quiet", "--config-net", "--no-map-gw", "--ns-ifname", kDevice, "-t", "none",
-            "-u", "none", "-T", "none", "-U", "none", "--netns-only", "--netns", net};
-  return {path, "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-seccomp", "--netns-type=path",
-          net, kDevice};
+    return {path,    "--foreground", "--quiet", "--config-net", "--no-map-gw", "--ns-ifname",
+            kDevice, "-t",           "none",    "-u",           "none",        "-T",
+            "none",  "-U",           "none",    "--netns-only", "--netns",     net};
+  return {
+      path, "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-seccomp", "--netns-type=path",
+      net,  kDevice};
 }
 
 // Lines of /proc/net/route: device, destination, gateway ...; of /proc/net/ipv6_route the device is last.

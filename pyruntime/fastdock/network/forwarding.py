@@ -72,4 +72,3 @@ def _scope(db: sqlite3.Connection) -> str:
 
 def _ask(request: str) -> str:
     return _core.rootless_ask(os.environ[ROOTLESS].partition(":")[2], request)
-

@@ -33,7 +33,6 @@ from fastdock._errors import (
     NotFound,
     SpecError,
 )
-
 from fastdock.store.paths import is_rootless, main_root
 
 from . import details, files, ipam, planning, resolver, rules

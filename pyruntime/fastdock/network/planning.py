@@ -184,7 +184,9 @@ def _no_port(protocol: str, host: str, port: int, error: OSError, who: str = "")
         reason, hint = f"{host} is not an address of this host", "ip -brief address lists them"
     elif error.errno == errno.EACCES:
         reason = error.strerror or str(error)
-        hint = "ports below 1024 are root's: sysctl net.ipv4.ip_unprivileged_port_start, or choose a higher one"
+        hint = (
+            "ports below 1024 are root's: sysctl net.ipv4.ip_unprivileged_port_start, or choose a higher one"
+        )
     elif error.errno == errno.EPROTONOSUPPORT:
         reason, hint = f"without root {protocol} is not forwarded", "use tcp or udp"
     elif who:
