@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from fastdock import _core
-from fastdock._errors import ImageNotFound, KernelError, SpecError
+from fastdock._errors import FastdockError, ImageNotFound, KernelError, SpecError
 from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastdock.network import Networks
     from fastdock.options import RunOptions
     from fastdock.process import CompletedProcess, Popen
+    from fastdock.rootless.remote import Launcher
     from fastdock.store import Store
     from fastdock.volumes import Volumes
 
@@ -52,6 +53,12 @@ class Engine:
         self._images: Images | None = None
         self._networks: Networks | None = None
         self._containers: Containers | None = None
+        self._remote: Launcher | None = None
+        if os.geteuid() != 0:
+            from fastdock.rootless.remote import Launcher
+
+            self._remote = Launcher(self.root)
+            return
         _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
 
     @property
@@ -60,6 +67,11 @@ class Engine:
         if self._store is None:
             from fastdock.store import Store
 
+            if self._remote is not None:
+                raise FastdockError(
+                    "without root, only run() and Popen() work in a process as it is",
+                    hint="call fastdock.rootless.enter() first, before any thread starts",
+                )
             self._store = Store(self.root)
         return self._store
 
@@ -126,6 +138,8 @@ class Engine:
     def close(self) -> None:
         """Gives back what was kept for further starts: images, mounts, id ranges, the database connection."""
         _core.release_kept()
+        if self._remote is not None:
+            self._remote.close()
         with self._lock:
             leases, self._leases = self._leases, {}
             self._plans.clear()
@@ -157,6 +171,8 @@ class Engine:
 
         ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
         """
+        if self._remote is not None:
+            return self._remote.start(image, args, stdio, given)  # type: ignore[return-value]  # as AttachedContainer
         image, args = which_image(image, args)
         planned = self._planned(image, given)
         command = command_of(planned, image, args)
