@@ -7,18 +7,14 @@
 namespace fastdock {
 
 bool in_initial_user_namespace() {
-  static const bool answer = [] {
-    constexpr ino_t kInitial = 0xEFFFFFFD;  // PROC_USER_INIT_INO, include/linux/proc_ns.h
-    struct stat status{};
-    return ::stat("/proc/self/ns/user", &status) != 0 || status.st_ino == kInitial;
-  }();
-  return answer;
+  constexpr ino_t kInitial = 0xEFFFFFFD;  // PROC_USER_INIT_INO, include/linux/proc_ns.h
+  struct stat status{};
+  return ::stat("/proc/self/ns/user", &status) != 0 || status.st_ino == kInitial;
 }
 
 bool may_set_groups() {
-  static const bool answer =
-      in_initial_user_namespace() || !read_file("/proc/self/setgroups").value_or("allow").starts_with("deny");
-  return answer;
+  return in_initial_user_namespace() ||
+         !read_file("/proc/self/setgroups").value_or("allow").starts_with("deny");
 }
 
 }  // namespace fastdock

@@ -14,6 +14,7 @@
 #include "oci/create.h"
 #include "oci/hooks.h"
 #include "oci/listener.h"
+#include "oci/rootless.h"
 #include "oci/seal.h"
 #include "oci/terminal.h"
 
@@ -156,6 +157,7 @@ class Execution {
       FASTDOCK_TRY(terminal_, process_from_flags(arguments_, rest, config_, plan_));
     }
     if (terminal_ && !plan_.terminal) plan_.terminal.emplace();
+    FASTDOCK_CHECK(join_user_namespace_of(container_.state.pid));
     FASTDOCK_CHECK(join_namespaces_of(container_.state.pid, plan_));
     FASTDOCK_CHECK(join_cgroup());
     FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));

@@ -25,6 +25,7 @@
 #include "base/path.h"
 #include "rootless/holder/namespaces.h"
 #include "rootless/holder/server.h"
+#include "rootless/id_maps.h"
 #include "rootless/protocol.h"
 
 namespace fastdock::rootless {
@@ -148,7 +149,7 @@ Result<void> hold(const std::string& run, const Peer& parent, Fd lock) {
 int stay_outside(const Peer& child, pid_t pid) {
   char word = child.hear();
   if (word == kMap) {
-    auto mapped = write_id_maps(pid);
+    auto mapped = map_ids(pid, own_maps());
     if (!mapped) {
       std::fprintf(stderr, "%s\n", describe(mapped.error()).c_str());
       ::kill(pid, SIGKILL);

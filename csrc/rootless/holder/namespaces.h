@@ -8,10 +8,6 @@
 
 namespace fastdock::rootless {
 
-// What the process that stays outside does for the one that made a user namespace: newuidmap(1) and
-// newgidmap(1) with the user's ranges, or, where there are none, its own id alone as 0.
-Result<void> write_id_maps(int process);
-
 // A file's number in nsfs tells one namespace from another while it lives.
 struct NamespaceNumbers {
   std::uint64_t user = 0, mount = 0, net = 0;
@@ -28,8 +24,5 @@ Survivors find_survivors(const NamespaceNumbers& numbers);
 Result<NamespaceNumbers> read_numbers(const std::string& path);
 Result<void> write_numbers(const std::string& path, const NamespaceNumbers& numbers);
 std::uint64_t number_of(const std::string& path);
-
-// A program in PATH or where distributions put such programs; empty: it is not there.
-std::string find_program(const std::string& name);
 
 }  // namespace fastdock::rootless

@@ -16,7 +16,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
-#include "rootless/holder/namespaces.h"
+#include "rootless/id_maps.h"
 
 namespace fastdock::rootless {
 namespace {
