@@ -90,8 +90,8 @@ class Creation {
   Result<void> make_cgroup() {
     FASTDOCK_TRY(std::string path, cgroup_path(config_, container_.state.id));
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
-    // Rules of devices need the host's root, and where nobody can make nodes they add nothing (runc leaves them
-    // out, too).
+    // Rules of devices need the host's root, and where nobody can make nodes they add nothing (runc leaves
+    // them out, too).
     const cgroup::Hierarchy* devices = hierarchies->of(cgroup::Controller::kDevices);
     if (!in_initial_user_namespace() && (devices == nullptr || devices->base.empty()))
       config_.limits.devices.clear();

@@ -69,7 +69,8 @@ std::string version() {
   return std::string("fastdock-oci version " FASTDOCK_VERSION "\nspec: ") + kSpecificationVersion + "\n";
 }
 
-// runc's rule (shouldHonorXDGRuntimeDir): an ordinary user, also where podman has made it root of a namespace.
+// runc's rule (shouldHonorXDGRuntimeDir): an ordinary user, also where podman has made it root of a
+// namespace.
 bool has_own_place() {
   const char* runtime = std::getenv("XDG_RUNTIME_DIR");
   if (runtime == nullptr || *runtime != '/') return false;

@@ -21,8 +21,8 @@ std::vector<rootless::IdMap> copy(const std::vector<rootfs::IdMapping>& from) {
   return maps;
 }
 
-// The maps are written from outside, where this process is no longer when there is something to map.  The answer
-// is the error's number; what the two programs say goes to standard error.
+// The maps are written from outside, where this process is no longer when there is something to map.  The
+// answer is the error's number; what the two programs say goes to standard error.
 struct Mapper {
   pid_t pid;
   Fd go, answer;
@@ -51,7 +51,8 @@ struct Mapper {
 
   Result<void> map() {
     int number = EPIPE;
-    bool heard = ::write(go.get(), "g", 1) == 1 && ::read(answer.get(), &number, sizeof number) == sizeof number;
+    bool heard =
+        ::write(go.get(), "g", 1) == 1 && ::read(answer.get(), &number, sizeof number) == sizeof number;
     end();
     if (heard && number == 0) return {};
     return failed_with(number, Operation::kWriteUidMap, "of config.json", Hint::kUserNamespaceForbidden);
@@ -79,7 +80,8 @@ Result<void> enter_user_namespace(launch::LaunchPlan& plan) {
   launch::NamespacePlan& user = plan.namespaces[static_cast<std::size_t>(launch::Namespace::kUser)];
   if (user.mode == launch::NamespaceMode::kJoin) return {};
   if (user.mode == launch::NamespaceMode::kHost)
-    return failed_with(EPERM, Operation::kUseContainer, "config.json has no user namespace", Hint::kNeedsRoot);
+    return failed_with(EPERM, Operation::kUseContainer, "config.json has no user namespace",
+                       Hint::kNeedsRoot);
   FASTDOCK_TRY(Mapper mapper, Mapper::start({copy(plan.uid_map), copy(plan.gid_map)}));
   // proc(5): the files of a process that is not dumpable are root's.  Nobody foreign runs yet.
   int dumpable = ::prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);

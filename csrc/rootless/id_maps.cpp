@@ -18,7 +18,8 @@ namespace {
 Result<void> run_mapper(const std::string& name, int process, const std::vector<IdMap>& maps) {
   std::string program = find_program(name);
   if (program.empty())
-    return failed_with(ENOENT, Operation::kUseRootless, name + " is missing (Debian: apt-get install uidmap)");
+    return failed_with(ENOENT, Operation::kUseRootless,
+                       name + " is missing (Debian: apt-get install uidmap)");
   std::vector<std::string> words = {program, std::to_string(process)};
   for (const IdMap& map : maps)
     words.insert(words.end(),
@@ -33,7 +34,8 @@ Result<void> run_mapper(const std::string& name, int process, const std::vector<
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
-  return failed_with(EPERM, Operation::kUseRootless, program + " refused these ids: see /etc/subuid and /etc/subgid");
+  return failed_with(EPERM, Operation::kUseRootless,
+                     program + " refused these ids: see /etc/subuid and /etc/subgid");
 }
 
 bool is_own(const std::vector<IdMap>& maps, std::uint32_t id) {

@@ -17,13 +17,13 @@ struct UserMaps {
   std::vector<IdMap> uids, gids;
 };
 
-// Writes the maps of a process that has made a user namespace, as this process's user from outside of it: by the
-// two programs; or, for this user's own ids alone, without them and with setgroups(2) denied
+// Writes the maps of a process that has made a user namespace, as this process's user from outside of it: by
+// the two programs; or, for this user's own ids alone, without them and with setgroups(2) denied
 // (user_namespaces(7)).
 Result<void> map_ids(int process, const UserMaps& maps);
 
-// 0 for this user, and then its ranges of /etc/subuid and /etc/subgid; its own ids alone where there are none, or
-// where the two programs are missing.
+// 0 for this user, and then its ranges of /etc/subuid and /etc/subgid; its own ids alone where there are
+// none, or where the two programs are missing.
 UserMaps own_maps();
 
 // A program in PATH or where distributions put such programs; empty: it is not there.

@@ -1,9 +1,9 @@
 // The files of subordinate ids, as newuidmap(1) reads them.
-#include "rootless/subordinate.h"
-
 #include <gtest/gtest.h>
 
 #include <random>
+
+#include "rootless/subordinate.h"
 
 namespace fastdock::rootless {
 namespace {
@@ -17,8 +17,9 @@ TEST(SubordinateRanges, AreFoundByNameAndByNumber) {
 }
 
 TEST(SubordinateRanges, IgnoreWhatIsMalformedOrTooLarge) {
-  for (const char* line : {"me", "me:", "me:1", "me::1", "me:x:1", "me:1:0", "me:-1:5", "me:1:-5", "me:4294967295:1",
-                           "me:4294967294:2", "me:1:4294967296", "me: 1:5", "menu:1:5", ":1:5", ""})
+  for (const char* line :
+       {"me", "me:", "me:1", "me::1", "me:x:1", "me:1:0", "me:-1:5", "me:1:-5", "me:4294967295:1",
+        "me:4294967294:2", "me:1:4294967296", "me: 1:5", "menu:1:5", ":1:5", ""})
     EXPECT_EQ(subordinate_ranges(line, "me", 7), Ranges{}) << line;
   EXPECT_EQ(subordinate_ranges("me:4294967294:1", "me", 7), (Ranges{{4294967294, 1}}));
 }
@@ -27,7 +28,8 @@ TEST(SubordinateRanges, BearAnyBytes) {
   std::mt19937 random(11);
   for (int round = 0; round < 2000; ++round) {
     std::string text;
-    for (unsigned length = random() % 60; length > 0; --length) text += "me:0123456789\n\0\xff"[random() % 16];
+    for (unsigned length = random() % 60; length > 0; --length)
+      text += "me:0123456789\n\0\xff"[random() % 16];
     for (const IdRange& range : subordinate_ranges(text, "me", 0)) {
       EXPECT_GT(range.count, 0U);
       EXPECT_LE(std::uint64_t{range.first} + range.count - 1, 0xfffffffeU);

@@ -100,7 +100,9 @@ def _entry(name: str, **values: object) -> tarfile.TarInfo:
     return entry
 
 
-def test_layers_keep_owners_whiteouts_and_leave_devices_out(user: OrdinaryUser, place_for_others: Path) -> None:
+def test_layers_keep_owners_whiteouts_and_leave_devices_out(
+    user: OrdinaryUser, place_for_others: Path
+) -> None:
     archive = place_for_others / "owners.tar"
     _archive(
         archive,
@@ -130,10 +132,14 @@ def test_an_id_that_is_nobodys_is_a_clear_error(user: OrdinaryUser, place_for_ot
 
 
 def test_commit_and_run_what_was_committed(user: OrdinaryUser) -> None:
-    user.ok("run", "--name", "made", "--network", "none", "busybox", "sh", "-c", "echo kept >/kept; rm /bin/yes")
+    user.ok(
+        "run", "--name", "made", "--network", "none", "busybox", "sh", "-c", "echo kept >/kept; rm /bin/yes"
+    )
     user.ok("commit", "made", "mine")
     user.ok("rm", "made")
-    shown = user.ok("run", "--rm", "--network", "none", "mine", "sh", "-c", "cat /kept; test -e /bin/yes || echo gone")
+    shown = user.ok(
+        "run", "--rm", "--network", "none", "mine", "sh", "-c", "cat /kept; test -e /bin/yes || echo gone"
+    )
     assert shown.split() == ["kept", "gone"]
     user.ok("rmi", "mine")
 
@@ -142,7 +148,11 @@ def test_commit_and_run_what_was_committed(user: OrdinaryUser) -> None:
 
 
 def test_a_limit_that_cannot_be_set_is_an_error_that_names_it(user: OrdinaryUser) -> None:
-    for flag, value, name in (("--memory", "64m", "memory"), ("--pids-limit", "9", "pids"), ("--cpus", "1", "cpu")):
+    for flag, value, name in (
+        ("--memory", "64m", "memory"),
+        ("--pids-limit", "9", "pids"),
+        ("--cpus", "1", "cpu"),
+    ):
         done = user.fastdock("run", "--rm", "--network", "none", flag, value, "busybox", "true")
         assert done.returncode == 125
         assert f"cannot set the cgroup limit {name}" in done.stderr
@@ -175,7 +185,9 @@ def test_a_user_without_subordinate_ids_runs_containers(lone_user: OrdinaryUser)
 
 
 @pytest.mark.parametrize("flags", [("-u", "33"), ("--group-add", "5")])
-def test_without_subordinate_ids_there_is_nobody_else(lone_user: OrdinaryUser, flags: tuple[str, str]) -> None:
+def test_without_subordinate_ids_there_is_nobody_else(
+    lone_user: OrdinaryUser, flags: tuple[str, str]
+) -> None:
     done = lone_user.fastdock("run", "--rm", "--network", "none", *flags, "busybox", "true")
     assert done.returncode == 125
     assert "/etc/subuid" in done.stderr
@@ -260,7 +272,9 @@ print(os.getuid(), os.getcwd())
 
 def test_many_at_once_start_one_holder(user: OrdinaryUser) -> None:
     user.stop()
-    starts = [user.start(*user.command, "run", "--rm", "--network", "none", "busybox", "true") for _ in range(8)]
+    starts = [
+        user.start(*user.command, "run", "--rm", "--network", "none", "busybox", "true") for _ in range(8)
+    ]
     assert [process.wait(60) for process in starts] == [0] * 8
     user.holder()
 
@@ -390,7 +404,10 @@ def test_without_a_way_out_networks_say_what_to_install(user: OrdinaryUser) -> N
         assert done.returncode == 125
         assert "slirp4netns" in done.stderr
         here = os.readlink("/proc/self/ns/net")
-        assert user.ok("run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net").strip() == here
+        assert (
+            user.ok("run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net").strip()
+            == here
+        )
     finally:
         user.stop()
 
@@ -423,7 +440,10 @@ def test_oci_create_start_exec_kill_delete(user: OrdinaryUser) -> None:
 def test_oci_with_subordinate_ids(user: OrdinaryUser) -> None:
     first = next(int(line.split(":")[1]) for line in Path("/etc/subuid").read_text().splitlines()
                  if line.startswith(f"{user.name}:"))  # fmt: skip
-    ids = [{"containerID": 0, "hostID": user.uid, "size": 1}, {"containerID": 1, "hostID": first, "size": 1000}]
+    ids = [
+        {"containerID": 0, "hostID": user.uid, "size": 1},
+        {"containerID": 1, "hostID": first, "size": 1000},
+    ]
     _oci_bundle(user, ["id", "-u"], {"uidMappings": ids, "gidMappings": [{**ids[0], "hostID": user.gid}, ids[1]]},
                 {"uid": 33, "gid": 33})  # fmt: skip
     done = user.run(user.place / "fastdock-oci", "run", "-b", "bundle", "three")
@@ -442,7 +462,10 @@ def test_oci_without_a_user_namespace_is_refused(user: OrdinaryUser) -> None:
 
 
 def _oci_bundle(
-    user: OrdinaryUser, args: list[str], linux: dict[str, object] | None = None, who: dict[str, int] | None = None
+    user: OrdinaryUser,
+    args: list[str],
+    linux: dict[str, object] | None = None,
+    who: dict[str, int] | None = None,
 ) -> None:
     user.run("rm", "-rf", "bundle")
     user.run("mkdir", "-p", "bundle/rootfs")

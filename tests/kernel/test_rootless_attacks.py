@@ -20,7 +20,9 @@ _RUN = ("run", "--rm", "--network", "none")
 
 
 def test_nothing_of_ours_is_set_uid(place_for_others: Path) -> None:
-    special = [path for path in place_for_others.rglob("*") if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
+    special = [
+        path for path in place_for_others.rglob("*") if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)
+    ]
     assert [path for path in special if path.is_file()] == []
 
 
@@ -68,7 +70,9 @@ def test_a_runtime_directory_of_somebody_else_is_refused(user: OrdinaryUser, lon
 
 
 @pytest.mark.parametrize("kind", ["directory", "link"])
-def test_a_neighbour_who_was_first_in_tmp_gets_nothing(user: OrdinaryUser, lone_user: OrdinaryUser, kind: str) -> None:
+def test_a_neighbour_who_was_first_in_tmp_gets_nothing(
+    user: OrdinaryUser, lone_user: OrdinaryUser, kind: str
+) -> None:
     place = Path(f"/tmp/fastdock-{user.uid}")
     if kind == "directory":
         place.mkdir()
@@ -132,7 +136,9 @@ for request in requests:
 
 
 @pytest.mark.parametrize("flags", [(), ("--privileged",)], ids=["plain", "privileged"])
-def test_a_container_has_no_more_rights_on_the_host_than_its_user(user: OrdinaryUser, flags: tuple[str, ...]) -> None:
+def test_a_container_has_no_more_rights_on_the_host_than_its_user(
+    user: OrdinaryUser, flags: tuple[str, ...]
+) -> None:
     secret = Path("/etc/shadow").read_text()
     tries = """
 cat /host/etc/shadow
@@ -160,13 +166,23 @@ echo done
 
 def test_files_that_a_container_makes_set_uid_are_its_users(user: OrdinaryUser) -> None:
     """A set-uid root file in a container is the user's own, outside."""
-    user.ok(*_RUN, "-v", f"{user.home}:/home", "busybox", "sh", "-c", "cp /bin/busybox /home/tool; chmod 4755 /home/tool")
+    user.ok(
+        *_RUN,
+        "-v",
+        f"{user.home}:/home",
+        "busybox",
+        "sh",
+        "-c",
+        "cp /bin/busybox /home/tool; chmod 4755 /home/tool",
+    )
     assert (user.home / "tool").stat().st_uid == user.uid
     (user.home / "tool").unlink()
 
 
 def test_a_container_sees_no_other_process_and_cannot_write_cgroups(user: OrdinaryUser) -> None:
-    shown = user.ok(*_RUN, "busybox", "sh", "-c", "ls /proc | grep -c '^[0-9]'; mkdir /sys/fs/cgroup/x 2>&1; true")
+    shown = user.ok(
+        *_RUN, "busybox", "sh", "-c", "ls /proc | grep -c '^[0-9]'; mkdir /sys/fs/cgroup/x 2>&1; true"
+    )
     count, *said = shown.splitlines()
     assert int(count) <= 4
     assert "Read-only" in said[0] or "Permission denied" in said[0] or "No such" in said[0]

@@ -91,7 +91,9 @@ class OrdinaryUser:
     def run_directory(self) -> Path:
         return self.runtime / "fastdock"
 
-    def start(self, *command: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *command: str | Path, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
         """A process of this user."""
         return subprocess.Popen(
             [str(word) for word in command],
@@ -107,7 +109,9 @@ class OrdinaryUser:
             },
         )
 
-    def run(self, *command: str | Path, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str | Path, timeout: float = 120, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         process = self.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
         out, err = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -68,7 +68,10 @@ class Launcher:
         self.close()
 
     def _hand_over(self, connection: socket.socket) -> None:
-        key = (os.getpid(), os.getcwd())  # after a fork the parent's is not ours; relative paths are of the directory
+        key = (
+            os.getpid(),
+            os.getcwd(),
+        )  # after a fork the parent's is not ours; relative paths are of the directory
         with self._lock:
             for last in (False, True):
                 helper = self._helpers.get(key)
@@ -144,7 +147,9 @@ class RemoteContainer:
                 try:
                     answer, _ = receive(self._connection)
                 except (EOFError, OSError) as error:
-                    raise FastdockError("the rootless helper was killed, and its containers with it") from error
+                    raise FastdockError(
+                        "the rootless helper was killed, and its containers with it"
+                    ) from error
                 if isinstance(answer, BaseException):
                     raise answer
                 self._end = answer
