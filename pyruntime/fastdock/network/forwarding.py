@@ -11,11 +11,22 @@ import os
 import sqlite3
 
 from fastdock import _core
-from fastdock._errors import Conflict
-from fastdock.store.paths import ROOTLESS
+from fastdock._errors import Conflict, FastdockError
+from fastdock.store.paths import ROOTLESS, ROOTLESS_REASON
 
 from .model import document_from
 from .ports import AF_INET6, PublishedPort
+
+
+def need_way_out() -> None:
+    """Raises FastdockError where networks cannot be had, with the reason in one line."""
+    reason = os.environ.get(ROOTLESS_REASON)
+    if reason is not None:
+        raise FastdockError(
+            f"without root a network needs pasta or slirp4netns: {reason}",
+            operation="create network",
+            hint="--network none and --network host need neither",
+        )
 
 
 def take(db: sqlite3.Connection, protocol: str, family: int, host: str, port: int) -> None:

@@ -235,9 +235,9 @@ class Networks:
         from . import host
 
         if is_rootless():
-            from fastdock.rootless import need_way_out
+            from . import forwarding
 
-            need_way_out()
+            forwarding.need_way_out()
         if network.driver == "macvlan":
             net.find_link(network.device)
             return
@@ -360,9 +360,9 @@ class Networks:
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         if is_rootless():
-            from fastdock.rootless import need_way_out
+            from . import forwarding
 
-            need_way_out()
+            forwarding.need_way_out()
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
         try:
             if not self._is_whole(network for network, _ in chosen):

@@ -12,7 +12,7 @@ import os
 
 from fastdock import _core
 from fastdock._errors import FastdockError
-from fastdock.store.paths import ROOTLESS, is_rootless, user_run_directory
+from fastdock.store.paths import ROOTLESS, ROOTLESS_REASON, is_rootless, user_run_directory
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", "fastdock-rootless")
 
@@ -39,21 +39,7 @@ def enter() -> None:
     _, way, reason = _core.rootless_enter(run, PROGRAM)
     os.environ[ROOTLESS] = f"{way}:{run}"
     if not way:
-        os.environ[_REASON] = reason
-
-
-_REASON = "FASTDOCK_ROOTLESS_REASON"
-
-
-def need_way_out() -> None:
-    """Raises FastdockError where networks cannot be had, with the reason in one line."""
-    reason = os.environ.get(_REASON)
-    if reason is not None:
-        raise FastdockError(
-            f"without root a network needs pasta or slirp4netns: {reason}",
-            operation="create network",
-            hint="--network none and --network host need neither",
-        )
+        os.environ[ROOTLESS_REASON] = reason
 
 
 def stop() -> bool:

@@ -14,6 +14,9 @@ from fastdock._errors import FastdockError
 ROOTLESS = "FASTDOCK_ROOTLESS"
 """Set by ``fastdock.rootless.enter``: ``WAY:RUN_DIRECTORY``, where WAY is pasta, slirp4netns or empty."""
 
+ROOTLESS_REASON = "FASTDOCK_ROOTLESS_REASON"
+"""Set beside it: why there is no way out."""
+
 
 def is_rootless() -> bool:
     """Whether this process has entered the namespaces of an ordinary user."""
