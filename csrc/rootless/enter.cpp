@@ -157,7 +157,14 @@ Result<Entered> parse(const std::string& text) {
 
 Result<Entered> enter(const std::string& run_directory, const std::string& program) {
   FASTDOCK_TRY(Fd socket, connect_or_start(run_directory, program));
-  FASTDOCK_TRY(Answer answer, converse(socket, "enter"));
+  auto heard = converse(socket, "enter");
+  if (!heard && (heard.error().number == ECONNRESET || heard.error().number == EPIPE)) {
+    // One that was just about to end.
+    FASTDOCK_TRY(socket, connect_or_start(run_directory, program));
+    heard = converse(socket, "enter");
+  }
+  if (!heard) return std::unexpected(std::move(heard.error()));
+  Answer answer = std::move(*heard);
   FASTDOCK_TRY(Entered entered, parse(answer.text));
   if (answer.descriptors.size() < 2) return failed_with(EPROTO, Operation::kUseRootless, answer.text);
   char directory[PATH_MAX];

@@ -139,9 +139,8 @@ Result<void> hold(const std::string& run, const Peer& parent, Fd lock) {
   FASTDOCK_TRY(Fd null, open_file("/dev/null", O_RDWR));
   ::dup2(null.get(), 2);
   lock.reset();
-  Server server(std::move(control), std::move(held), *relay, way_out);
+  Server server(std::move(control), run + "/" + kSocketName, std::move(held), *relay, way_out);
   auto served = server.run();
-  ::unlink((run + "/" + kSocketName).c_str());
   ::_exit(served ? 0 : 1);  // the relay's thread goes with it
 }
 

@@ -59,12 +59,18 @@ Result<void> Server::run() {
     if (::poll(waits, 2, -1) < 0 && errno != EINTR) return failed(Operation::kUseRootless, "poll");
     signalfd_siginfo info{};
     while (::read(signals.get(), &info, sizeof info) == sizeof info)
-      if (info.ssi_signo == SIGTERM) running_ = false;
+      if (info.ssi_signo == SIGTERM) end();
     reap();
     if ((waits[0].revents & POLLIN) != 0) serve_one();
   }
   way_out_.stop();
   return {};
+}
+
+// The name goes first: who comes after the answer starts the next one.
+void Server::end() {
+  ::unlink(path_.c_str());
+  running_ = false;
 }
 
 void Server::reap() {
@@ -98,7 +104,7 @@ std::string Server::answer(const std::string& request, std::vector<int>& descrip
   words >> verb;
   if (verb == "enter") return enter(descriptors);
   if (verb == "stop") {
-    running_ = false;
+    end();
     return "ok";
   }
   if (!(words >> scope)) return refused(EINVAL);

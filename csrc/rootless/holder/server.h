@@ -16,8 +16,10 @@ struct Held {
 
 class Server {
  public:
-  Server(Fd control, Held held, Relay& relay, WayOut& way_out)
+  // `control` listens at `path`.
+  Server(Fd control, std::string path, Held held, Relay& relay, WayOut& way_out)
       : control_(std::move(control)),
+        path_(std::move(path)),
         held_(std::move(held)),
         relay_(relay),
         way_out_(way_out),
@@ -31,9 +33,11 @@ class Server {
   std::string answer(const std::string& request, std::vector<int>& descriptors);
   std::string enter(std::vector<int>& descriptors);
   std::string set(const std::string& request);
+  void end();
   void reap();
 
   Fd control_;
+  std::string path_;
   Held held_;
   Relay& relay_;
   WayOut& way_out_;

@@ -120,7 +120,7 @@ def _rootless() -> list[Finding]:
         Finding("programs that map ids", len(mappers) == 2, ", ".join(mappers) or "absent",
                 "one id alone without: apt-get install uidmap"),
         Finding("networks without root", bool(ways), ", ".join(ways) or "absent",
-                "only --network none and host without: apt-get install passt (or slirp4netns)"),
+                "only --network none and host without: apt-get install slirp4netns (or passt)"),
     ]  # fmt: skip
 
 
