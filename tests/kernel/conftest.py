@@ -14,11 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import leaks
 import v2
 from netlab import Lab
-from rootless_fixtures import lone_session, lone_user, place_for_others, user, user_session
 
 from fastdock.containers import reaping
-
-__all__ = ["lone_session", "lone_user", "place_for_others", "user", "user_session"]  # fixtures
 
 # What differs on cgroup v2 and on an older kernel (6.1); the VM is 16 times slower, so not all else as well.
 ALSO_IN_THE_VM = ("test_cgroup.py", "test_run.py", "test_oci_lifecycle.py", "test_oci_specification.py")

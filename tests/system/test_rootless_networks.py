@@ -12,17 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
 from ordinary_user import OrdinaryUser
-from rootless_fixtures import lone_session, lone_user, place_for_others, user, user_session
 
 from support import missing
 
-__all__ = ["lone_session", "lone_user", "place_for_others", "user", "user_session"]  # fixtures
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 OUTSIDE = "198.51.100.2"  # RFC 5737
@@ -76,9 +71,15 @@ def outside() -> Iterator[str]:
         ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
         ip("addr", "add", "198.51.100.1/24", "dev", link)
         ip("link", "set", link, "up")
-        for words in (("addr", "add", f"{OUTSIDE}/24", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
+        for words in (
+            ("addr", "add", f"{OUTSIDE}/24", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+        ):
             ip("-n", name, *words)
-        with subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-c", SERVER], stdout=subprocess.PIPE) as server:
+        with subprocess.Popen(
+            ["ip", "netns", "exec", name, sys.executable, "-c", SERVER], stdout=subprocess.PIPE
+        ) as server:
             assert server.stdout is not None
             server.stdout.readline()
             yield OUTSIDE
@@ -118,7 +119,9 @@ def _serve(user: OrdinaryUser, *flags: str) -> None:
 
 def _exchange(place: tuple[str, int], data: bytes) -> None:
     with socket.create_connection(place, 60) as client:
-        sending = threading.Thread(target=lambda: (client.sendall(b"0" * 20 + data), client.shutdown(socket.SHUT_WR)))
+        sending = threading.Thread(
+            target=lambda: (client.sendall(b"0" * 20 + data), client.shutdown(socket.SHUT_WR))
+        )
         sending.start()
         got = bytearray()
         while part := client.recv(1 << 16):
@@ -128,7 +131,9 @@ def _exchange(place: tuple[str, int], data: bytes) -> None:
     assert len(got) == 64 + len(data)
 
 
-def test_ports_are_reached_over_tcp_and_udp_from_host_and_outside(user: OrdinaryUser, way: str, outside: str) -> None:
+def test_ports_are_reached_over_tcp_and_udp_from_host_and_outside(
+    user: OrdinaryUser, way: str, outside: str
+) -> None:
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
@@ -193,9 +198,23 @@ def test_rootless_podman_runs_fastdock_oci(user: OrdinaryUser) -> None:
     user.run("tar", "-C", "root", "--no-same-owner", "-xf", str(user.place / "busybox.tar"))
     podman = ["podman", "--cgroup-manager=cgroupfs", "--runtime", str(user.place / "fastdock-oci")]
     try:
-        done = user.run(*podman, "run", "--rm", "--network", "none", "--rootfs", str(user.home / "root"), "id", "-u")
+        done = user.run(
+            *podman, "run", "--rm", "--network", "none", "--rootfs", str(user.home / "root"), "id", "-u"
+        )
         assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
-        started = user.run(*podman, "run", "-d", "--name", "box", "--network", "none", "--rootfs", str(user.home / "root"), "sleep", "60")
+        started = user.run(
+            *podman,
+            "run",
+            "-d",
+            "--name",
+            "box",
+            "--network",
+            "none",
+            "--rootfs",
+            str(user.home / "root"),
+            "sleep",
+            "60",
+        )
         assert started.returncode == 0, started.stderr
         assert user.run(*podman, "exec", "box", "echo", "inside").stdout.strip() == "inside"
     finally:
