@@ -155,7 +155,7 @@ Result<Entered> parse(const std::string& text) {
 
 }  // namespace
 
-Result<Entered> enter(const std::string& run_directory, const std::string& program) {
+Result<Entered> enter(const std::string& run_directory, const std::string& program, bool network) {
   FASTDOCK_TRY(Fd socket, connect_or_start(run_directory, program));
   auto heard = converse(socket, "enter");
   if (!heard && (heard.error().number == ECONNRESET || heard.error().number == EPIPE)) {
@@ -171,7 +171,8 @@ Result<Entered> enter(const std::string& run_directory, const std::string& progr
   bool known = ::getcwd(directory, sizeof directory) != nullptr && directory[0] == '/';
   FASTDOCK_CHECK(join(answer.descriptors[0], CLONE_NEWUSER, "user"));
   FASTDOCK_CHECK(join(answer.descriptors[1], CLONE_NEWNS, "mount"));
-  if (answer.descriptors.size() > 2) FASTDOCK_CHECK(join(answer.descriptors[2], CLONE_NEWNET, "net"));
+  if (network && answer.descriptors.size() > 2)
+    FASTDOCK_CHECK(join(answer.descriptors[2], CLONE_NEWNET, "net"));
   // setns(2) of a mount namespace goes to its root directory.
   if (known && ::chdir(directory) != 0) return failed(Operation::kChangeDirectory, directory);
   return entered;

@@ -17,7 +17,8 @@ struct Entered {
 // Moves this process into the user, mount and (where there is a way out of it) network namespace of its user;
 // the working directory stays.  Starts the holder, `program`, where none runs for `run_directory`, which must
 // be this user's alone.  EINVAL kProcessHasThreads; EPERM kUserNamespaceForbidden.
-Result<Entered> enter(const std::string& run_directory, const std::string& program);
+// `network` false: the network stays the host's.
+Result<Entered> enter(const std::string& run_directory, const std::string& program, bool network = true);
 
 // One request to the holder that runs, and its answer (protocol.h).
 Result<std::string> ask(const std::string& run_directory, const std::string& request);

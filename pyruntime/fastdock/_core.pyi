@@ -321,7 +321,7 @@ def cgroup_info() -> CgroupInfo:
 
 # --- without root (csrc/rootless) ---
 
-def rootless_enter(run_directory: StrPath, program: StrPath) -> tuple[int, str, str]:
+def rootless_enter(run_directory: StrPath, program: StrPath, network: bool = True) -> tuple[int, str, str]:
     """Enters the namespaces of this user: the holder's process, pasta or slirp4netns or "", and why there is none."""
 
 def rootless_ask(run_directory: StrPath, request: str) -> str:

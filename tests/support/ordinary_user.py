@@ -86,6 +86,12 @@ class OrdinaryUser:
             "XDG_RUNTIME_DIR": str(self.runtime),
             "LANG": "C.UTF-8",
         }
+        self.data = self.home / ".local/share"
+        if Path("/scratch").is_dir():  # in the VM the home directory cannot hold an overlay's upper directory
+            self.data = Path("/scratch") / name
+            self.data.mkdir()
+            os.chown(self.data, self.uid, self.gid)
+            self.environment["XDG_DATA_HOME"] = str(self.data)
 
     @property
     def run_directory(self) -> Path:
@@ -168,7 +174,7 @@ class OrdinaryUser:
         """What containers could leave behind: processes, directories, the host's ports."""
         kept = ("fastdock-rootless", "pasta", "slirp4netns", "fastdock-dns")
         left = [words for words in self.processes().values() if not any(name in words for name in kept)]
-        for directory in (self.home / ".local/share/fastdock/containers", self.run_directory / "containers"):
+        for directory in (self.data / "fastdock/containers", self.run_directory / "containers"):
             left += map(str, directory.glob("*"))
         return left + self._ports()
 
@@ -199,7 +205,8 @@ class OrdinaryUser:
 
     def remove(self) -> None:
         self.stop()
-        shutil.rmtree(self.runtime, ignore_errors=True)
+        for directory in (self.runtime, self.data):
+            shutil.rmtree(directory, ignore_errors=True)
         subprocess.run(["userdel", "--remove", "--force", self.name], check=False, capture_output=True)
 
 

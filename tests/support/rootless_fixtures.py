@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,18 +26,24 @@ def place_for_others() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def user_session(place_for_others: Path) -> Iterator[OrdinaryUser]:
-    made = OrdinaryUser(f"fdt{os.getpid() % 100000}", place_for_others, ranges=True)
-    made.ok("import", str(place_for_others / "busybox.tar"), "busybox")
-    yield made
-    made.remove()
+    with _made(f"fdt{os.getpid() % 100000}", place_for_others, ranges=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def lone_session(place_for_others: Path) -> Iterator[OrdinaryUser]:
-    made = OrdinaryUser(f"fdl{os.getpid() % 100000}", place_for_others, ranges=False)
-    made.ok("import", str(place_for_others / "busybox.tar"), "busybox")
-    yield made
-    made.remove()
+    with _made(f"fdl{os.getpid() % 100000}", place_for_others, ranges=False) as made:
+        yield made
+
+
+@contextmanager
+def _made(name: str, place: Path, *, ranges: bool) -> Iterator[OrdinaryUser]:
+    user = OrdinaryUser(name, place, ranges=ranges)
+    try:
+        user.ok("import", str(place / "busybox.tar"), "busybox")
+        yield user
+    finally:
+        user.remove()
 
 
 @pytest.fixture

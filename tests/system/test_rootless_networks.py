@@ -191,6 +191,67 @@ def test_the_way_out_comes_back_when_it_is_killed(user: OrdinaryUser, way: str, 
         assert time.monotonic() < deadline
 
 
+ANSWER = """
+import dns.message, dns.rrset, socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.77", 53)); print("up", flush=True)
+while True:
+    data, who = s.recvfrom(4096)
+    query = dns.message.from_wire(data)
+    reply = dns.message.make_response(query)
+    if query.question[0].rdtype == 1:
+        reply.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "A", "192.0.2.77"))
+    s.sendto(reply.to_wire(), who)
+"""
+
+
+def test_a_resolver_on_the_hosts_loopback_is_asked(user: OrdinaryUser) -> None:
+    """As systemd-resolved's: the namespace's own loopback device is another."""
+    user.stop()
+    user.environment["FASTDOCK_ROOTLESS_NETWORK"] = "slirp4netns"  # Debian 12's pasta cannot
+    etc = user.place / "etc"
+    subprocess.run(["cp", "-a", "/etc", str(etc)], check=True)
+    (etc / "resolv.conf").write_text("nameserver 127.0.0.77\nsearch example.org\n")
+    variables = [f"{key}={value}" for key, value in user.environment.items()]
+    drop = [
+        "setpriv",
+        "--reuid",
+        str(user.uid),
+        "--regid",
+        str(user.gid),
+        "--clear-groups",
+        "env",
+        "-i",
+        *variables,
+    ]
+    looks = [*drop, *user.command, "run", "--rm", "host", "getent", "hosts", "some.where"]
+    try:
+        with subprocess.Popen([sys.executable, "-c", ANSWER], stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"up\n"
+            done = subprocess.run(
+                ["unshare", "-m", "sh", "-c", f'mount --bind {etc} /etc && exec "$@"', "-", *looks],
+                cwd=user.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+            )  # fmt: skip
+            server.kill()
+        assert done.stdout.split() == ["192.0.2.77", "some.where"], done.stderr
+    finally:
+        del user.environment["FASTDOCK_ROOTLESS_NETWORK"]
+        user.stop()
+
+
+def test_registries_on_the_hosts_loopback_are_reached(user: OrdinaryUser) -> None:
+    """A pull needs no network of the containers'."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(30)
+        pulling = user.start(*user.command, "pull", f"127.0.0.1:{silent.getsockname()[1]}/any",
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        silent.accept()[0].close()
+        pulling.kill()
+        pulling.wait()
+
+
 def test_rootless_podman_runs_fastdock_oci(user: OrdinaryUser) -> None:
     if shutil.which("podman") is None:
         missing("no podman (apt-get install podman)")

@@ -133,13 +133,13 @@ Result<void> hold(const std::string& run, const Peer& parent, Fd lock) {
   FASTDOCK_CHECK(mount_namespace(relay->namespace_descriptor(), net_file));
   FASTDOCK_CHECK(write_numbers(
       numbers_file, {number_of("/proc/self/ns/user"), number_of("/proc/self/ns/mnt"), number_of(net_file)}));
-  WayOut way_out(net_file, proc + "/task/" + std::to_string(relay->thread()) + "/net", run + "/rootless.log");
+  WayOut way_out(net_file, proc + "/task/" + std::to_string(relay->thread()) + "/net", run);
   FASTDOCK_TRY(Fd control, listen_on(run + "/" + kSocketName));
   if (!parent.tell(kReady)) return failed_with(EPIPE, Operation::kUseRootless, "parent");
   FASTDOCK_TRY(Fd null, open_file("/dev/null", O_RDWR));
   ::dup2(null.get(), 2);
   lock.reset();
-  Server server(std::move(control), run + "/" + kSocketName, std::move(held), *relay, way_out);
+  Server server(std::move(control), run, std::move(held), *relay, way_out);
   auto served = server.run();
   ::_exit(served ? 0 : 1);  // the relay's thread goes with it
 }

@@ -67,9 +67,10 @@ Result<void> Server::run() {
   return {};
 }
 
-// The name goes first: who comes after the answer starts the next one.
+// The name goes first: who comes after the answer starts the next one, in namespaces of its own.
 void Server::end() {
-  ::unlink(path_.c_str());
+  ::unlink((run_ + "/" + kNamespacesName).c_str());
+  ::unlink((run_ + "/" + kSocketName).c_str());
   running_ = false;
 }
 

@@ -16,10 +16,10 @@ struct Held {
 
 class Server {
  public:
-  // `control` listens at `path`.
-  Server(Fd control, std::string path, Held held, Relay& relay, WayOut& way_out)
+  // `control` listens in the directory `run`.
+  Server(Fd control, std::string run, Held held, Relay& relay, WayOut& way_out)
       : control_(std::move(control)),
-        path_(std::move(path)),
+        run_(std::move(run)),
         held_(std::move(held)),
         relay_(relay),
         way_out_(way_out),
@@ -37,7 +37,7 @@ class Server {
   void reap();
 
   Fd control_;
-  std::string path_;
+  std::string run_;
   Held held_;
   Relay& relay_;
   WayOut& way_out_;

@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <sstream>
 #include <string_view>
 #include <vector>
 
@@ -24,18 +26,35 @@ namespace fastdock::rootless {
 namespace {
 
 constexpr const char* kDevice = "fdout0";
+// Where they answer for the host's own resolver: of pasta, an address of our choice (podman's); of
+// slirp4netns, its fixed one.
+constexpr const char* kPastaDns = "169.254.1.1";
+constexpr const char* kSlirpDns = "10.0.2.3";
 constexpr std::chrono::seconds kPatience(8);
 constexpr int kMaximumRestarts = 3;
 
 // Neither may lead to what listens on the host's loopback device, which nobody outside reaches either.
 std::vector<std::string> command(const std::string& name, const std::string& path, const std::string& net) {
   if (name == "pasta")
-    return {path,    "--foreground", "--quiet", "--config-net", "--no-map-gw", "--ns-ifname",
-            kDevice, "-t",           "none",    "-u",           "none",        "-T",
-            "none",  "-U",           "none",    "--netns-only", "--netns",     net};
-  return {
-      path, "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-seccomp", "--netns-type=path",
-      net,  kDevice};
+    return {path,          "--foreground",
+            "--quiet",     "--config-net",
+            "--no-map-gw", "--dns-forward",
+            kPastaDns,     "--ns-ifname",
+            kDevice,       "-t",
+            "none",        "-u",
+            "none",        "-T",
+            "none",        "-U",
+            "none",        "--netns-only",
+            "--netns",     net};
+  return {path,
+          "--configure",
+          "--mtu=65520",
+          "--disable-host-loopback",
+          "--enable-sandbox",
+          "--enable-seccomp",
+          "--netns-type=path",
+          net,
+          kDevice};
 }
 
 // Lines of /proc/net/route: device, destination, gateway ...; of /proc/net/ipv6_route the device is last.
@@ -91,6 +110,22 @@ bool pasta_repeats_bytes() {
   return date != 0 && date < kSound;
 }
 
+// systemd-resolved and its like listen on the host's loopback device, which is not that of the namespace.
+bool only_local_servers(const std::string& conf) {
+  std::istringstream lines(conf);
+  std::string line;
+  bool any = false;
+  while (std::getline(lines, line)) {
+    std::istringstream words(line);
+    std::string key;
+    std::string server;
+    if (!(words >> key >> server) || key != "nameserver") continue;
+    if (!server.starts_with("127.") && server != "::1") return false;
+    any = true;
+  }
+  return any;
+}
+
 [[noreturn]] void execute(const std::vector<char*>& argv, int log, pid_t parent) {
   // What it does for us must end with us; after a change of credentials of its own the kernel forgets this,
   // and the next holder finds the device taken and says so.
@@ -137,6 +172,8 @@ bool WayOut::start(const std::string& name, const std::string& path) {
       pid_ = pid;
       program_ = name;
       reason_.clear();
+      if (only_local_servers(read_file("/etc/resolv.conf").value_or("")))
+        use_dns(name == "pasta" ? kPastaDns : kSlirpDns);
       return true;
     }
     if (::waitpid(pid, nullptr, WNOHANG) == pid) {
@@ -151,9 +188,30 @@ bool WayOut::start(const std::string& name, const std::string& path) {
   return false;
 }
 
+// Both programs read the host's file.
+void WayOut::forget_dns() const {
+  struct stat ours{};
+  struct stat used{};
+  if (::stat(resolv_conf_.c_str(), &ours) == 0 && ::stat("/etc/resolv.conf", &used) == 0 &&
+      ours.st_ino == used.st_ino && ours.st_dev == used.st_dev)
+    ::umount2("/etc/resolv.conf", MNT_DETACH);
+}
+
+// Mounted over the host's, in the user's mount namespace only; search domains and options stay.
+void WayOut::use_dns(const std::string& server) const {
+  std::istringstream lines(read_file("/etc/resolv.conf").value_or(""));
+  std::string text = "nameserver " + server + "\n";
+  for (std::string line; std::getline(lines, line);)
+    if (!line.starts_with("nameserver")) text += line + "\n";
+  auto file = open_file(resolv_conf_, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+  if (!file || ::fchmod(file->get(), 0644) != 0 || !write_file(resolv_conf_, text)) return;
+  ::mount(resolv_conf_.c_str(), "/etc/resolv.conf", nullptr, MS_BIND, nullptr);
+}
+
 void WayOut::ensure() {
   if (pid_ > 0) return;
   program_.clear();
+  forget_dns();
   const char* wanted = std::getenv("FASTDOCK_ROOTLESS_NETWORK");
   reason_ = "install slirp4netns, or passt for pasta";
   std::array<const char*, 2> names = {"pasta", "slirp4netns"};

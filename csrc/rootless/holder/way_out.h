@@ -11,10 +11,13 @@ namespace fastdock::rootless {
 
 class WayOut {
  public:
-  // `net`: where the namespace is mounted; `view`: /proc/PID/task/TID/net of a thread in it; `log`: where the
-  // program's words go.
-  WayOut(std::string net, std::string view, std::string log)
-      : net_(std::move(net)), view_(std::move(view)), log_(std::move(log)) {}
+  // `net`: where the namespace is mounted; `view`: /proc/PID/task/TID/net of a thread in it; `run`: where the
+  // program's words go, and a resolv.conf of our own.
+  WayOut(std::string net, std::string view, const std::string& run)
+      : net_(std::move(net)),
+        view_(std::move(view)),
+        log_(run + "/rootless.log"),
+        resolv_conf_(run + "/resolv.conf") {}
 
   // Starts it unless it runs.  Afterwards program() says which, or reason() why none.
   void ensure();
@@ -27,10 +30,12 @@ class WayOut {
 
  private:
   bool start(const std::string& name, const std::string& path);
+  void forget_dns() const;
+  void use_dns(const std::string& server) const;
   [[nodiscard]] bool leads_out() const;
   [[nodiscard]] std::string last_words() const;
 
-  std::string net_, view_, log_;
+  std::string net_, view_, log_, resolv_conf_;
   std::string program_, reason_;
   pid_t pid_ = -1;
   int lost_ = 0;  // ends that nobody has asked about since

@@ -67,12 +67,16 @@ COMMANDS = {
 _ANYWHERE = ("info", "version", "--version", "-v", "--help", "-h", "bench")
 
 
+# They need no network but the host's, where a registry may be on its loopback device.
+_REGISTRY = ("pull", "push", "login", "logout", "manifest")
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """The command line's entry point."""
     words = sys.argv[1:] if arguments is None else arguments
     root, rest = (words[1], words[2:]) if words[:1] == ["--root"] and len(words) > 1 else (None, words)
     if os.geteuid() != 0 and rest and rest[0] not in _ANYWHERE:
-        _enter_namespaces()
+        _enter_namespaces(network=not {*rest[:2]} & {*_REGISTRY})
     if rest[:1] == ["run"]:
         from fastdock.cli.run import run_directly
 
@@ -86,12 +90,12 @@ def main(arguments: list[str] | None = None) -> Any:
     return cli.main(args=words, prog_name="fastdock")
 
 
-def _enter_namespaces() -> None:
+def _enter_namespaces(*, network: bool) -> None:
     from fastdock import rootless
     from fastdock._errors import FastdockError
 
     try:
-        rootless.enter()
+        rootless.enter(network=network)
     except FastdockError as error:
         from fastdock.cli.run import report
 

@@ -17,11 +17,12 @@ from fastdock.store.paths import ROOTLESS, ROOTLESS_REASON, is_rootless, user_ru
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", "fastdock-rootless")
 
 
-def enter() -> None:
+def enter(*, network: bool = True) -> None:
     """Moves this process into its user's namespaces; nothing happens for root, and the second time.
 
     From then on ``os.getuid()`` is 0, mounts made here are seen here only, and with pasta or slirp4netns the
     network is theirs: the host's loopback device is not reached.  To be called before any thread starts.
+    ``network`` False: the network stays the host's, and no container can be started on another one.
     A program that must not change so calls :func:`fastdock.run` without it (docs/rootless.md).
 
     Raises FastdockError: the kernel allows no user namespaces here, or this process has threads.
@@ -36,7 +37,9 @@ def enter() -> None:
         except KeyError:
             raise FastdockError(f"user {os.geteuid()} has no account: set HOME or XDG_DATA_HOME") from None
     run = user_run_directory()
-    _, way, reason = _core.rootless_enter(run, PROGRAM)
+    _, way, reason = _core.rootless_enter(run, PROGRAM, network)
+    if not network:
+        way, reason = "", "this process is in the host's network"
     os.environ[ROOTLESS] = f"{way}:{run}"
     if not way:
         os.environ[ROOTLESS_REASON] = reason
