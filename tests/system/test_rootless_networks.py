@@ -235,6 +235,7 @@ def test_a_resolver_on_the_hosts_loopback_is_asked(user: OrdinaryUser) -> None:
             server.kill()
         assert done.stdout.split() == ["192.0.2.77", "some.where"], done.stderr
     finally:
+        shutil.rmtree(etc)
         del user.environment["FASTDOCK_ROOTLESS_NETWORK"]
         user.stop()
 

@@ -106,6 +106,7 @@ void TcpConnection::watch() {
 }
 
 void TcpConnection::watch(int socket, const Direction& reads, const Direction& writes) {
+  if (over_) return;
   std::uint32_t events = 0;
   if (reads.waiting == 0 && !reads.ended) events |= EPOLLIN;
   if (writes.waiting > 0) events |= EPOLLOUT;
