@@ -48,7 +48,9 @@ def main() -> int:
     print(f"Start to exit, median of {ROUNDS}: fork+exec {bare:.2f} ms, container {contained:.2f} ms")
     if done.usage.memory_peak is not None:  # without root nothing counts it, unless a cgroup is delegated
         memory = done.usage.memory_peak / 2**20
-        print(f"The first one used {done.usage.cpu * 1000:.1f} ms of processor time and at most {memory:.1f} MiB")
+        print(
+            f"The first one used {done.usage.cpu * 1000:.1f} ms of processor time and at most {memory:.1f} MiB"
+        )
     return 0
 
 
