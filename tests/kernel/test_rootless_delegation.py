@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +46,17 @@ class Delegated:
         return done.stdout
 
     def remove(self) -> None:
+        deadline = time.monotonic() + 10
         for place in self.places:
             for directory, _, _ in os.walk(place, topdown=False):
-                Path(directory).rmdir()
+                while True:
+                    try:
+                        Path(directory).rmdir()
+                        break
+                    except OSError as error:  # what was killed is still on its way out
+                        if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                            raise
+                        time.sleep(0.01)
 
 
 @pytest.fixture
