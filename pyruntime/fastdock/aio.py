@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastdock.containers.twin import Container
-from fastdock.process import PIPE, CompletedProcess, Stream
+from fastdock.process import PIPE, CompletedProcess
 from fastdock.process import Popen as _Popen
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
-    from fastdock.process import Usage
+    from fastdock.process import Stream, Usage
 
 __all__ = ["Container", "Popen", "run"]
 

@@ -8,12 +8,12 @@ import signal
 import sys
 import termios
 import tty
-from typing import TYPE_CHECKING
 
 from fastdock._errors import FastdockError, SpecError
 from fastdock.cli.foreground import _NOT_FORWARDED, _size_of, _write_all
 from fastdock.containers import control
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from fastdock.containers import Container
     from fastdock.containers.control import Control

@@ -286,22 +286,18 @@ class ContainerGroup(Group):
         return sorted(_MEMBERS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        import importlib
+        from fastdock.cli.group import find
 
-        if cmd_name not in _MEMBERS:
-            return None
-        module, attribute = _MEMBERS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
-        return command
+        return find(cmd_name, _MEMBERS[cmd_name]) if cmd_name in _MEMBERS else None
 
 
 _MEMBERS = {
-    "attach": "attach:attach", "commit": "containers:commit", "cp": "cp:cp", "create": "run:create_command",
-    "diff": "containers:diff", "exec": "attach:exec_command", "export": "archives:export",
+    "attach": "attach:attach", "commit": "containers:commit", "cp": "cp:cp", "create": "run:CREATE",
+    "diff": "containers:diff", "exec": "execution:EXEC", "export": "archives:export",
     "inspect": "inspection:container_inspect",
-    "kill": "containers:kill", "list": "listing:ps", "logs": "logs:logs", "ls": "listing:ps", "ps": "listing:ps",
+    "kill": "containers:kill", "list": "listing:PS", "logs": "logs:logs", "ls": "listing:PS", "ps": "listing:PS",
     "pause": "containers:pause", "port": "containers:port", "prune": "containers:prune", "rename": "containers:rename",
-    "restart": "containers:restart", "rm": "containers:rm", "run": "run:run_command", "start": "containers:start",
+    "restart": "containers:restart", "rm": "containers:rm", "run": "run:RUN", "start": "containers:start",
     "stats": "stats:stats", "stop": "containers:stop", "top": "stats:top", "unpause": "containers:unpause",
     "update": "containers:update", "wait": "containers:wait",
 }  # fmt: skip

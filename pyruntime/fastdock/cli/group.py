@@ -10,6 +10,17 @@ from fastdock import __version__
 from fastdock.cli import COMMANDS
 
 
+def find(name: str, place: str) -> click.Command:
+    """The command ``module:attribute``."""
+    module, attribute = place.split(":")
+    found = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
+    if isinstance(found, click.Command):
+        return found
+    from fastdock.cli.plain_command import command_of
+
+    return command_of(name, found)
+
+
 class LazyGroup(click.Group):
     """Finds its commands in COMMANDS, and imports one when it is called."""
 
@@ -19,9 +30,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
-        return command
+        return find(cmd_name, COMMANDS[cmd_name][0])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
-
-import click
 
 from fastdock._errors import FastdockError
 from fastdock.cli.attachment import DETACHED, Attachment
 from fastdock.cli.foreground import _size_of
 from fastdock.cli.run import KEPT_SETTINGS
 from fastdock.containers import Container, control
-from fastdock.engine import Engine
+
+TYPE_CHECKING = False  # see cli.direct
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastdock.engine import Engine
 
 
 def create(
@@ -50,7 +52,7 @@ def start(container: Container, flags: dict[str, Any]) -> int:
     if flags["detach"]:
         container.start(terminal=_size_of(1) if tty else None)
         _warn(container)
-        click.echo(container.id)
+        print(container.id, flush=True)
         return 0
     wanted = control.ATTACH_OUTPUT | control.ATTACH_ERRORS
     if flags["attach"]:

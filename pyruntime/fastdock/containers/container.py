@@ -9,9 +9,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, KernelError
@@ -20,7 +18,11 @@ from fastdock.containers.control import Control
 from fastdock.containers.records import Record
 from fastdock.containers.state import State
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
     from fastdock.containers.copying import Files
     from fastdock.containers.execution import Execution
     from fastdock.containers.logs import LogEntry
@@ -356,12 +358,10 @@ class Container:
 
     def rename(self, name: str) -> None:
         """Conflict: the name is taken."""
-        from dataclasses import replace
-
         from fastdock.options import check_name
 
         self._containers.records.rename(self.id, check_name(name))
-        old, self.record = self.record.name, replace(self.record, name=name)
+        old, self.record = self.record.name, self.record._replace(name=name)
         self._containers.event("rename", self.record, [("oldName", "/" + old)])
         try:
             self._ask(control.RENAME, payload=name.encode())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import struct
-from typing import NamedTuple, Self
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning
+from fastdock._light import NamedTuple
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    import socket
+    from typing import Self
 
 ATTACH, INPUT, INPUT_END, RESIZE, SIGNAL, STOP, WAIT, PAUSE, RESUME, UPDATE, RENAME, EXECUTE = range(1, 13)
 STARTED, DONE, FAILED, OUTPUT, LOST, EXITED = range(64, 70)
@@ -37,6 +41,8 @@ class Control:
     @classmethod
     def connect(cls, run_directory: str, name: str) -> Self:
         """ContainerNotRunning when there is no monitor."""
+        import socket
+
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # By way of a descriptor: a path of any length fits the 108 bytes of sun_path (unix(7)).
@@ -55,6 +61,8 @@ class Control:
 
     @classmethod
     def adopt(cls, descriptor: int) -> Self:
+        import socket
+
         return cls(socket.socket(fileno=descriptor))
 
     def fileno(self) -> int:
@@ -79,6 +87,8 @@ class Control:
         try:
             with open(memory, "wb", closefd=False) as file:
                 file.write(content)
+            import socket
+
             socket.send_fds(self._socket, [packet], [memory])
         finally:
             os.close(memory)

@@ -6,12 +6,10 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdock import _core
 from fastdock._errors import Conflict, SpecError
-from fastdock.containers.names import random_name
+from fastdock._light import NamedTuple
 from fastdock.containers.networking import check_options
 from fastdock.containers.records import Record
 from fastdock.containers.settings import (
@@ -27,7 +25,11 @@ from fastdock.containers.settings import (
 from fastdock.options import DEFAULT_NETWORK, Options, options_from
 from fastdock.planning import Base, Planned, plan_of
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
 
@@ -105,6 +107,8 @@ def _record(
     planned: Planned,
     settings: Settings,
 ) -> Record:
+    from fastdock.containers.names import random_name
+
     engine = containers.engine
     ids = -1
     if planned.own_ids:

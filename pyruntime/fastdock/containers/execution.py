@@ -10,16 +10,17 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning
 from fastdock.containers import control
 from fastdock.process import PIPE, CompletedProcess, Usage, _open_file, _open_streams
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import IO, Any
 
     from fastdock.containers.container import Container
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING
 
 from fastdock import _core, _streams
 from fastdock._errors import ContainerNotRunning, SpecError
@@ -14,7 +12,11 @@ from fastdock._streams import LogEntry
 from fastdock.containers import control
 from fastdock.containers.steps import Steps, Wait
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
+
     from fastdock.containers.container import Container
 
 _CHUNK = 1 << 20

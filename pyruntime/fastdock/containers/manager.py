@@ -5,17 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import ContainerNotFound
 from fastdock.containers.networking import give_back, uses_networks
 from fastdock.containers.records import Record, Records
-from fastdock.containers.state import State, read_state
+from fastdock.containers.state import State, ended_state, live_states, read_state
 from fastdock.store.locks import is_locked
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
     from fastdock.containers.container import Container
     from fastdock.engine import Engine
     from fastdock.volumes import Volumes
@@ -81,11 +83,11 @@ class Containers:
         """Every container with its state, the newest first."""
         if time.monotonic() - self._repaired > 1:
             self.repair()
-        there, running = set(os.listdir(self.directory)), set(os.listdir(self.run_directory))
+        there, running = set(os.listdir(self.directory)), live_states(self.engine.run_directory)
         for record in self.records.all():
             if record.id in there or not self._reaped(record):
                 places = f"{self.directory}/{record.id}", f"{self.run_directory}/{record.id}"
-                yield record, read_state(*places, has_run=record.id in running)
+                yield record, running.get(record.id) or ended_state(*places)
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self.list(all=True))

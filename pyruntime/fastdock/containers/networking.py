@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from fastdock._errors import Conflict, NotFound
 from fastdock.containers.records import Record
 from fastdock.options import Options
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from fastdock.containers.container import Container
     from fastdock.containers.manager import Containers

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
 from fastdock.sizes import parse_size
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
 LOG_DRIVERS = ("json-file", "local", "none")

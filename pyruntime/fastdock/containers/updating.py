@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, SpecError
 from fastdock.containers import control
@@ -11,7 +9,10 @@ from fastdock.containers.settings import dump, load_options, load_settings, pars
 from fastdock.options import Options, options_from
 from fastdock.planning import limits_of
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastdock.containers.container import Container
 
 LIMITS = (
