@@ -143,23 +143,30 @@ class Engine:
 
     # -- starting -------------------------------------------------------------------------------------------
 
-    def _start(
+    def _prepare(
         self,
         image: str | Sequence[str] | None,
         args: Sequence[str] | str | None,
-        stdio: list[int],
         given: Mapping[str, Any] | RunOptions,
+    ) -> tuple[Planned, list[str]]:
+        """What can be done before the start of a throw-away container: the plan (and image), and the command."""
+        image, args = which_image(image, args)
+        planned = self._planned(image, given)
+        return planned, command_of(planned, image, args)
+
+    def _launch(
+        self,
+        planned: Planned,
+        command: list[str],
+        stdio: list[int],
         *,
         terminal: tuple[int, int] | None = None,
         outlive_thread: bool = True,
-    ) -> tuple[list[str], _core.Container]:
+    ) -> _core.Container:
         """Starts a throw-away container of this process's session.
 
         ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
         """
-        image, args = which_image(image, args)
-        planned = self._planned(image, given)
-        command = command_of(planned, image, args)
         plan = planned.plan.copy()
         plan.argv = command
         plan.stdio = stdio
@@ -168,8 +175,8 @@ class Engine:
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
         outlive = outlive_thread and threading.current_thread() is not threading.main_thread()
         if planned.options.network not in ("none", "host"):
-            return command, self._start_attached(session, planned, plan, outlive)
-        container = _core.Container.start(
+            return self._start_attached(session, planned, plan, outlive)
+        return _core.Container.start(
             session,
             plan,
             limits=planned.limits,
@@ -177,7 +184,6 @@ class Engine:
             in_memory=planned.in_memory,
             outlive_thread=outlive,
         )
-        return command, container
 
     def _start_attached(
         self,

@@ -97,9 +97,8 @@ class Popen:
         self._finish_lock = threading.Lock()
         stdio, ours, theirs = _open_streams(stdin, stdout, stderr)
         try:
-            self.args, self._container = engine._start(
-                image, args, stdio, options, outlive_thread=_outlive_thread
-            )
+            planned, self.args = engine._prepare(image, args, options)
+            self._container = engine._launch(planned, self.args, stdio, outlive_thread=_outlive_thread)
         except BaseException:
             for descriptor in ours:
                 if descriptor >= 0:
