@@ -140,6 +140,13 @@ void register_places(py::module_& module) {
       },
       "Ends what monitors that were killed left; the containers' ids.");
   module.def(
+      "take_run_directory",
+      [](std::string state, std::string run, const std::string& id) {
+        Places places{std::move(state), std::move(run), ""};
+        return without_gil([&] { return take_run_directory(places, id); }).release();
+      },
+      "A container's run directory, made and locked: the descriptor of it, the caller's to close.");
+  module.def(
       "live_states",
       [](std::string run) {
         Places places{"", std::move(run), ""};

@@ -246,6 +246,7 @@ class Engine:
         planned = self._plans.get(key)
         if planned is None:
             planned = plan_of(base(), options, seccomp_cache=os.path.join(self.root, "seccomp"))
+            planned = planned._replace(source=source)
             with self._lock:
                 if len(self._plans) >= _MAXIMUM_PLANS:
                     self._plans.clear()

@@ -378,7 +378,8 @@ class TestImport:
         else:
             done = command("import", "-", "me/bb:1", input=data)
         assert done.returncode == 0, done.stderr
-        assert run("me/bb:1", "echo", "yes").stdout == b"yes\n"
+        done = run("me/bb:1", "echo", "yes")
+        assert (done.stdout, done.stderr) == (b"yes\n", b"")
         assert b"me/bb" in command("images").stdout
         assert command("rmi", "me/bb:1").returncode == 0
         assert b"me/bb" not in command("images").stdout

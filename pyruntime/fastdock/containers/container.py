@@ -73,6 +73,8 @@ class Container:
 
     @classmethod
     def of(cls, containers: Containers, record: Record) -> Container:
+        if record.is_foreground:
+            from fastdock.containers.foreground import ForegroundContainer as cls  # noqa: N813
         self = cls.__new__(cls)
         self._containers, self.record, self.warnings = containers, record, []
         return self
@@ -393,6 +395,17 @@ class Container:
         from fastdock.containers.updating import update
 
         return update(self, restart, limits)
+
+    def _change_limits(self, limits: _core.Limits, restart: tuple[str, int] | None) -> None:
+        name, maximum = restart or (None, 0)
+        try:
+            self._ask(control.UPDATE, content=_core.update_bytes(limits, name, maximum))
+        except ContainerNotRunning:
+            pass
+
+    def _change_document(self, changes: dict[str, Any]) -> None:
+        self._containers.records.change(self.id, changes)
+        self.record = self._containers.record(self.id)
 
     # -- in and out ----------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from fastdock.containers.networking import check_options
 from fastdock.containers.records import Record
 from fastdock.containers.settings import (
     Settings,
-    dump,
     load_options,
     load_settings,
     log_settings,
@@ -22,7 +21,7 @@ from fastdock.containers.settings import (
     settings_from,
     split_settings,
 )
-from fastdock.options import DEFAULT_NETWORK, Options, options_from
+from fastdock.options import DEFAULT_NETWORK, Options, dump, options_from
 from fastdock.planning import Base, Planned, plan_of
 
 TYPE_CHECKING = False  # see _light

@@ -53,6 +53,11 @@ def read_logs(
 
 def check_readable(container: Container) -> None:
     """SpecError for a container whose output is not kept."""
+    if container.record.is_foreground:
+        raise SpecError(
+            "nothing was recorded: the container runs in the foreground with --rm",
+            hint="give it a name, or run it with -d",
+        )
     if container.record.document["settings"].get("log_driver") == "none":
         raise SpecError("configured logging driver does not support reading: it is none")
 

@@ -68,7 +68,12 @@ class Containers:
         return Container.of(self, self.record(reference))
 
     def record(self, reference: str) -> Record:
-        record = self.records.get(reference)
+        try:
+            record = self.records.get(reference)
+        except ContainerNotFound:
+            from fastdock.containers.foreground import find
+
+            return find(self, reference)
         if not self._reaped(record):
             return record
         raise ContainerNotFound(f"no such container: {reference}")
@@ -84,8 +89,17 @@ class Containers:
         if time.monotonic() - self._repaired > 1:
             self.repair()
         there, running = set(os.listdir(self.directory)), live_states(self.engine.run_directory)
-        for record in self.records.all():
-            if record.id in there or not self._reaped(record):
+        records = self.records.all()
+        if len(running) > len(kept := {record.id for record in records}) or not running.keys() <= kept:
+            from fastdock.containers.foreground import record_of
+
+            found = [record_of(self, container_id) for container_id in running.keys() - kept]
+            records.extend(record for record in found if record)
+            records.sort(key=lambda record: -record.created)
+        for record in records:
+            if record.is_foreground:
+                yield record, running[record.id]
+            elif record.id in there or not self._reaped(record):
                 places = f"{self.directory}/{record.id}", f"{self.run_directory}/{record.id}"
                 yield record, running.get(record.id) or ended_state(*places)
 

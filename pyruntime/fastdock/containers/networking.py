@@ -145,8 +145,7 @@ def disconnect(container: Container, network: str) -> None:
 
 def _change_network(container: Container, record: Record, text: str) -> None:
     options = {**record.document["options"], "network": text}
-    container._containers.records.change(container.id, {"options": options})
-    container.record = container._containers.record(container.id)
+    container._change_document({"options": options})
 
 
 def _names(record: Record) -> list[str]:

@@ -48,6 +48,11 @@ class Record(NamedTuple):
         return dict(self.document.get("labels") or {})
 
     @property
+    def is_foreground(self) -> bool:
+        """It is no row, but in the foreground of a command: foreground.py."""
+        return "owner" in self.document
+
+    @property
     def command(self) -> list[str]:
         return list(self.document["command"])
 

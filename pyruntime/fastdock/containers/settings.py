@@ -171,11 +171,6 @@ def settings_from(given: Mapping[str, Any], image_health: Mapping[str, Any] | No
     )  # fmt: skip
 
 
-def dump(value: Options | Settings) -> dict[str, Any]:
-    """What differs from the defaults, for JSON; so a later version's new fields have their defaults."""
-    return {name: item for name, item in value._asdict().items() if item != value._field_defaults.get(name)}
-
-
 def load_options(stored: Mapping[str, Any]) -> Options:
     values = {name: _tuples(value) for name, value in stored.items() if name in Options._fields}
     values["mounts"] = tuple(MountOption(*item) for item in values.get("mounts", ()))
