@@ -75,7 +75,7 @@ def test_properties_are_there() -> None:
         properties = {name for name, member in inspect.getmembers(sync) if isinstance(member, property)}
         missing = {name for name in properties if not name.startswith("_") and not hasattr(twin, name)}
         # Where things are: of ``sync``.  What ``files`` does the container's own methods do.
-        assert missing <= {"directory", "run_directory", "first_id", "files"}, sync
+        assert missing <= {"directory", "run_directory", "first_id", "files", "warnings"}, sync
 
 
 def test_run() -> None:
