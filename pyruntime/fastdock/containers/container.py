@@ -402,6 +402,13 @@ class Container:
             self._ask(control.UPDATE, content=_core.update_bytes(limits, name, maximum))
         except ContainerNotRunning:
             pass
+        except KernelError as error:
+            if not control.is_foreign(error):
+                raise
+            raise Conflict(
+                f"container {self.name} was started by another version of fastdock, which cannot be told this",
+                hint="restart the container",
+            ) from None
 
     def _change_document(self, changes: dict[str, Any]) -> None:
         self._containers.records.change(self.id, changes)

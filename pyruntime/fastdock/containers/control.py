@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning
+from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock._light import NamedTuple
 
 TYPE_CHECKING = False  # see _light
@@ -121,6 +122,11 @@ class Control:
         """Until the monitor has ended."""
         while self.receive() is not None:
             pass
+
+
+def is_foreign(error: KernelError) -> bool:
+    """Whether a monitor of another version did not understand what is laid out as this version has it."""
+    return error.errno in (errno.EPROTO, errno.EINVAL) and error.path in ("update", "launch plan")
 
 
 def raise_failure(payload: bytes) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning
+from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.containers import control
 from fastdock.process import DEVNULL, PIPE, CompletedProcess, Usage, _open_file, _open_streams
 
@@ -267,11 +267,16 @@ def run(
 
 def detached(container: Container, args: Sequence[str] | str, **options: Any) -> int:
     """Starts a process that the monitor keeps: the host's number of it.  Its streams are /dev/null."""
-    if container.record.is_foreground:  # no monitor: it is this process's child, or, when that ends, init's
-        from fastdock.containers.reaping import watch
+    if not container.record.is_foreground:
+        plan = exec_plan_of(container, args, **options)
+        try:
+            return container._ask(control.EXECUTE, content=_core.plan_bytes(plan))
+        except KernelError as error:
+            if not control.is_foreign(error):
+                raise
+    # No monitor, or one of another version: it is this process's child, or, when that ends, init's.
+    from fastdock.containers.reaping import watch
 
-        execution = Execution(container, args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **options)
-        watch(execution)
-        return execution.pid
-    plan = exec_plan_of(container, args, **options)
-    return container._ask(control.EXECUTE, content=_core.plan_bytes(plan))
+    execution = Execution(container, args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **options)
+    watch(execution)
+    return execution.pid
