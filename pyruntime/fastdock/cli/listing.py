@@ -169,12 +169,16 @@ _KNOWN = (
     "volume",
     "network",
     "health",
+    "restart-policy",
+    "should-start-on-boot",
 )
 
 
 _VALUES = {
     "status": ("created", "restarting", "running", "removing", "paused", "exited", "dead"),
     "health": ("starting", "healthy", "unhealthy", "none"),
+    "restart-policy": ("no", "on-failure", "always", "unless-stopped"),
+    "should-start-on-boot": ("true", "false"),
 }
 
 
@@ -251,8 +255,20 @@ class Filter:
             from fastdock.containers.networking import names_text
 
             return any(joined in values for joined in names_text(record).split(","))
+        if name == "restart-policy":
+            return record.document["settings"].get("restart", "no") in values
+        if name == "should-start-on-boot":
+            return ("true" if _starts_on_boot(record, state) else "false") in values
         health = state.health["status"] if state.health is not None else "none"
         return health in values
+
+
+def _starts_on_boot(record: Record, state: State) -> bool:
+    """As dockerd would when it starts; the filter's name is podman's."""
+    policy = record.document["settings"].get("restart", "no")
+    return state.status != "created" and (
+        policy == "always" or (policy == "unless-stopped" and not state.stopped_by_user)
+    )
 
 
 def _has_label(labels: dict[str, str], wanted: str) -> bool:

@@ -7,10 +7,10 @@ import os
 import time
 
 from fastdock import _core
-from fastdock._errors import ContainerNotFound
+from fastdock._errors import Conflict, ContainerNotFound
 from fastdock.containers.networking import give_back, uses_networks
 from fastdock.containers.records import Record, Records
-from fastdock.containers.state import State, ended_state, live_states, read_state
+from fastdock.containers.state import LOST, ZERO_TIME, State, ended_state, live_states, read_state
 from fastdock.store.locks import is_locked
 
 TYPE_CHECKING = False  # see _light
@@ -74,7 +74,9 @@ class Containers:
             from fastdock.containers.foreground import find
 
             return find(self, reference)
-        if not self._reaped(record):
+        if not self._reaped(record) and not (
+            record.auto_remove and self._lost(record, self.state(record.id))
+        ):
             return record
         raise ContainerNotFound(f"no such container: {reference}")
 
@@ -101,7 +103,9 @@ class Containers:
                 yield record, running[record.id]
             elif record.id in there or not self._reaped(record):
                 places = f"{self.directory}/{record.id}", f"{self.run_directory}/{record.id}"
-                yield record, running.get(record.id) or ended_state(*places)
+                state = running.get(record.id) or ended_state(*places)
+                if not (record.auto_remove and self._lost(record, state)):
+                    yield record, state
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self.list(all=True))
@@ -213,6 +217,20 @@ class Containers:
         volumes = record.document.get("volumes") or []
         if self.records.drop(record.id):
             self.volumes.drop_unused(volumes)
+        return True
+
+    def _lost(self, record: Record, state: State) -> bool:
+        """Whether it was to be removed at its end, and went down with the machine; then it is removed now."""
+        if state.running or (state.exit_code, state.finished_at) != (LOST, ZERO_TIME):
+            return False
+        from fastdock.containers.container import Container
+
+        try:
+            Container.of(self, record).remove()
+        except Conflict:  # somebody has just started it
+            return False
+        except ContainerNotFound:
+            pass
         return True
 
     def collect_networks(self, record: Record) -> None:
