@@ -10,7 +10,7 @@ from fastdock import _core
 from fastdock._errors import ImageNotFound, KernelError, SpecError
 from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
-from fastdock.store.paths import default_root, make_private, run_directory
+from fastdock.store.paths import default_root, is_marked, make_private, run_directory
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class Engine:
         self._networks: Networks | None = None
         self._containers: Containers | None = None
         _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
+        if suffix != "fastdock" and not is_marked(self.root, self.run_directory):
+            from fastdock.store import vanished
+
+            vanished.mark(self.root, self.run_directory)
+            vanished.sweep(os.path.dirname(self.run_directory), "fastdock")
 
     @property
     def store(self) -> Store:

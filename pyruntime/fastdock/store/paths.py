@@ -43,6 +43,14 @@ def run_directory(root: str) -> str:
     return path
 
 
+def is_marked(root: str, directory: str) -> bool:
+    """Whether the run directory says whose it is (vanished.py)."""
+    try:
+        return os.readlink(os.path.join(directory, "root")) == root
+    except OSError:
+        return False
+
+
 def make_private(path: str) -> None:
     """Creates ``path`` (and missing parents) for this user only, or checks that it is.
 
