@@ -194,10 +194,11 @@ class ForegroundExec:
     """A command in a running container, attended as a container in the foreground is."""
 
     def __init__(self, container: Container, *, tty: bool, interactive: bool, keys: str) -> None:
-        from fastdock.cli.attachment import Detacher, parse_keys
+        from fastdock.cli.keys import Detacher, parse_keys
 
         self._container, self._tty, self._interactive = container, tty, interactive
-        self._detacher = Detacher(parse_keys(keys) if tty and interactive else b"")
+        wanted = parse_keys(keys)
+        self._detacher = Detacher(wanted if tty and interactive else b"")
 
     def run(self, command: tuple[str, ...], options: dict[str, Any]) -> int:
         """Returns the exit code as a shell gives it."""

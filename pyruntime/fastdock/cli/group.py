@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
@@ -35,6 +36,17 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if error.exit_code == click.UsageError.exit_code:
+                # docker/cli, cmd/docker: 125 for a flag that is none or has a wrong value, 1 for missing words
+                flags = click.NoSuchOption, click.BadOptionUsage, click.BadParameter
+                missing = isinstance(error, click.MissingParameter)
+                error.exit_code = 125 if isinstance(error, flags) and not missing else 1  # type: ignore[misc]
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

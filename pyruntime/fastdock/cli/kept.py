@@ -65,7 +65,9 @@ def start(container: Container, flags: dict[str, Any]) -> int:
         attach=wanted | (control.ATTACH_INPUT if interactive else 0), terminal=_size_of(1) if tty else None
     )
     _warn(container)
-    assert connection is not None
+    if connection is None:  # -a stdin without -i: there is nothing to attach to
+        proxy.release_to(container.kill)
+        return container.wait()
     with connection:
         attachment = Attachment(
             container,

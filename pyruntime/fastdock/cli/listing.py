@@ -60,9 +60,10 @@ def ps(root: str | None, words: tuple[str, ...], flags: dict[str, Any]) -> int:
         sys.stdout.write("".join(record.id[:length] + "\n" for record, _ in found))
     else:
         default = TABLE + ("\t{{.Size}}" if flags["size"] else "")
-        shown = fields_in(format_, default) or tuple(HEADINGS)
-        now, no_trunc, size = time.time(), flags["no_trunc"], flags["size"]
-        rows = [Row(containers, *entry, now, no_trunc, size).fields(shown) for entry in found]
+        shown = fields_in(format_, default)
+        now, no_trunc = time.time(), flags["no_trunc"]
+        size = flags["size"] or "Size" in (shown or ())
+        rows = [Row(containers, *entry, now, no_trunc, size).fields(shown or HEADINGS) for entry in found]
         sys.stdout.write(format_rows(rows, format_, default, HEADINGS))
     engine.leave()
     return 0
@@ -93,7 +94,7 @@ def _command(row: Row) -> str:
     return f'"{text[:19]}…"' if len(text) > 20 and not row.no_trunc else f'"{text}"'
 
 
-def _ports(row: Row) -> str:
+def _ports_text(row: Row) -> str:
     return ports_text(row.containers, row.record) if row.state.running else ""
 
 
@@ -106,22 +107,35 @@ def _label(row: Row) -> Callable[[str], str]:
     return lambda name: labels.get(name, "")
 
 
+def _mounts(row: Row) -> str:
+    # moby, daemon/list.go and cli/command/formatter/container.go: a volume's name, else the source; 15 characters
+    named = {f"/volumes/{name}/_data": name for name in row.record.document.get("volumes") or ()}
+    words = []
+    for _, target, source, *_ in _mount_options(row.record):
+        name = next((name for path, name in named.items() if source.endswith(path)), source or target)
+        words.append(f"{name[:14]}…" if len(name) > 15 and not row.no_trunc else name)
+    return ",".join(words)
+
+
+def _mount_options(record: Record) -> list[list[Any]]:
+    found: list[list[Any]] = record.document["options"].get("mounts", [])
+    return found
+
+
 _FIELDS: dict[str, Callable[[Row], Any]] = {
     "ID": lambda row: row.record.id if row.no_trunc else row.record.id[:12],
     "Image": lambda row: row.record.image,
     "Command": _command,
     "CreatedAt": lambda row: time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(row.record.created)),
     "RunningFor": lambda row: human_duration(max(0.0, row.now - row.record.created)) + " ago",
-    "Ports": _ports,
+    "Ports": _ports_text,
     "State": lambda row: row.state.status,
     "Status": lambda row: status_text(row.state, row.now),
     "Size": lambda row: _size_text(row.containers, row.record) if row.size else "0B",
     "Names": lambda row: row.record.name,
     "Labels": _labels,
     "Label": _label,
-    "Mounts": lambda row: ",".join(
-        mount[2] or mount[1] for mount in row.record.document["options"].get("mounts", ())
-    ),
+    "Mounts": _mounts,
     "LocalVolumes": lambda row: str(len(row.record.document.get("volumes") or ())),
     "Networks": lambda row: names_text(row.record),
 }
@@ -132,9 +146,14 @@ def _size_text(containers: Containers, record: Record) -> str:
     from fastdock.containers import Container
 
     written = Container.of(containers, record).size()
-    store = containers.engine.store
-    image = 0 if store.find_id(record.image_id) is None else store.get(record.image_id).size
+    image = image_size(containers, record)
     return human_size(written) + (f" (virtual {human_size(written + image)})" if image else "")
+
+
+def image_size(containers: Containers, record: Record) -> int:
+    """Bytes; 0 of a built-in image, which takes no room."""
+    store = containers.engine.store
+    return 0 if store.find_id(record.image_id) is None else store.get(record.image_id).size
 
 
 def status_text(state: State, now: float) -> str:
@@ -171,6 +190,9 @@ _KNOWN = (
     "health",
     "restart-policy",
     "should-start-on-boot",
+    "publish",
+    "expose",
+    "is-task",
 )
 
 
@@ -179,6 +201,7 @@ _VALUES = {
     "health": ("starting", "healthy", "unhealthy", "none"),
     "restart-policy": ("no", "on-failure", "always", "unless-stopped"),
     "should-start-on-boot": ("true", "false"),
+    "is-task": ("true", "false"),
 }
 
 
@@ -196,6 +219,8 @@ class Filter:
                 raise SpecError(f"invalid filter '{text}'", hint=", ".join(allowed))
             if value not in _VALUES.get(name, (value,)):
                 raise SpecError(f"invalid filter '{text}'", hint=", ".join(_VALUES[name]))
+            if name == "exited" and not value.lstrip("-").isdigit():
+                raise SpecError(f"invalid filter '{text}'", hint="an exit code")
             self._wanted.setdefault(name, []).append(value)
         self._times = {
             name: self._created(values)
@@ -233,6 +258,14 @@ class Filter:
         if name in ("label", "label!"):
             has = [_has_label(record.labels, value) for value in values]
             return all(has) if name == "label" else not any(has)
+        if name in ("publish", "expose"):
+            return any(
+                port in _ports_of(self._containers, record, name)
+                for value in values
+                for port in _ports(value)
+            )
+        if name == "is-task":  # of a swarm, which is not here
+            return "false" in values
         if name == "exited":
             return state.status == "exited" and str(state.exit_code) in values
         if name == "status":
@@ -246,10 +279,9 @@ class Filter:
         if name == "until":
             return self._until is None or record.created < self._until
         if name == "volume":
-            mounts = record.document["options"].get("mounts", ())
-            places = {os.path.normpath(str(part)) for mount in mounts for part in mount[1:3]} | set(
-                record.document["volumes"]
-            )
+            places = {
+                os.path.normpath(str(part)) for mount in _mount_options(record) for part in mount[1:3]
+            } | set(record.document["volumes"])
             return any(value in places for value in values)
         if name == "network":
             from fastdock.containers.networking import names_text
@@ -261,6 +293,30 @@ class Filter:
             return ("true" if _starts_on_boot(record, state) else "false") in values
         health = state.health["status"] if state.health is not None else "none"
         return health in values
+
+
+def _ports(text: str) -> Iterator[str]:
+    """Of ``--filter publish=`` and ``expose=``: PORT[-PORT][/PROTOCOL].  SpecError."""
+    numbers, _, protocol = text.partition("/")
+    first, _, last = numbers.partition("-")
+    if not first.isdigit() or not (last or first).isdigit() or protocol not in ("", "tcp", "udp", "sctp"):
+        raise SpecError(f"invalid port {text!r}", hint="80, 8000-8010/udp")
+    for port in range(int(first), min(int(last or first), 65535) + 1):
+        yield f"{port}/{protocol or 'tcp'}"
+
+
+def _ports_of(containers: Containers, record: Record, kind: str) -> set[str]:
+    """``publish``: published, by their numbers outside; ``expose``: those inside, published or not."""
+    from fastdock.containers.networking import settings_document
+
+    found = settings_document(containers, record)["Ports"]
+    if kind == "expose":
+        return set(found)
+    return {
+        f"{binding['HostPort']}/{inside.partition('/')[2]}"
+        for inside, bindings in found.items()
+        for binding in bindings or ()
+    }
 
 
 def _starts_on_boot(record: Record, state: State) -> bool:

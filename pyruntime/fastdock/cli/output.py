@@ -90,7 +90,7 @@ class _Heading(str):
         return str(arguments[0]) if arguments else str(self)
 
 
-def align(lines: Sequence[str]) -> str:
+def align(lines: Sequence[str], minimum: int = MINIMUM_WIDTH, padding: int = PADDING) -> str:
     """Lines with their tab-separated cells in columns; the last cell of a line is not padded."""
     table = [
         line.split("\t")
@@ -101,7 +101,7 @@ def align(lines: Sequence[str]) -> str:
     widths: list[int] = []
     for count in range(1, max(map(len, table), default=1)):
         longest = max(len(cells[count - 1]) for cells in table if len(cells) > count)
-        widths.append(max(MINIMUM_WIDTH, longest + PADDING))
+        widths.append(max(minimum, longest + padding))
     # One format of all the cells is quicker than one of each.
     formats = [
         "".join(f"%-{width}s" for width in widths[:count]) + "%s\n" for count in range(len(widths) + 1)

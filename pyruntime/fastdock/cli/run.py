@@ -210,6 +210,12 @@ def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str,
     if flags["tty"] and not sys.stdin.isatty() and flags["interactive"] and not flags["detach"]:
         raise SpecError("the input device is not a TTY: leave out -t, or run it in a terminal")
     check_cidfile(flags["cidfile"])
+    for stream in flags["attach"]:
+        if stream.lower() not in ("stdin", "stdout", "stderr"):
+            raise SpecError(f"cannot attach to {stream!r}: valid streams are STDIN, STDOUT and STDERR")
+    from fastdock.cli.keys import parse_keys
+
+    parse_keys(flags["detach_keys"])
     options = options_of(flags)
     if "host" in flags["network"] and (flags["publish"] or flags["publish_all"]):
         print(

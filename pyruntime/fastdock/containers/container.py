@@ -362,7 +362,9 @@ class Container:
         """Conflict: the name is taken."""
         from fastdock.options import check_name
 
-        self._containers.records.rename(self.id, check_name(name))
+        if check_name(name) == self.name:
+            raise Conflict(f"container {name} has that name already")
+        self._containers.records.rename(self.id, name)
         old, self.record = self.record.name, self.record._replace(name=name)
         self._containers.event("rename", self.record, [("oldName", "/" + old)])
         try:
