@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from kept import SLEEP, container
 from test_containers_cli import Shell
@@ -99,3 +101,20 @@ def test_wrong_usage(engine: Engine, shell: Shell) -> None:
         shell(*words, code=125)
     for words in (("ps", "x"), ("exec", "x"), ("logs",), ("logs", "a", "b"), ("no-such-command",)):
         shell(*words, code=1)
+
+
+def test_cp_makes_no_directory_of_ours(engine: Engine, shell: Shell, tmp_path: Path) -> None:
+    with container(engine, name="one", network="none"):
+        for target in ("none/x", "none/"):
+            shell("cp", "one:/bin/busybox", f"{tmp_path}/{target}", code=1)
+            assert "does not exist" in shell.errors
+        assert list(tmp_path.iterdir()) == []
+        shell("cp", "one:/bin/busybox", f"{tmp_path}/new")
+        assert (tmp_path / "new").stat().st_size > 100_000
+
+
+def test_events_have_their_older_names(engine: Engine, shell: Shell) -> None:
+    with container(engine, name="one", network="none") as made:
+        words = ("--since", "1h", "--until", "0s", "--filter", "container=one", "--filter", "event=create")
+        shown = shell("events", *words, "--format", "{{.Action}} {{.Status}} {{.ID}} {{.From}}")
+        assert shown.splitlines()[-1] == f"create create {made.id} busybox"
