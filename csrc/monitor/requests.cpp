@@ -31,7 +31,7 @@ Result<std::optional<int>> Monitor::handle(Client& client, const PacketHeader& h
                                            std::string_view payload, Fd descriptor) {
   switch (header.kind) {
     case Packet::kAttach:
-      client.attached = header.value & (kAttachInput | kAttachOutput | kAttachErrors);
+      client.attached = header.value & (kAttachInput | kAttachOutput | kAttachErrors | kAttachEnd);
       return 0;
     case Packet::kInput:
       return input(payload, false);

@@ -61,11 +61,12 @@ def start(container: Container, flags: dict[str, Any]) -> int:
         wanted = control.ATTACH_OUTPUT * ("stdout" in words) | control.ATTACH_ERRORS * ("stderr" in words)
     proxy = SignalProxy(enabled=flags["sig_proxy"] and not tty)
     proxy.hold()
-    connection = container.start(
-        attach=wanted | (control.ATTACH_INPUT if interactive else 0), terminal=_size_of(1) if tty else None
-    )
+    if interactive:
+        wanted |= control.ATTACH_INPUT
+    # Attached at least to its end: one that is removed at its end can not be asked for its exit code.
+    connection = container.start(attach=wanted or control.ATTACH_END, terminal=_size_of(1) if tty else None)
     _warn(container)
-    if connection is None:  # -a stdin without -i: there is nothing to attach to
+    if connection is None:  # somebody else has started it meanwhile
         proxy.release_to(container.kill)
         return container.wait()
     with connection:

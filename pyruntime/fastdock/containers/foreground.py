@@ -25,11 +25,12 @@ from fastdock.store.locks import is_locked
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import Any, Unpack
 
     from fastdock.containers.control import Control
     from fastdock.containers.manager import Containers
+    from fastdock.network import Addresses
 
 _KILLED = 137
 
@@ -154,9 +155,7 @@ class ForegroundContainer(Container):
     def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
         raise self._gone_at_its_end("restarted")
 
-    def connect(
-        self, network: str, *, ip: str = "", ip6: str = "", mac: str = "", aliases: Sequence[str] = ()
-    ) -> None:
+    def connect(self, network: str, **addresses: Unpack[Addresses]) -> None:
         raise self._gone_at_its_end("connected")
 
     def disconnect(self, network: str) -> None:
