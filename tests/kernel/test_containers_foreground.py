@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -158,6 +159,21 @@ def test_a_stranger_that_has_its_number_gets_no_signal(engine: Engine) -> None:
 async def test_awaited(engine: Engine) -> None:
     with foreground(engine, "--network", "none") as (_, found):
         assert await aio.Container(found).stop() == 7
+
+
+def test_killed_at_any_moment(engine: Engine) -> None:
+    """The command, somewhere between its first line and its last; afterwards nothing of it is listed, or there."""
+    generator = random.Random(2)
+    for number in range(int(os.environ.get("FASTDOCK_CRASHES", "24"))):
+        script = "exit 0" if number % 3 == 0 else "sleep 1000"
+        words = Shell.command("run", "--rm", "--network", "none", "busybox", "sh", "-c", script)
+        process = subprocess.Popen(words, env={**os.environ, "FASTDOCK_ROOT": engine.root})
+        time.sleep(generator.random() * 0.3)
+        process.kill()
+        process.wait()
+    with Engine(engine.root) as fresh:
+        assert fresh.containers.list(all=True) == []
+        assert os.listdir(fresh.containers.run_directory) == []
 
 
 def test_many_at_once(engine: Engine, shell: Shell) -> None:
