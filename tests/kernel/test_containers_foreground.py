@@ -161,6 +161,20 @@ async def test_awaited(engine: Engine) -> None:
         assert await aio.Container(found).stop() == 7
 
 
+def test_events(engine: Engine, shell: Shell) -> None:
+    with foreground(engine, "--network", "none", "-l", "a=b") as (process, found):
+        found.stop()
+        process.wait(timeout=30)
+    events = [*found.events(since=0, until=time.time())]
+    assert [event["Action"] for event in events] == ["create", "start", "die", "destroy"]
+    assert events[2]["Actor"]["Attributes"] == {
+        "a": "b",
+        "exitCode": "7",
+        "image": "busybox",
+        "name": found.name,
+    }
+
+
 def test_killed_at_any_moment(engine: Engine) -> None:
     """The command, somewhere between its first line and its last; afterwards nothing of it is listed, or there."""
     generator = random.Random(2)

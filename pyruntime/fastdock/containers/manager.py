@@ -92,10 +92,10 @@ class Containers:
             self.repair()
         there, running = set(os.listdir(self.directory)), live_states(self.engine.run_directory)
         records = self.records.all()
-        if len(running) > len(kept := {record.id for record in records}) or not running.keys() <= kept:
+        if unknown := running.keys() - {record.id for record in records}:
             from fastdock.containers.foreground import record_of
 
-            found = [record_of(self, container_id) for container_id in running.keys() - kept]
+            found = [record_of(self, container_id) for container_id in unknown]
             records.extend(record for record in found if record)
             records.sort(key=lambda record: -record.created)
         for record in records:

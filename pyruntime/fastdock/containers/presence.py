@@ -27,6 +27,10 @@ class Presence:
     def __init__(
         self, engine: Engine, container: _core.Container, planned: Planned, image: str, command: list[str]
     ) -> None:
+        from fastdock.containers.names import name_of
+
+        self._root, self._id = engine.root, container.id
+        self._attributes = [*planned.options.labels, ("image", image), ("name", name_of(container.id))]
         self._directory = os.path.join(engine.run_directory, "containers", container.id)
         self._lock = -1
         document = {
@@ -40,6 +44,8 @@ class Presence:
             self._lock = _core.take_run_directory(engine.root, engine.run_directory, container.id)
             self._write("record.json", json.dumps(document), os.O_CREAT)
             _core.write_state(self._directory, json.dumps(state, separators=(",", ":")), False)
+            self._event("create")
+            self._event("start")
         except OSError:
             self._remove()
 
@@ -55,7 +61,15 @@ class Presence:
                 self._write("exit", str(code))
             except OSError:  # FileNotFoundError, nearly always
                 pass
+            try:
+                self._event("die", ("exitCode", str(code)))
+                self._event("destroy")
+            except OSError:  # the disk is full
+                pass
             self._remove()
+
+    def _event(self, action: str, *more: tuple[str, str]) -> None:
+        _core.append_event(self._root, "container", action, self._id, [*self._attributes, *more])
 
     def _write(self, name: str, text: str, flags: int = 0) -> None:
         file = os.open(os.path.join(self._directory, name), os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
