@@ -118,7 +118,7 @@ class TestExitCodes:
         assert message.lower() in error_of(run(*words), code).lower()
 
     def test_unknown_command(self) -> None:
-        assert "'dance' is not a fastdock command" in error_of(command("dance"), 2)
+        assert "'dance' is not a fastdock command" in error_of(command("dance"), 1)
 
 
 @pytest.mark.usefixtures("root")
