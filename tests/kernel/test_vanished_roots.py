@@ -29,7 +29,9 @@ def test_its_run_directory_goes(tmp_path: Path) -> None:
     places.append(done.stdout.strip())
     assert all(os.listdir(os.path.join(place, "sessions")) for place in places)
     engine.close()
-    (tmp_path / "second").mkdir(0o700)  # now, or it may get the inode of one that has gone, and with it the name
+    (tmp_path / "second").mkdir(
+        0o700
+    )  # now, or it may get the inode of one that has gone, and with it the name
     shutil.rmtree(tmp_path / "first")
     shutil.rmtree(killed)
     other = Engine(tmp_path / "second")
