@@ -91,14 +91,23 @@ void visit(Archive& archive, LaunchPlan& plan) {
 
 }  // namespace
 
+std::string_view wire_format() { return FASTDOCK_WIRE_FORMAT; }
+
+Result<std::string_view> of_this_format(std::string_view bytes, std::string_view what) {
+  if (!bytes.starts_with(wire_format())) return failed_with(EPROTO, Operation::kParse, what);
+  return bytes.substr(wire_format().size());
+}
+
 std::string to_bytes(const LaunchPlan& plan) {
   Writer writer;
+  writer.out = wire_format();
   LaunchPlan copy = plan;  // visit() is one function for both directions, so it takes no const
   visit(writer, copy);
   return std::move(writer.out);
 }
 
 Result<LaunchPlan> from_bytes(std::string_view bytes) {
+  FASTDOCK_TRY(bytes, of_this_format(bytes, "launch plan"));
   Reader reader(bytes);
   LaunchPlan plan;
   visit(reader, plan);

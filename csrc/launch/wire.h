@@ -9,9 +9,14 @@
 
 namespace fastdock::launch {
 
+// What bytes begin with that are laid out as this build lays them out.
+std::string_view wire_format();
+// The bytes after it; EPROTO when it is another's.
+Result<std::string_view> of_this_format(std::string_view bytes, std::string_view what);
+
 std::string to_bytes(const LaunchPlan& plan);
 
-// EINVAL when the bytes were not written by to_bytes of this very build.
+// EPROTO when the bytes are another build's, EINVAL when they are damaged.
 Result<LaunchPlan> from_bytes(std::string_view bytes);
 
 }  // namespace fastdock::launch

@@ -93,7 +93,7 @@ void Monitor::run_timers() {
     if (group_ && state_.status == Status::kPaused) (void)group_->freeze(false);
     if (process_) (void)launch::send_signal(*process_, SIGKILL);
   }
-  if (restart_at_ && *restart_at_ <= now) state_.stopped_by_user ? abandon() : restart();
+  if (restart_at_ && *restart_at_ <= now) state_.stopped_by_user || goes_down_ ? abandon() : restart();
 }
 
 void Monitor::handle_signal() {

@@ -100,7 +100,8 @@ class Monitor final : public Requests {
   Time kill_at_, restart_at_;
   Clock::time_point started_;
   std::chrono::milliseconds backoff_{0};
-  bool forget_ = false;  // who stops it removes it next
+  bool forget_ = false;     // who stops it removes it next
+  bool goes_down_ = false;  // told so by a signal: it ends, and is not restarted
   bool done_ = false;
 };
 

@@ -145,4 +145,15 @@ Result<std::vector<std::string>> repair(const Places& places) {
   return repaired;
 }
 
+Result<std::map<std::string, std::string>> live_states(const Places& places) {
+  std::map<std::string, std::string> states;
+  FASTDOCK_TRY(auto ids, names_in(places.run + "/containers"));
+  for (const std::string& id : ids) {
+    auto state = read_file(run_directory(places, id) + "/state.json");
+    // Otherwise it has just ended, or has not started yet: its directory on the disk says so.
+    if (state) states.emplace(id, std::move(*state));
+  }
+  return states;
+}
+
 }  // namespace fastdock::monitor

@@ -1,6 +1,7 @@
 // Where a persistent container's things are, and how they come and go.  ARCHITECTURE.md, "What is on disk".
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,5 +31,8 @@ Result<void> remove_cgroup(const Places& places, const std::string& id);
 // For each container whose monitor was killed: ends its processes, removes its cgroup, records that it ended
 // by SIGKILL (137), and removes its run directory.  Returns their ids.
 Result<std::vector<std::string>> repair(const Places& places);
+
+// What each monitor says of its container now: id -> the bytes of its state.json.
+Result<std::map<std::string, std::string>> live_states(const Places& places);
 
 }  // namespace fastdock::monitor

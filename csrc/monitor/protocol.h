@@ -11,7 +11,7 @@ namespace fastdock::monitor {
 
 enum class Packet : std::uint32_t {
   // To the monitor.  `value` and payload:
-  kAttach = 1,  // bits: 1 input, 2 output, 4 errors
+  kAttach = 1,  // bits: 1 input, 2 output, 4 errors, 8 the end
   kInput = 2,   // payload: bytes for the program's standard input
   kInputEnd = 3,
   kResize = 4,    // rows << 16 | columns of the terminal
@@ -45,6 +45,7 @@ struct Failure {
 
 inline constexpr int kStopAndForget = -3;
 inline constexpr int kAttachInput = 1, kAttachOutput = 2, kAttachErrors = 4;
+inline constexpr int kAttachEnd = 8;  // to none of them: only kExited
 inline constexpr std::size_t kMaximumPayload = 32768;
 
 }  // namespace fastdock::monitor

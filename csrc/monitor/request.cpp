@@ -124,6 +124,7 @@ void visit(Archive& archive, Update& update) {
 template <class T>
 std::string write(const T& value) {
   Writer writer;
+  writer.out = launch::wire_format();
   T copy = value;  // visit() is one function for both directions, so it takes no const
   visit(writer, copy);
   return std::move(writer.out);
@@ -131,6 +132,7 @@ std::string write(const T& value) {
 
 template <class T>
 Result<T> read(std::string_view bytes, const char* what) {
+  FASTDOCK_TRY(bytes, launch::of_this_format(bytes, what));
   Reader reader(bytes);
   T value;
   visit(reader, value);

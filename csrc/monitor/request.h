@@ -65,7 +65,7 @@ struct Request {
 };
 
 std::string to_bytes(const Request& request);
-// EINVAL when the bytes were not written by to_bytes of this very build.
+// EPROTO when the bytes are another build's, EINVAL when they are damaged.
 Result<Request> from_bytes(std::string_view bytes);
 
 // What `update` changes in a running container.

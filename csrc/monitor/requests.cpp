@@ -31,7 +31,7 @@ Result<std::optional<int>> Monitor::handle(Client& client, const PacketHeader& h
                                            std::string_view payload, Fd descriptor) {
   switch (header.kind) {
     case Packet::kAttach:
-      client.attached = header.value & (kAttachInput | kAttachOutput | kAttachErrors);
+      client.attached = header.value & (kAttachInput | kAttachOutput | kAttachErrors | kAttachEnd);
       return 0;
     case Packet::kInput:
       return input(payload, false);
@@ -104,7 +104,8 @@ Result<std::optional<int>> Monitor::signal(int number) {
 Result<std::optional<int>> Monitor::stop(Client* client, int timeout_ms, std::string_view payload) {
   int number = request_.stop_signal;
   if (payload.size() == sizeof number) std::memcpy(&number, payload.data(), sizeof number);
-  state_.stopped_by_user = true;
+  // Without a client it is SIGTERM: the machine goes down, and unless-stopped containers are to come back.
+  (client != nullptr ? state_.stopped_by_user : goes_down_) = true;
   if (client != nullptr) client->stops = true;
   if (!process_) {
     restart_at_ = Clock::now();  // run_timers() sees that it is not to be started again

@@ -196,7 +196,7 @@ void Monitor::program_ended() {
   kill_at_.reset();
   if (!again) (void)write_state(state_directory_, to_json(state_), !request_.remove && !forget_);
   event("die", {{"exitCode", std::to_string(state_.exit_code)}, {"execDuration", seconds_since(started_)}});
-  if (state_.stopped_by_user && !again) event("stop");
+  if ((state_.stopped_by_user || goes_down_) && !again) event("stop");
   reap_others();
   // The devices have gone with the network namespace.
   if (request_.network) (void)net::release(*request_.network);
@@ -211,7 +211,7 @@ void Monitor::program_ended() {
 }
 
 bool Monitor::should_restart() const {
-  if (state_.stopped_by_user) return false;
+  if (state_.stopped_by_user || goes_down_) return false;
   switch (request_.restart.policy) {
     case RestartPolicy::kNo:
       return false;

@@ -49,7 +49,6 @@ Fd running_program(const Places& places) {
     const dirent* entry = ::readdir(containers.get());
     if (entry == nullptr) break;
     if (entry->d_name[0] == '.') continue;
-    ++tried;
     auto state =
         read_file(places.run + "/containers/" + static_cast<const char*>(entry->d_name) + "/state.json");
     if (!state) continue;
@@ -58,6 +57,7 @@ Fd running_program(const Places& places) {
     if (at == std::string::npos) continue;
     long pid = std::strtol(state->c_str() + at + kKey.size(), nullptr, 10);
     if (pid <= 0) continue;
+    ++tried;
     auto program = open_file("/proc/" + std::to_string(pid) + "/exe", O_RDONLY);
     if (program && is_our_program(program->get())) return std::move(*program);
   }

@@ -139,6 +139,23 @@ void register_places(py::module_& module) {
         return without_gil([&] { return repair(places); });
       },
       "Ends what monitors that were killed left; the containers' ids.");
+  module.def(
+      "take_run_directory",
+      [](std::string state, std::string run, const std::string& id) {
+        Places places{std::move(state), std::move(run), ""};
+        return without_gil([&] { return take_run_directory(places, id); }).release();
+      },
+      "A container's run directory, made and locked: the descriptor of it, the caller's to close.");
+  module.def(
+      "live_states",
+      [](std::string run) {
+        Places places{"", std::move(run), ""};
+        py::dict states;
+        for (const auto& [id, json] : without_gil([&] { return live_states(places); }))
+          states[py::str(id)] = py::bytes(json);
+        return states;
+      },
+      "What each monitor says of its container now: the JSON of csrc/monitor/state.h by id.");
   module.def("remove_cgroup",
              [](std::string state, std::string run, std::string cgroup_parent, const std::string& id) {
                Places places{std::move(state), std::move(run), std::move(cgroup_parent)};

@@ -546,6 +546,12 @@ def repair(state: str, run: str, cgroup_parent: str) -> list[str]:
     """Ends what monitors that were killed left; the containers' ids."""
 
 def remove_cgroup(state: str, run: str, cgroup_parent: str, id: str) -> None: ...
+def take_run_directory(state: str, run: str, id: str) -> int:
+    """A container's run directory, made and locked: the descriptor of it, the caller's to close."""
+
+def live_states(run: str) -> dict[str, bytes]:
+    """What each monitor says of its container now: JSON by id (containers/state.py)."""
+
 def write_state(directory: str, json: str, sync: bool) -> None: ...
 def append_event(
     directory: str, type: str, action: str, id: str, attributes: Sequence[tuple[str, str]]

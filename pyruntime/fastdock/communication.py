@@ -6,9 +6,11 @@ import io
 import os
 import selectors
 import time
-from typing import IO, TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import IO, Any
+
     from fastdock.process import Popen
 
 _CHUNK = 65536

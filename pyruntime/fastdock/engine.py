@@ -10,7 +10,7 @@ from fastdock import _core
 from fastdock._errors import FastdockError, ImageNotFound, KernelError, SpecError
 from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
-from fastdock.store.paths import default_root, make_private, run_directory
+from fastdock.store.paths import default_root, is_marked, make_private, run_directory
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class Engine:
             self._remote = Launcher(self.root)
             return
         _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
+        if suffix != "fastdock" and not is_marked(self.root, self.run_directory):
+            from fastdock.store import vanished
+
+            vanished.mark(self.root, self.run_directory)
+            vanished.sweep(os.path.dirname(self.run_directory), "fastdock")
 
     @property
     def store(self) -> Store:
@@ -275,6 +280,7 @@ class Engine:
         planned = self._plans.get(key)
         if planned is None:
             planned = plan_of(base(), options, seccomp_cache=os.path.join(self.root, "seccomp"))
+            planned = planned._replace(source=source)
             with self._lock:
                 if len(self._plans) >= _MAXIMUM_PLANS:
                     self._plans.clear()

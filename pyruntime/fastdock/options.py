@@ -394,3 +394,8 @@ def _check(options: Options) -> None:
         raise LimitError(f"oom_score_adj: {options.oom_score_adj} is not between -1000 and 1000")
     if options.pids is not None and options.pids < -1:
         raise LimitError(f"pids: {options.pids} is negative; -1 is without limit")
+
+
+def dump(value: Any) -> dict[str, Any]:
+    """What differs from the defaults, for JSON; so a later version's new fields have their defaults."""
+    return {name: item for name, item in value._asdict().items() if item != value._field_defaults.get(name)}

@@ -79,6 +79,8 @@ class Planned(NamedTuple):
     options: Options
     exposed: tuple[str, ...]
     """The image's ports, for ``publish_all``."""
+    source: str = ""
+    """Exactly which image it is of: its id, or the key of a built-in one."""
 
 
 def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:

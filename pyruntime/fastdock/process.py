@@ -7,23 +7,24 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from fastdock._errors import ContainerNotRunning
+from fastdock._light import NamedTuple
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from typing import Unpack
+    from collections.abc import Sequence
+    from typing import IO, Any, Unpack
 
     from fastdock.containers.execution import Execution
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
 
+    Stream = int | IO[Any] | None
+
 PIPE, STDOUT, DEVNULL = -1, -2, -3
 """The values of :mod:`subprocess`, which may be used as well."""
-
-Stream = int | IO[Any] | None
 
 
 class Usage(NamedTuple):

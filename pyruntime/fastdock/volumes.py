@@ -6,15 +6,17 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import Conflict, NotFound, SpecError
 from fastdock.mount_options import _VOLUME_NAME, MountOption
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
     from fastdock.containers.creation import Origin
     from fastdock.engine import Engine
     from fastdock.options import Options

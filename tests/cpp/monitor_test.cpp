@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/path.h"
+#include "launch/wire.h"
 #include "monitor/events.h"
 #include "monitor/json.h"
 #include "monitor/log.h"
@@ -182,6 +183,19 @@ TEST(MonitorRequest, AnyDamageIsAnErrorOrAValue) {
     std::string damaged = bytes;
     for (int j = 0; j < 3; ++j) damaged[random() % damaged.size()] = static_cast<char>(random());
     (void)from_bytes(damaged);
+  }
+}
+
+// A container goes on under the monitor that started it when fastdock is upgraded.
+TEST(MonitorRequest, AnotherBuildsBytesAreKnownToBe) {
+  for (const std::string& bytes :
+       {to_bytes(full_request()), to_bytes(Update{}), launch::to_bytes(LaunchPlan{})}) {
+    std::string foreign = bytes;
+    foreign[3] ^= 1;
+    EXPECT_EQ(from_bytes(foreign).error().number, EPROTO);
+    EXPECT_EQ(update_from_bytes(foreign).error().number, EPROTO);
+    EXPECT_EQ(launch::from_bytes(foreign).error().number, EPROTO);
+    EXPECT_EQ(from_bytes("").error().number, EPROTO);
   }
 }
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fastdock import Engine, TimeoutExpired, aio
+from fastdock import PIPE, Engine, TimeoutExpired, aio
 
 pytestmark = pytest.mark.kernel
 
@@ -81,3 +81,38 @@ async def test_wait_for_log_and_port(engine: Engine) -> None:
         async for event in made.events(since=0):
             assert event["Action"] == "create"
             break
+
+
+async def test_popen(engine: Engine) -> None:
+    async with await aio.Container.create(
+        "busybox", ["sleep", "1000"], engine=engine, network="none"
+    ) as made:
+        async with await made.popen(["cat"], stdin=PIPE, stdout=PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"a line\n")
+            assert await process.stdout.readline() == b"a line\n"
+            process.stdin.close()
+            assert await process.wait() == 0
+        process = await made.popen(["sleep", "1000"])
+        process.terminate()
+        assert (await process.wait(), process.returncode) == (-15, -15)
+        both = await made.popen(["sh", "-c", "echo out; echo err >&2; exit 3"], stdout=PIPE, stderr=PIPE)
+        assert (await both.communicate(), both.returncode) == ((b"out\n", b"err\n"), 3)
+        with pytest.raises(FileNotFoundError):
+            await made.popen(["/no/such/program"])
+
+
+async def test_open(engine: Engine) -> None:
+    async with await aio.Container.create(
+        "busybox", ["sleep", "1000"], engine=engine, network="none"
+    ) as made:
+        async with await made.open("/tmp/lines", "w") as file:
+            assert await file.write("one\ntwo\n") == 8
+        async with await made.open("/tmp/lines") as file:
+            assert [line async for line in file] == ["one\n", "two\n"]
+            assert await file.seek(4) == 4
+            assert await file.read() == "two\n"
+        with pytest.raises(FileNotFoundError):
+            await made.open("/no/such/file")
+        assert await made.size() >= 8

@@ -16,7 +16,7 @@ from fastdock.cli.stats import binary_size
 from fastdock.containers import settings
 from fastdock.containers.names import random_name
 from fastdock.containers.state import State
-from fastdock.options import check_name, options_from
+from fastdock.options import check_name, dump, options_from
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_options_come_back_from_json() -> None:
             "ulimits": ["nofile=5"],
         }
     )
-    stored = json.loads(json.dumps(settings.dump(options)))
+    stored = json.loads(json.dumps(dump(options)))
     assert settings.load_options(stored) == options
     assert settings.load_options({**stored, "from_the_future": 1}) == options
     wanted = settings.settings_from(
         {"health_cmd": "x", "restart": "always", "log_opt": {"max-size": "1m"}}, None
     )
-    assert settings.load_settings(json.loads(json.dumps(settings.dump(wanted)))) == wanted
+    assert settings.load_settings(json.loads(json.dumps(dump(wanted)))) == wanted
 
 
 def test_random_names_are_names() -> None:

@@ -191,7 +191,7 @@ def test_errors_are_one_line(fastdock, arguments):
 
 def test_login_needs_a_user_for_stdin(fastdock):
     """As Docker."""
-    assert "--username" in fastdock("login", "--password-stdin", "localhost:1", input="x", status=2).stderr
+    assert "--username" in fastdock("login", "--password-stdin", "localhost:1", input="x", status=1).stderr
 
 
 @pytest.mark.parametrize(

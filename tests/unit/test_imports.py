@@ -239,6 +239,22 @@ def test_a_network_loads_little() -> None:
     assert not loaded & (HEAVY | slow)
 
 
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "fastdock.cli.listing, fastdock.engine, fastdock.containers.manager",
+        "fastdock.cli.execution, fastdock.engine, fastdock.containers.manager, fastdock.containers.execution, "
+        "fastdock.containers.container, fastdock.containers.creation, fastdock.cli.foreground, fastdock.cli.attachment",
+    ],
+    ids=["ps", "exec"],
+)
+def test_what_plain_commands_load(modules: str) -> None:
+    loaded = loaded_by(f"import {modules}")
+    assert outsiders(loaded) == set()
+    slow = {"typing", "dataclasses", "inspect", "socket", "pathlib", "secrets", "random"}
+    assert not loaded & (HEAVY | slow)
+
+
 def test_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
     stub = ast.parse((PACKAGE / "_core.pyi").read_text())

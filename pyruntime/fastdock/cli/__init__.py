@@ -13,12 +13,12 @@ TYPE_CHECKING = False  # see cli.direct
 if TYPE_CHECKING:
     from typing import Any
 
-# name: (where the click command is, what --help says of it)
+# name: (where the command is: a click command, or in capitals one that does without (cli.plain); its help)
 COMMANDS = {
-    "run": ("run_command:run_command", "Create and run a new container from an image"),
-    "exec": ("attach:exec_command", "Run a command in a running container"),
-    "ps": ("listing:ps", "List containers"),
-    "create": ("run_command:create_command", "Create a new container"),
+    "run": ("run:RUN", "Create and run a new container from an image"),
+    "exec": ("execution:EXEC", "Run a command in a running container"),
+    "ps": ("listing:PS", "List containers"),
+    "create": ("run:CREATE", "Create a new container"),
     "start": ("containers:start", "Start containers"),
     "stop": ("containers:stop", "Stop containers"),
     "restart": ("containers:restart", "Restart containers"),
@@ -77,14 +77,11 @@ def main(arguments: list[str] | None = None) -> Any:
     root, rest = (words[1], words[2:]) if words[:1] == ["--root"] and len(words) > 1 else (None, words)
     if os.geteuid() != 0 and rest and rest[0] not in _ANYWHERE:
         _enter_namespaces(network=not {*rest[:2]} & {*_REGISTRY})
-    if rest[:1] == ["run"]:
-        from fastdock.cli.run import run_directly
-
-        status = run_directly(rest[1:], root)
-        if status is not None:
-            sys.exit(status)
     # Imports and listings make many objects and no garbage: looking for it takes a tenth of a long `ps`.
     gc.set_threshold(50_000)
+    status = _run_plainly(rest, root)
+    if status is not None:
+        sys.exit(status)
     from fastdock.cli.group import cli
 
     return cli.main(args=words, prog_name="fastdock")
@@ -100,3 +97,30 @@ def _enter_namespaces(*, network: bool) -> None:
         from fastdock.cli.run import report
 
         sys.exit(report(error))
+
+
+def _run_plainly(words: list[str], root: str | None) -> int | None:
+    """Runs a command that does without click, if its arguments are plain; its exit code, or None."""
+    module, _, attribute = COMMANDS.get(words[0], ("",))[0].partition(":") if words else ("", "", "")
+    if not attribute.isupper():
+        return None
+    from importlib import import_module
+
+    from fastdock._errors import FastdockError
+    from fastdock.cli.direct import parse
+
+    command = getattr(import_module(f"fastdock.cli.{module}"), attribute)
+    parsed = parse(words[1:], command)
+    if parsed is None:
+        return None
+    try:
+        status: int = command.run(root, *parsed)
+        sys.stdout.flush()
+    except (FastdockError, TypeError) as error:
+        status = command.report(error)
+    except BrokenPipeError:  # as `fastdock ps | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+        status = 1
+    except KeyboardInterrupt:  # before there was a container to get it
+        status = 128 + 2
+    return status

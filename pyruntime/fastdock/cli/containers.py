@@ -14,6 +14,7 @@ from fastdock.cli.errors import describe
 
 if TYPE_CHECKING:
     from fastdock.containers import Container, Containers
+    from fastdock.containers.state import State
 
 
 def get_containers(context: click.Context) -> Containers:
@@ -38,19 +39,54 @@ def _for_each(context: click.Context, names: tuple[str, ...], action: Any) -> No
     each(names, one)
 
 
+def _selection(function: Any) -> Any:
+    """Names, or podman's words for those that are started and stopped with the machine."""
+    function = click.argument("names", nargs=-1, metavar="[CONTAINER...]")(function)
+    function = click.option(
+        "--filter", "filters", multiple=True, help="With --all: only those (see ps --filter)."
+    )(function)
+    return click.option("--all", "everything", is_flag=True, help="All that it may concern.")(function)
+
+
+def _chosen(
+    context: click.Context, names: tuple[str, ...], everything: bool, filters: tuple[str, ...],
+    concerns: Callable[[State], bool],
+) -> tuple[str, ...]:  # fmt: skip
+    from fastdock.cli.listing import Filter
+
+    if bool(names) == everything:
+        raise SpecError("name containers, or choose them with --all", hint="not both")
+    if filters and not everything:
+        raise SpecError("--filter needs --all")
+    if names:
+        return names
+    containers = get_containers(context)
+    chosen = Filter(containers, filters)
+    found = [
+        record.id for record, state in containers.entries() if concerns(state) and chosen.takes(record, state)
+    ]
+    return tuple(reversed(found))  # in the order of their creation: those that need others come later
+
+
 @click.command("start", cls=Command)
 @click.option("-a", "--attach", is_flag=True, help="Attach to its output, and pass signals on.")
 @click.option("-i", "--interactive", is_flag=True, help="Attach to its input.")
 @click.option("--detach-keys", default="ctrl-p,ctrl-q", help="Keys that detach.")
-@_names
+@_selection
 @click.pass_context
 def start(
-    context: click.Context, attach: bool, interactive: bool, detach_keys: str, names: tuple[str, ...]
-) -> None:
+    context: click.Context, attach: bool, interactive: bool, detach_keys: str, everything: bool,
+    filters: tuple[str, ...], names: tuple[str, ...],
+) -> None:  # fmt: skip
     """Start containers."""
     if not attach and not interactive:
+        names = _chosen(context, names, everything, filters, lambda state: not state.running)
         _for_each(context, names, lambda container: container.start())
         return
+    if everything or filters:
+        raise SpecError("--all and --filter cannot be used with --attach or --interactive")
+    if not names:
+        raise SpecError("name the container to start and attach to")
     if len(names) > 1:
         raise SpecError("you cannot start and attach multiple containers at once")
     from fastdock.cli import kept
@@ -74,10 +110,14 @@ _time = click.option(
 @click.command("stop", cls=Command)
 @_signal
 @_time
-@_names
+@_selection
 @click.pass_context
-def stop(context: click.Context, signal: str | None, seconds: float | None, names: tuple[str, ...]) -> None:
+def stop(
+    context: click.Context, signal: str | None, seconds: float | None, everything: bool, filters: tuple[str, ...],
+    names: tuple[str, ...],
+) -> None:  # fmt: skip
     """Stop running containers."""
+    names = _chosen(context, names, everything, filters, lambda state: state.running)
     _for_each(context, names, lambda container: container.stop(seconds, signal=signal))
 
 
@@ -286,22 +326,18 @@ class ContainerGroup(Group):
         return sorted(_MEMBERS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        import importlib
+        from fastdock.cli.group import find
 
-        if cmd_name not in _MEMBERS:
-            return None
-        module, attribute = _MEMBERS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
-        return command
+        return find(cmd_name, _MEMBERS[cmd_name]) if cmd_name in _MEMBERS else None
 
 
 _MEMBERS = {
-    "attach": "attach:attach", "commit": "containers:commit", "cp": "cp:cp", "create": "run:create_command",
-    "diff": "containers:diff", "exec": "attach:exec_command", "export": "archives:export",
+    "attach": "attach:attach", "commit": "containers:commit", "cp": "cp:cp", "create": "run:CREATE",
+    "diff": "containers:diff", "exec": "execution:EXEC", "export": "archives:export",
     "inspect": "inspection:container_inspect",
-    "kill": "containers:kill", "list": "listing:ps", "logs": "logs:logs", "ls": "listing:ps", "ps": "listing:ps",
+    "kill": "containers:kill", "list": "listing:PS", "logs": "logs:logs", "ls": "listing:PS", "ps": "listing:PS",
     "pause": "containers:pause", "port": "containers:port", "prune": "containers:prune", "rename": "containers:rename",
-    "restart": "containers:restart", "rm": "containers:rm", "run": "run:run_command", "start": "containers:start",
+    "restart": "containers:restart", "rm": "containers:rm", "run": "run:RUN", "start": "containers:start",
     "stats": "stats:stats", "stop": "containers:stop", "top": "stats:top", "unpause": "containers:unpause",
     "update": "containers:update", "wait": "containers:wait",
 }  # fmt: skip

@@ -46,8 +46,19 @@ def events(
     for event in read_events(engine, since=parse_when(since), until=parse_when(until)):
         if not all(_matches(event, name, values) for name, values in wanted.items()):
             continue
-        click.echo(line_of(event) if not format_ else format_rows([event], format_, "", {}).rstrip("\n"))
+        click.echo(
+            line_of(event)
+            if not format_
+            else format_rows([_older_names(event)], format_, "", {}).rstrip("\n")
+        )
         sys.stdout.flush()
+
+
+def _older_names(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Docker has these members twice: templates may use either."""
+    actor = event["Actor"]
+    origin = {"From": actor["Attributes"].get("image", "")} if event["Type"] == "container" else {}
+    return {"ID": actor["ID"], "Status": event["Action"], **origin, **event}
 
 
 def line_of(event: Mapping[str, Any]) -> str:

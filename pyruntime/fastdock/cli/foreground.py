@@ -18,6 +18,7 @@ import termios
 import tty
 
 from fastdock.cli.signals import SignalProxy
+from fastdock.containers.presence import Presence
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Foreground:
         self._interactive = interactive
         self._proxy = SignalProxy(enabled=proxy)
         self._container: _core.Container | None = None
+        self._presence: Presence
         self._terminal = -1
         self._relays: dict[int, int] = {}  # what we copy: from -> to
 
@@ -58,6 +60,7 @@ class Foreground:
             self._proxy.hold()
             self._container = self._engine._launch(planned, argv, stdio, terminal=size)
             self._proxy.release_to(self._container.kill)
+            self._presence = Presence(self._engine, self._container, planned, image, argv)
         finally:
             for descriptor in ours:
                 os.close(descriptor)
@@ -68,6 +71,7 @@ class Foreground:
                 file.write(self._container.id)
         status = self._attend()
         self._container.finish()
+        self._presence.ended(int(status[0]))
         return int(status[0])
 
     def _streams(self) -> tuple[list[int], list[int]]:
@@ -92,7 +96,7 @@ class Foreground:
         if self._tty:
             return self._attend_terminal()
         if not self._relays:
-            return _wait(self._container)
+            return self._wait()
         while self._relays:
             for descriptor in select.select(list(self._relays), [], [])[0]:
                 data = os.read(descriptor, _CHUNK)
@@ -101,7 +105,7 @@ class Foreground:
                 else:
                     os.close(descriptor)
                     del self._relays[descriptor]
-        return _wait(self._container)
+        return self._wait()
 
     def _attend_terminal(self) -> tuple[int, int]:
         assert self._container is not None
@@ -117,7 +121,7 @@ class Foreground:
         finally:
             if before is not None:
                 termios.tcsetattr(0, termios.TCSADRAIN, before)
-        return _wait(self._container)
+        return self._wait()
 
     def _copy_terminal(self, container: _core.Container) -> None:
         inputs = [self._terminal, container.pidfd] + ([0] if self._interactive else [])
@@ -138,15 +142,19 @@ class Foreground:
                 else:
                     inputs.remove(0)
 
+    def _wait(self) -> tuple[int, int]:
+        assert self._container is not None
+        ended = select.poll()
+        ended.register(self._container.pidfd, select.POLLIN)
+        ended.poll()
+        self._presence.ending()
+        status = self._container.wait()
+        assert status is not None
+        return status
+
     def _resize(self, *_: object) -> None:
         rows, columns = _size_of(0)
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-def _wait(container: _core.Container) -> tuple[int, int]:
-    status = container.wait()
-    assert status is not None
-    return status
 
 
 def _size_of(descriptor: int) -> tuple[int, int]:
@@ -186,10 +194,11 @@ class ForegroundExec:
     """A command in a running container, attended as a container in the foreground is."""
 
     def __init__(self, container: Container, *, tty: bool, interactive: bool, keys: str) -> None:
-        from fastdock.cli.attachment import Detacher, parse_keys
+        from fastdock.cli.keys import Detacher, parse_keys
 
         self._container, self._tty, self._interactive = container, tty, interactive
-        self._detacher = Detacher(parse_keys(keys) if tty and interactive else b"")
+        wanted = parse_keys(keys)
+        self._detacher = Detacher(wanted if tty and interactive else b"")
 
     def run(self, command: tuple[str, ...], options: dict[str, Any]) -> int:
         """Returns the exit code as a shell gives it."""

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
 from fastdock import __version__
 from fastdock.cli import COMMANDS
+
+
+def find(name: str, place: str) -> click.Command:
+    """The command ``module:attribute``."""
+    module, attribute = place.split(":")
+    found = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
+    if isinstance(found, click.Command):
+        return found
+    from fastdock.cli.plain_command import command_of
+
+    return command_of(name, found)
 
 
 class LazyGroup(click.Group):
@@ -19,13 +31,22 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(f"fastdock.cli.{module}"), attribute)
-        return command
+        return find(cmd_name, COMMANDS[cmd_name][0])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if error.exit_code == click.UsageError.exit_code:
+                # docker/cli, cmd/docker: 125 for a flag that is none or has a wrong value, 1 for missing words
+                flags = click.NoSuchOption, click.BadOptionUsage, click.BadParameter
+                missing = isinstance(error, click.MissingParameter)
+                error.exit_code = 125 if isinstance(error, flags) and not missing else 1  # type: ignore[misc]
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -13,6 +13,7 @@ from fastdock._errors import FastdockError, NotFound
 from fastdock.cli.common import Command, get_images
 from fastdock.cli.containers import get_containers
 from fastdock.cli.errors import describe
+from fastdock.cli.listing import image_size
 from fastdock.cli.output import format_rows
 
 Finder = Callable[[str], dict[str, Any]]
@@ -63,7 +64,10 @@ def inspect_command(
     def container(name: str) -> dict[str, Any]:
         found = containers.get(name)
         document = found.inspect()
-        return {**document, "SizeRw": found.size()} if size else document
+        if not size:
+            return document
+        written = found.size()
+        return {**document, "SizeRw": written, "SizeRootFs": written + image_size(containers, found.record)}
 
     finders: dict[str, Finder] = {
         "container": container,

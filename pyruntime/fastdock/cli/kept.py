@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
-
-import click
 
 from fastdock._errors import FastdockError
 from fastdock.cli.attachment import DETACHED, Attachment
@@ -13,7 +10,12 @@ from fastdock.cli.foreground import _size_of
 from fastdock.cli.run import KEPT_SETTINGS
 from fastdock.cli.signals import SignalProxy
 from fastdock.containers import Container, control
-from fastdock.engine import Engine
+
+TYPE_CHECKING = False  # see cli.direct
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastdock.engine import Engine
 
 
 def create(
@@ -51,7 +53,7 @@ def start(container: Container, flags: dict[str, Any]) -> int:
     if flags["detach"]:
         container.start(terminal=_size_of(1) if tty else None)
         _warn(container)
-        click.echo(container.id)
+        print(container.id, flush=True)
         return 0
     wanted = control.ATTACH_OUTPUT | control.ATTACH_ERRORS
     if flags["attach"]:
@@ -59,11 +61,14 @@ def start(container: Container, flags: dict[str, Any]) -> int:
         wanted = control.ATTACH_OUTPUT * ("stdout" in words) | control.ATTACH_ERRORS * ("stderr" in words)
     proxy = SignalProxy(enabled=flags["sig_proxy"] and not tty)
     proxy.hold()
-    connection = container.start(
-        attach=wanted | (control.ATTACH_INPUT if interactive else 0), terminal=_size_of(1) if tty else None
-    )
+    if interactive:
+        wanted |= control.ATTACH_INPUT
+    # Attached at least to its end: one that is removed at its end can not be asked for its exit code.
+    connection = container.start(attach=wanted or control.ATTACH_END, terminal=_size_of(1) if tty else None)
     _warn(container)
-    assert connection is not None
+    if connection is None:  # somebody else has started it meanwhile
+        proxy.release_to(container.kill)
+        return container.wait()
     with connection:
         attachment = Attachment(
             container,

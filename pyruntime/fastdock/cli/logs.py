@@ -60,7 +60,7 @@ def logs(
     found = get_containers(context).get(container)
     try:
         if follow or count is not None or since or until or timestamps or details:
-            _print_entries(found, follow, count, parse_when(since), parse_when(until), timestamps)
+            _print_entries(found, follow, count, parse_when(since), parse_when(until), timestamps, details)
         else:
             _print_all(found)
     except BrokenPipeError:
@@ -86,6 +86,7 @@ def _print_entries(
     since: float | None,
     until: float | None,
     timestamps: bool,
+    details: bool,
 ) -> None:
     outputs = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
     before = 1
@@ -94,7 +95,9 @@ def _print_entries(
         if entry.stream != before:  # both may be one terminal: there the order shows
             outputs[before].flush()
             before = entry.stream
-        output.write(entry.stamp.encode() + b" " + entry.data if timestamps else entry.data)
+        # Docker puts what log options added (labels, env) before each line: here there is nothing.
+        data = b" " + entry.data if details else entry.data
+        output.write(entry.stamp.encode() + b" " + data if timestamps else data)
         if follow:
             output.flush()
     outputs[before].flush()

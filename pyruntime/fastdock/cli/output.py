@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from fastdock.cli.template import Template
-from fastdock.cli.template_functions import to_json
+TYPE_CHECKING = False  # see cli.direct
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 MINIMUM_WIDTH, PADDING = 10, 3  # of a column; tabwriter's settings in Docker
 
@@ -26,15 +26,25 @@ def format_rows(
         format = "table " + default
     assert format is not None
     if format == "json":
+        from fastdock.cli.template_functions import to_json
+
         return "".join(to_json(_plain(row)) + "\n" for row in rows)
     format = _unescape(format)
     if not format.startswith("table"):
         render = _renderer(format)
         return "".join(render(row) + "\n" for row in rows)
     format = format.removeprefix("table").lstrip(" ")
-    heading = Template(format).render(_Headings(headers))
     render = _renderer(format)
-    return align([heading, *(render(row) for row in rows)])
+    return align([render(_Headings(headers)), *(render(row) for row in rows)])
+
+
+def fields_in(format: str | None, default: str) -> tuple[str, ...] | None:
+    """The fields that ``format_rows`` may look at; None: any of them."""
+    text = default if format in (None, "", "table") else format
+    assert text is not None
+    if text == "json" or re.search(r"\.(?!\w)|\$", text):
+        return None
+    return tuple(dict.fromkeys(re.findall(r"\.(\w+)", text)))
 
 
 _FIELD = re.compile(r"\{\{\.(\w+)\}\}")
@@ -42,24 +52,29 @@ _FIELD = re.compile(r"\{\{\.(\w+)\}\}")
 
 def _renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
     """A template's ``render``; a quick one where it is fields and no more, as every default is."""
-    template = Template(text)
     parts = _FIELD.split(text)
     if any("{{" in literal for literal in parts[::2]):
-        return template.render
+        return _template(text)
     names = parts[1::2]
 
     def render(row: Mapping[str, Any]) -> str:
         for number, name in enumerate(names):
             value = row.get(name)
-            if type(value) is not str:
-                return template.render(row)
+            if not isinstance(value, str):
+                return _template(text)(row)
             parts[2 * number + 1] = value
         return "".join(parts)
 
     return render
 
 
-class _Headings(dict[str, Any]):
+def _template(text: str) -> Callable[[Mapping[str, Any]], str]:
+    from fastdock.cli.template import Template
+
+    return Template(text).render
+
+
+class _Headings(dict[str, str]):
     """The row above the rows: every field is its own heading."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
@@ -75,19 +90,23 @@ class _Heading(str):
         return str(arguments[0]) if arguments else str(self)
 
 
-def align(lines: Sequence[str]) -> str:
+def align(lines: Sequence[str], minimum: int = MINIMUM_WIDTH, padding: int = PADDING) -> str:
     """Lines with their tab-separated cells in columns; the last cell of a line is not padded."""
-    table = [[printable(cell) for cell in line.split("\t")] for line in lines]
+    table = [
+        line.split("\t")
+        if line.replace("\t", "").isprintable()
+        else [printable(cell) for cell in line.split("\t")]
+        for line in lines
+    ]
     widths: list[int] = []
-    for cells in table:
-        for number, cell in enumerate(cells[:-1]):
-            if number == len(widths):
-                widths.append(MINIMUM_WIDTH)
-            widths[number] = max(widths[number], len(cell) + PADDING)
-    padded = (
-        "".join(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=False)) for cells in table
-    )
-    return "".join(line + cells[-1] + "\n" for line, cells in zip(padded, table, strict=True))
+    for count in range(1, max(map(len, table), default=1)):
+        longest = max(len(cells[count - 1]) for cells in table if len(cells) > count)
+        widths.append(max(minimum, longest + padding))
+    # One format of all the cells is quicker than one of each.
+    formats = [
+        "".join(f"%-{width}s" for width in widths[:count]) + "%s\n" for count in range(len(widths) + 1)
+    ]
+    return "".join([formats[len(cells) - 1] % tuple(cells) for cells in table])
 
 
 def printable(text: str) -> str:
@@ -142,6 +161,11 @@ def parse_time(text: str) -> float:
     """Seconds since the epoch of an RFC 3339 time; 0 where it is none."""
     from datetime import datetime
 
+    if text.endswith("Z") and "." in text:  # as our own are
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except ValueError:
+            pass
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", text)
     if not match:
         return 0.0

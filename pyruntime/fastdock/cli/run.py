@@ -1,6 +1,6 @@
 """``fastdock run`` in the foreground: its flags, what they mean, and how it ends.
 
-This module is free of click: ``cli.direct`` reads the flags without it, ``cli.run_command`` with it.
+This module is free of click: see ``cli.plain``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 
 from fastdock._errors import FastdockError, KernelError, SpecError
 from fastdock.cli.errors import describe
+from fastdock.cli.plain import Plain, option, several
 
 TYPE_CHECKING = False  # see cli.direct
 if TYPE_CHECKING:
@@ -32,57 +33,14 @@ def exit_code_of(error: Exception) -> int:
     return NOT_EXECUTABLE if error.operation.startswith("change the working") else FAILED
 
 
-def report(error: FastdockError | TypeError) -> int:
+def report(error: Exception) -> int:
     """Says on stderr what went wrong; the exit code."""
     text = describe(error) if isinstance(error, FastdockError) else str(error)
     print(f"fastdock: {text}", file=sys.stderr)
     return exit_code_of(error)
 
 
-class Flag:
-    """One flag of the command line: its names, and the settings that ``click.option`` takes."""
-
-    __slots__ = ("names", "settings")
-
-    def __init__(self, *names: str, **settings: Any) -> None:
-        self.names = names
-        self.settings = settings
-
-    @property
-    def parameter(self) -> str:
-        """What its value is called: the first long name, as an identifier (click's rule)."""
-        name = next((name for name in self.names if name.startswith("--")), self.names[0])
-        return name.partition("/")[0].lstrip("-").replace("-", "_")
-
-    @property
-    def is_switch(self) -> bool:
-        return "is_flag" in self.settings
-
-    @property
-    def multiple(self) -> bool:
-        return "multiple" in self.settings
-
-    @property
-    def type(self) -> type:
-        kind: type = self.settings.get("type", str)
-        return kind
-
-    @property
-    def default(self) -> Any:
-        """Its value where it is not given."""
-        missing = () if self.multiple else False if self.is_switch else None
-        return self.settings.get("default", missing)
-
-
-def option(*names: str, **settings: Any) -> Flag:
-    return Flag(*names, **settings)
-
-
-def several(*names: str, **settings: Any) -> Flag:
-    return Flag(*names, multiple=True, **settings)
-
-
-_OPTIONS = [
+FLAGS = [
     option("-i", "--interactive", is_flag=True, help="Keep standard input open."),
     option("-t", "--tty", is_flag=True, help="Give it a terminal."),
     several("-e", "--env", help="Set an environment variable (NAME=VALUE, or NAME from here)."),
@@ -252,6 +210,12 @@ def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str,
     if flags["tty"] and not sys.stdin.isatty() and flags["interactive"] and not flags["detach"]:
         raise SpecError("the input device is not a TTY: leave out -t, or run it in a terminal")
     check_cidfile(flags["cidfile"])
+    for stream in flags["attach"]:
+        if stream.lower() not in ("stdin", "stdout", "stderr"):
+            raise SpecError(f"cannot attach to {stream!r}: valid streams are STDIN, STDOUT and STDERR")
+    from fastdock.cli.keys import parse_keys
+
+    parse_keys(flags["detach_keys"])
     options = options_of(flags)
     if "host" in flags["network"] and (flags["publish"] or flags["publish_all"]):
         print(
@@ -284,17 +248,18 @@ def create(root: str | None, image: str, command: tuple[str, ...], flags: dict[s
     return kept.create(Engine(root), image, command, options_of(flags), flags).id
 
 
-def run_directly(arguments: list[str], root: str | None = None) -> int | None:
-    """``fastdock [--root ROOT] run ARGUMENTS`` without click; None where click must read them."""
-    from fastdock.cli.direct import parse
+def _run(root: str | None, words: tuple[str, ...], flags: dict[str, Any]) -> int:
+    return run(root, words[0], words[1:], flags)
 
-    parsed = parse(arguments, _OPTIONS)
-    if parsed is None:
-        return None
-    flags, image, command = parsed
-    try:
-        return run(root, image, command, flags)
-    except (FastdockError, TypeError) as error:
-        return report(error)
-    except KeyboardInterrupt:  # before the container was there to get it
-        return 128 + 2
+
+def _create(root: str | None, words: tuple[str, ...], flags: dict[str, Any]) -> int:
+    print(create(root, words[0], words[1:], flags))
+    return 0
+
+
+RUN = Plain(
+    "Create and run a new container from an image.", FLAGS, ("image", "command*"), _run, report, FAILED
+)
+CREATE = Plain(
+    "Create a new container, without starting it.", FLAGS, ("image", "command*"), _create, report, FAILED
+)

@@ -132,4 +132,4 @@ def binary_size(size: float) -> str:
 def top(context: click.Context, container: str, options: tuple[str, ...]) -> None:
     """List the processes of a container."""
     headings, rows = get_containers(context).get(container).top(options)
-    click.echo(align(["\t".join(row) for row in [headings, *rows]]), nl=False)
+    click.echo(align(["\t".join(row) for row in [headings, *rows]], 20, 1), nl=False)

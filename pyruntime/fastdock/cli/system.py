@@ -82,11 +82,11 @@ def _images_in_detail(images: Images) -> list[str]:
 
 
 def _containers_in_detail(containers: Containers) -> list[str]:
-    from fastdock.cli.listing import row_of
+    from fastdock.cli.listing import Row
 
     lines = ["CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES"]
     for record, state in containers.entries():
-        shown = row_of(containers, record, state, time.time(), False, True)
+        shown = Row(containers, record, state, time.time(), size=True).fields()
         names = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
         lines.append("\t".join(str(shown[name]) for name in names))
     return lines

@@ -67,7 +67,9 @@ def _title(text: str) -> str:
 def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
         if isinstance(value, Mapping):
-            value = value.get(key)
+            # Go: a map of strings gives "" for what it has not.
+            missing = "" if all(isinstance(item, str) for item in value.values()) else None
+            value = value.get(key, missing)
         elif isinstance(value, Sequence):
             if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < len(value):
                 raise IndexError(f"index out of range: {key}")

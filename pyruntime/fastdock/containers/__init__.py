@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # see _light
 
 if TYPE_CHECKING:
     from fastdock.containers.container import Container

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
 import select
 import struct
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, KernelError
@@ -20,12 +14,17 @@ from fastdock.containers.control import Control
 from fastdock.containers.records import Record
 from fastdock.containers.state import State
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, Unpack
+
     from fastdock.containers.copying import Files
     from fastdock.containers.execution import Execution
     from fastdock.containers.logs import LogEntry
     from fastdock.containers.manager import Containers
     from fastdock.engine import Engine
+    from fastdock.network import Addresses
     from fastdock.process import CompletedProcess
 
 _INTEGER = struct.Struct("=i")
@@ -71,6 +70,8 @@ class Container:
 
     @classmethod
     def of(cls, containers: Containers, record: Record) -> Container:
+        if record.is_foreground:
+            from fastdock.containers.foreground import ForegroundContainer as cls  # noqa: N813
         self = cls.__new__(cls)
         self._containers, self.record, self.warnings = containers, record, []
         return self
@@ -143,80 +144,9 @@ class Container:
 
         KernelError with what could not be done; then it is as before.
         """
-        if self.state.running:
-            return None
-        with self._start_lock():
-            tries = 2
-            while not self.state.running:
-                tries -= 1
-                try:
-                    return self._start(attach, terminal)
-                except KernelError as error:
-                    if error.errno == errno.EBUSY and error.operation == "lock":
-                        if not self._started_by_another():
-                            continue
-                        return None
-                    if tries and self._lost_network(error):
-                        continue
-                    self._note_failure(error)
-                    raise
-        return None
+        from fastdock.containers.starting import start
 
-    def _start(self, attach: int, terminal: tuple[int, int] | None) -> Control | None:
-        from fastdock.containers.creation import plan_of_record, request_for
-        from fastdock.containers.networking import open_endpoint
-
-        containers, record = self._containers, self.record
-        start = plan_of_record(containers, record)
-        endpoint = open_endpoint(containers, record, start.options, start.exposed)
-        try:
-            request = request_for(containers, record, start, terminal, endpoint)
-            _, self.warnings, descriptor = _core.start_monitor(request, attach)
-        except BaseException:
-            if endpoint is not None:
-                endpoint.close()
-            raise
-        if endpoint is not None:
-            endpoint.keep(self.run_directory, starting=False)
-        connection = Control.adopt(descriptor)
-        if attach:
-            return connection
-        connection.close()
-        return None
-
-    def _lost_network(self, error: KernelError) -> bool:
-        """Whether somebody flushed the firewall or killed the resolver just now: then another try is worth it."""
-        from fastdock.containers.networking import uses_networks
-
-        if not uses_networks(self.record):
-            return False
-        from fastdock.endpoint import is_lost
-
-        return is_lost(error)
-
-    @contextmanager
-    def _start_lock(self) -> Iterator[None]:
-        """One start at a time: what it takes for the container (addresses, files) it takes alone."""
-        lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
-    def _started_by_another(self) -> bool:
-        """Waits for the outcome of the start that is going on."""
-        try:
-            with self._connect() as connection:
-                return connection.ask(control.ATTACH, 0) is not None
-        except ContainerNotRunning:
-            return False
-
-    def _note_failure(self, error: KernelError) -> None:
-        code = 127 if isinstance(error, FileNotFoundError) else 126 if error.operation == "execute" else 128
-        state = self.state._replace(status=self.state.status, exit_code=code, error=str(error), health=None)
-        document = {name: value for name, value in state._asdict().items() if value is not None}
-        _core.write_state(self.directory, json.dumps(document), False)
+        return start(self, attach, terminal)
 
     def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> int:
         """Sends the stop signal and, after ``timeout`` seconds (default: its own), SIGKILL; its exit code.
@@ -292,76 +222,18 @@ class Container:
 
         Conflict: it runs, and ``force`` (which kills it) was not given.  ContainerNotFound.
         """
-        while True:
-            state = self.state
-            if state.running and not force:
-                raise Conflict(
-                    f'cannot remove container "/{self.name}": container is {state.status}',
-                    hint="stop the container before removing or force remove",
-                )
-            if state.running:
-                self._kill_now()
-            with self._run_lock() as locked:
-                if locked:
-                    self._remove_all(volumes)
-                    return
+        from fastdock.containers.removing import remove
 
-    def _kill_now(self) -> None:
-        try:
-            with self._connect() as connection:
-                connection.ask(control.STOP, control.STOP_AND_FORGET)
-                connection.wait_for_end()
-        except ContainerNotRunning:
-            self._containers.repair()
-
-    def _remove_all(self, volumes: bool) -> None:
-        from fastdock.containers.networking import give_back
-
-        containers = self._containers
-        give_back(containers, self.record)
-        containers.remove_files(self.id, self.record.ids)
-        containers.engine.store.release(f"container:{self.id}")
-        if not containers.records.drop(self.id):
-            return
-        if volumes or self.record.auto_remove:
-            containers.volumes.drop_unused(self.record.document.get("volumes") or [])
-        containers.event("destroy", self.record)
-
-    @contextmanager
-    def _run_lock(self) -> Iterator[bool]:
-        """Holds the run directory, so that nobody starts the container meanwhile.  False: somebody has it."""
-        with suppress(FileExistsError):
-            os.makedirs(self.run_directory, mode=0o700)
-        try:
-            lock = os.open(self.run_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:  # its monitor has just removed it: look again
-            yield False
-            return
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # a monitor that is about to end, or one that begins: look again
-                time.sleep(0.001)
-                yield False
-                return
-            if os.fstat(lock).st_nlink == 0:
-                yield False
-                return
-            try:
-                yield True
-            finally:
-                _core.remove_tree(self.run_directory)
-        finally:
-            os.close(lock)
+        remove(self, force=force, volumes=volumes)
 
     def rename(self, name: str) -> None:
         """Conflict: the name is taken."""
-        from dataclasses import replace
-
         from fastdock.options import check_name
 
-        self._containers.records.rename(self.id, check_name(name))
-        old, self.record = self.record.name, replace(self.record, name=name)
+        if check_name(name) == self.name:
+            raise Conflict(f"container {name} has that name already")
+        self._containers.records.rename(self.id, name)
+        old, self.record = self.record.name, self.record._replace(name=name)
         self._containers.event("rename", self.record, [("oldName", "/" + old)])
         try:
             self._ask(control.RENAME, payload=name.encode())
@@ -371,13 +243,12 @@ class Container:
 
         rename(self._containers, self.record)
 
-    def connect(
-        self, network: str, *, ip: str = "", ip6: str = "", mac: str = "", aliases: Sequence[str] = ()
-    ) -> None:
+    def connect(self, network: str, **addresses: Unpack[Addresses]) -> None:
         """Joins a network, at once if it runs, and at each later start.  NotFound, Conflict, SpecError."""
         from fastdock.containers.networking import connect
+        from fastdock.network import attachment_of
 
-        connect(self, network, ip=ip, ip6=ip6, mac=mac, aliases=aliases)
+        connect(self, attachment_of(network, addresses))
 
     def disconnect(self, network: str) -> None:
         """Leaves a network, at once if it runs, and for good.  NotFound."""
@@ -393,6 +264,24 @@ class Container:
         from fastdock.containers.updating import update
 
         return update(self, restart, limits)
+
+    def _change_limits(self, limits: _core.Limits, restart: tuple[str, int] | None) -> None:
+        name, maximum = restart or (None, 0)
+        try:
+            self._ask(control.UPDATE, content=_core.update_bytes(limits, name, maximum))
+        except ContainerNotRunning:
+            pass
+        except KernelError as error:
+            if not control.is_foreign(error):
+                raise
+            raise Conflict(
+                f"container {self.name} was started by another version of fastdock, which cannot be told this",
+                hint="restart the container",
+            ) from None
+
+    def _change_document(self, changes: dict[str, Any]) -> None:
+        self._containers.records.change(self.id, changes)
+        self.record = self._containers.record(self.id)
 
     # -- in and out ----------------------------------------------------------------------------------------
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import socket
 import struct
-from typing import NamedTuple, Self
 
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning
+from fastdock._errors import ContainerNotRunning, KernelError
+from fastdock._light import NamedTuple
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    import socket
+    from typing import Self
 
 ATTACH, INPUT, INPUT_END, RESIZE, SIGNAL, STOP, WAIT, PAUSE, RESUME, UPDATE, RENAME, EXECUTE = range(1, 13)
 STARTED, DONE, FAILED, OUTPUT, LOST, EXITED = range(64, 70)
 
-ATTACH_INPUT, ATTACH_OUTPUT, ATTACH_ERRORS = 1, 2, 4
+ATTACH_INPUT, ATTACH_OUTPUT, ATTACH_ERRORS, ATTACH_END = 1, 2, 4, 8
 STOP_AND_FORGET = -3
 MAXIMUM_PAYLOAD = 32768
 
@@ -37,6 +42,8 @@ class Control:
     @classmethod
     def connect(cls, run_directory: str, name: str) -> Self:
         """ContainerNotRunning when there is no monitor."""
+        import socket
+
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # By way of a descriptor: a path of any length fits the 108 bytes of sun_path (unix(7)).
@@ -55,6 +62,8 @@ class Control:
 
     @classmethod
     def adopt(cls, descriptor: int) -> Self:
+        import socket
+
         return cls(socket.socket(fileno=descriptor))
 
     def fileno(self) -> int:
@@ -79,6 +88,8 @@ class Control:
         try:
             with open(memory, "wb", closefd=False) as file:
                 file.write(content)
+            import socket
+
             socket.send_fds(self._socket, [packet], [memory])
         finally:
             os.close(memory)
@@ -111,6 +122,11 @@ class Control:
         """Until the monitor has ended."""
         while self.receive() is not None:
             pass
+
+
+def is_foreign(error: KernelError) -> bool:
+    """Whether a monitor of another version did not understand what is laid out as this version has it."""
+    return error.errno in (errno.EPROTO, errno.EINVAL) and error.path in ("update", "launch plan")
 
 
 def raise_failure(payload: bytes) -> None:

@@ -114,6 +114,8 @@ class Files:
             into, rename = os.path.split(destination.rstrip("/"))
             if destination.endswith("/") and not os.path.isdir(destination):
                 raise NotFound(f"the directory {destination} does not exist")
+            if not os.path.isdir(into or "."):
+                raise NotFound(f"the directory {into} does not exist")
         if contents and rename is None:
             rename = "."
         buffer = _Spool()

@@ -6,17 +6,14 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdock import _core
 from fastdock._errors import Conflict, SpecError
-from fastdock.containers.names import random_name
+from fastdock._light import NamedTuple
 from fastdock.containers.networking import check_options
 from fastdock.containers.records import Record
 from fastdock.containers.settings import (
     Settings,
-    dump,
     load_options,
     load_settings,
     log_settings,
@@ -24,10 +21,14 @@ from fastdock.containers.settings import (
     settings_from,
     split_settings,
 )
-from fastdock.options import DEFAULT_NETWORK, Options, options_from
+from fastdock.options import DEFAULT_NETWORK, Options, dump, options_from
 from fastdock.planning import Base, Planned, plan_of
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
 
@@ -105,6 +106,8 @@ def _record(
     planned: Planned,
     settings: Settings,
 ) -> Record:
+    from fastdock.containers.names import random_name
+
     engine = containers.engine
     ids = -1
     if planned.own_ids:
@@ -216,13 +219,16 @@ class Start(NamedTuple):
     options: Options
     settings: Settings
     exposed: tuple[str, ...]
+    stop_signal: str
+    """The user's or the image's; "" where neither has said."""
 
 
 def plan_of_record(containers: Containers, record: Record) -> Start:
     """The record as it is now, made into a plan."""
     options = load_options(record.document["options"])
     settings = load_settings(record.document["settings"])
-    planned = plan_for(containers, origin_of(containers, record), options)
+    origin = origin_of(containers, record)
+    planned = plan_for(containers, origin, options)
     plan = planned.plan.copy()
     plan.argv = record.command
     if not plan.hostname and options.uts != "host":
@@ -233,7 +239,8 @@ def plan_of_record(containers: Containers, record: Record) -> Start:
         mapping = [(0, _core.first_id(record.ids), _core.IDS_PER_RANGE)]
         plan.set_id_maps(mapping, mapping)
     place_overlays(plan, os.path.join(containers.directory, record.id))
-    return Start(plan, planned.limits, options, settings, planned.exposed)
+    stop_signal = options.stop_signal or origin.base.stop_signal
+    return Start(plan, planned.limits, options, settings, planned.exposed, stop_signal)
 
 
 def request_for(
@@ -244,7 +251,7 @@ def request_for(
     endpoint: Endpoint | None,
 ) -> _core.MonitorRequest:
     """What the monitor is told."""
-    engine, (plan, limits, options, settings, _) = containers.engine, start
+    engine, plan, limits, settings = containers.engine, start.plan, start.limits, start.settings
     if settings.tty:
         plan.set_terminal(*(terminal or (0, 0)))
     if endpoint is not None:
@@ -262,7 +269,7 @@ def request_for(
     request.set_log(
         settings.log_driver, containers.log_path(record.id), log.maximum_size, log.maximum_files, log.compress
     )
-    request.stop_signal = stop_signal_of(containers, record, options)
+    request.stop_signal = parse_signal(start.stop_signal or "SIGTERM")
     request.stop_timeout = round(settings.stop_timeout * 1000) if settings.stop_timeout >= 0 else -1
     request.open_stdin, request.stdin_once = settings.open_stdin, settings.stdin_once
     request.remove, request.ids = settings.auto_remove, record.ids

@@ -10,16 +10,25 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
 
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning
+from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.containers import control
-from fastdock.process import CompletedProcess, Usage, _open_file, _open_streams, run_to_end, with_pipes
+from fastdock.process import (
+    DEVNULL,
+    CompletedProcess,
+    Usage,
+    _open_file,
+    _open_streams,
+    run_to_end,
+    with_pipes,
+)
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import IO, Any
 
     from fastdock.containers.container import Container
 
@@ -255,5 +264,16 @@ def run(
 
 def detached(container: Container, args: Sequence[str] | str, **options: Any) -> int:
     """Starts a process that the monitor keeps: the host's number of it.  Its streams are /dev/null."""
-    plan = exec_plan_of(container, args, **options)
-    return container._ask(control.EXECUTE, content=_core.plan_bytes(plan))
+    if not container.record.is_foreground:
+        plan = exec_plan_of(container, args, **options)
+        try:
+            return container._ask(control.EXECUTE, content=_core.plan_bytes(plan))
+        except KernelError as error:
+            if not control.is_foreign(error):
+                raise
+    # No monitor, or one of another version: it is this process's child, or, when that ends, init's.
+    from fastdock.containers.reaping import watch
+
+    execution = Execution(container, args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **options)
+    watch(execution)
+    return execution.pid

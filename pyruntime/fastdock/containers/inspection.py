@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from fastdock.containers.creation import origin_of
 from fastdock.containers.networking import requested_document, settings_document
@@ -12,7 +11,10 @@ from fastdock.containers.records import Record
 from fastdock.containers.settings import load_options, load_settings
 from fastdock.containers.state import State
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastdock.containers.manager import Containers
     from fastdock.mount_options import DeviceOption, MountOption
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING
 
 from fastdock import _core, _streams
 from fastdock._errors import ContainerNotRunning, SpecError
@@ -14,7 +12,11 @@ from fastdock._streams import LogEntry
 from fastdock.containers import control
 from fastdock.containers.steps import Steps, Wait
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
+
     from fastdock.containers.container import Container
 
 _CHUNK = 1 << 20
@@ -51,6 +53,11 @@ def read_logs(
 
 def check_readable(container: Container) -> None:
     """SpecError for a container whose output is not kept."""
+    if container.record.is_foreground:
+        raise SpecError(
+            "nothing was recorded: the container runs in the foreground with --rm",
+            hint="give it a name, or run it with -d",
+        )
     if container.record.document["settings"].get("log_driver") == "none":
         raise SpecError("configured logging driver does not support reading: it is none")
 

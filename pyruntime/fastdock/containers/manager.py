@@ -5,17 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
-from fastdock._errors import ContainerNotFound
+from fastdock._errors import Conflict, ContainerNotFound
 from fastdock.containers.networking import give_back, uses_networks
 from fastdock.containers.records import Record, Records
-from fastdock.containers.state import State, read_state
+from fastdock.containers.state import LOST, ZERO_TIME, State, ended_state, live_states, read_state
 from fastdock.store.locks import is_locked
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
     from fastdock.containers.container import Container
     from fastdock.engine import Engine
     from fastdock.volumes import Volumes
@@ -66,8 +68,15 @@ class Containers:
         return Container.of(self, self.record(reference))
 
     def record(self, reference: str) -> Record:
-        record = self.records.get(reference)
-        if not self._reaped(record):
+        try:
+            record = self.records.get(reference)
+        except ContainerNotFound:
+            from fastdock.containers.foreground import find
+
+            return find(self, reference)
+        if not self._reaped(record) and not (
+            record.auto_remove and self._lost(record, self.state(record.id))
+        ):
             return record
         raise ContainerNotFound(f"no such container: {reference}")
 
@@ -81,11 +90,22 @@ class Containers:
         """Every container with its state, the newest first."""
         if time.monotonic() - self._repaired > 1:
             self.repair()
-        there, running = set(os.listdir(self.directory)), set(os.listdir(self.run_directory))
-        for record in self.records.all():
-            if record.id in there or not self._reaped(record):
+        there, running = set(os.listdir(self.directory)), live_states(self.engine.run_directory)
+        records = self.records.all()
+        if unknown := running.keys() - {record.id for record in records}:
+            from fastdock.containers.foreground import record_of
+
+            found = [record_of(self, container_id) for container_id in unknown]
+            records.extend(record for record in found if record)
+            records.sort(key=lambda record: -record.created)
+        for record in records:
+            if record.is_foreground:
+                yield record, running[record.id]
+            elif record.id in there or not self._reaped(record):
                 places = f"{self.directory}/{record.id}", f"{self.run_directory}/{record.id}"
-                yield record, read_state(*places, has_run=record.id in running)
+                state = running.get(record.id) or ended_state(*places)
+                if not (record.auto_remove and self._lost(record, state)):
+                    yield record, state
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self.list(all=True))
@@ -197,6 +217,20 @@ class Containers:
         volumes = record.document.get("volumes") or []
         if self.records.drop(record.id):
             self.volumes.drop_unused(volumes)
+        return True
+
+    def _lost(self, record: Record, state: State) -> bool:
+        """Whether it was to be removed at its end, and went down with the machine; then it is removed now."""
+        if state.running or (state.exit_code, state.finished_at) != (LOST, ZERO_TIME):
+            return False
+        from fastdock.containers.container import Container
+
+        try:
+            Container.of(self, record).remove()
+        except Conflict:  # somebody has just started it
+            return False
+        except ContainerNotFound:
+            pass
         return True
 
     def collect_networks(self, record: Record) -> None:

@@ -3,8 +3,6 @@
 # ruff: noqa: SIM905  (twenty lines instead of two hundred)
 from __future__ import annotations
 
-import random
-
 _QUALITIES = (
     "able amber ample aqua azure bold brave breezy bright brisk broad bronze calm candid cheery civil clear clever "
     "cosy crisp curious dapper deft eager early easy even fair famous fast fine firm fleet fond frank free fresh "
@@ -28,5 +26,13 @@ _CREATURES = (
 
 def random_name(attempt: int = 0) -> str:
     """Two words; with a number from the second attempt on."""
-    name = f"{random.choice(_QUALITIES)}_{random.choice(_CREATURES)}"
+    import random
+
+    name = name_of(random.randbytes(32).hex())
     return f"{name}{random.randrange(10 ** min(attempt, 6))}" if attempt else name
+
+
+def name_of(container_id: str) -> str:
+    """That of a container which nobody has given one, and which is in no list of names."""
+    number = int(container_id[:8], 16)
+    return f"{_QUALITIES[number % len(_QUALITIES)]}_{_CREATURES[number // len(_QUALITIES) % len(_CREATURES)]}"

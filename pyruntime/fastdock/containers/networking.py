@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from fastdock._errors import Conflict, NotFound
 from fastdock.containers.records import Record
 from fastdock.options import Options
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from typing import Any
 
     from fastdock.containers.container import Container
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
-    from fastdock.network import NetworkOptions
+    from fastdock.network import Attachment, NetworkOptions
 
 
 _NO_ADDRESSES: dict[str, Any] = {  # otherwise those of the first network
@@ -78,20 +77,14 @@ def rename(containers: Containers, record: Record) -> None:
         containers.engine.networks.rename(record.id, record.name)
 
 
-def connect(
-    container: Container,
-    network: str,
-    *,
-    ip: str = "",
-    ip6: str = "",
-    mac: str = "",
-    aliases: Sequence[str] = (),
-) -> None:
+def connect(container: Container, attachment: Attachment) -> None:
     """Joins one more network, at once if it runs, and at each later start.  NotFound, Conflict, SpecError."""
+    from fastdock.containers.starting import start_lock
+
     containers = container._containers
     networks = containers.engine.networks
-    found = networks.get(network)
-    with container._start_lock():
+    found = networks.get(attachment.network)
+    with start_lock(container):
         record = containers.record(container.id)
         joined = _names(record)
         if {"host", "none"} & set(joined) or any(":" in name for name in joined):
@@ -99,16 +92,11 @@ def connect(
         if found.name in joined:
             raise Conflict(f"container {container.name} is on the network {found.name} already")
         if container.state.running:
-            networks.connect(
-                found.id,
-                container.id,
-                ip=ip,
-                ip6=ip6,
-                mac=mac,
-                aliases=aliases,
-                publish=_ports(containers, record),
-            )
-        special = [("ip", ip), ("ip6", ip6), ("mac-address", mac), *(("alias", alias) for alias in aliases)]
+            networks.join(attachment._replace(network=found.id), container.id, _ports(containers, record))
+        special = [
+            ("ip", attachment.ip), ("ip6", attachment.ip6), ("mac-address", attachment.mac),
+            *(("alias", alias) for alias in attachment.aliases),
+        ]  # fmt: skip
         words = [found.name, *(f"{key}={value}" for key, value in special if value)]
         text = ",".join(filter(None, [record.document["options"].get("network", "none"), ";".join(words)]))
         _change_network(container, record, text)
@@ -129,10 +117,12 @@ def _ports(containers: Containers, record: Record) -> NetworkOptions:
 
 def disconnect(container: Container, network: str) -> None:
     """Leaves a network, at once if it runs, and for good.  NotFound."""
+    from fastdock.containers.starting import start_lock
+
     containers = container._containers
     networks = containers.engine.networks
     found = networks.get(network)
-    with container._start_lock():
+    with start_lock(container):
         record = containers.record(container.id)
         entries = record.document["options"].get("network", "none").split(",")
         left = [entry for entry in entries if entry.partition(";")[0] not in (found.name, found.id)]
@@ -145,8 +135,7 @@ def disconnect(container: Container, network: str) -> None:
 
 def _change_network(container: Container, record: Record, text: str) -> None:
     options = {**record.document["options"], "network": text}
-    container._containers.records.change(container.id, {"options": options})
-    container.record = container._containers.record(container.id)
+    container._change_document({"options": options})
 
 
 def _names(record: Record) -> list[str]:

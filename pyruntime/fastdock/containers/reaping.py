@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import select
 import threading
-from typing import TYPE_CHECKING
 
 from fastdock._errors import FastdockError
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from fastdock.containers.execution import Execution
 

@@ -10,20 +10,21 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from fastdock._errors import Conflict, ContainerNotFound
+from fastdock._light import NamedTuple
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from fastdock.store.database import Database
 
 _COLUMNS = "id, name, image_id, created, ids, auto_remove, document"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A container as it was asked for; what it is doing is in its state (state.py)."""
 
     id: str
@@ -34,7 +35,7 @@ class Record:
     ids: int
     """The number of its range of user ids; -1: the host's ids."""
     auto_remove: bool
-    document: dict[str, Any] = field(compare=False)
+    document: dict[str, Any]
     """``image``, ``args``, ``options`` (of RunOptions), ``config`` (of Settings): see creation.py."""
 
     @property
@@ -45,6 +46,11 @@ class Record:
     @property
     def labels(self) -> dict[str, str]:
         return dict(self.document.get("labels") or {})
+
+    @property
+    def is_foreground(self) -> bool:
+        """It is no row, but in the foreground of a command: foreground.py."""
+        return "owner" in self.document
 
     @property
     def command(self) -> list[str]:
@@ -94,7 +100,9 @@ class Records:
         rows = self._database.execute(
             f"SELECT {_COLUMNS} FROM containers ORDER BY created DESC, id"
         ).fetchall()
-        return [_record(row) for row in rows]
+        # One parse of all is quicker than one of each.
+        documents = json.loads(f"[{','.join(row[-1] for row in rows)}]")
+        return [_record(row, document) for row, document in zip(rows, documents, strict=True)]
 
     def get(self, reference: str) -> Record:
         """By id, name, or beginning of an id.  ContainerNotFound; Conflict where several ids begin so."""
@@ -149,6 +157,6 @@ class Records:
         return os.path.isdir(os.path.join(self._directory, container_id))
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    container_id, name, image_id, created, ids, auto_remove, document = row
-    return Record(container_id, name, image_id, created, ids, bool(auto_remove), json.loads(document))
+def _record(row: tuple[Any, ...], document: dict[str, Any] | None = None) -> Record:
+    container_id, name, image_id, created, ids, auto_remove, text = row
+    return Record(container_id, name, image_id, created, ids, bool(auto_remove), document or json.loads(text))

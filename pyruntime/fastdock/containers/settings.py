@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 from fastdock._errors import SpecError
+from fastdock._light import NamedTuple
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
 from fastdock.sizes import parse_size
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
 LOG_DRIVERS = ("json-file", "local", "none")
@@ -165,11 +169,6 @@ def settings_from(given: Mapping[str, Any], image_health: Mapping[str, Any] | No
         10.0 if timeout is None else float(timeout), bool(given.get("tty")), bool(given.get("open_stdin")),
         bool(given.get("stdin_once")), bool(given.get("auto_remove")),
     )  # fmt: skip
-
-
-def dump(value: Options | Settings) -> dict[str, Any]:
-    """What differs from the defaults, for JSON; so a later version's new fields have their defaults."""
-    return {name: item for name, item in value._asdict().items() if item != value._field_defaults.get(name)}
 
 
 def load_options(stored: Mapping[str, Any]) -> Options:

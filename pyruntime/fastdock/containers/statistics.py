@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, SpecError
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from fastdock.containers.container import Container
 
 

@@ -10,10 +10,11 @@ import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fastdock._errors import ContainerNotFound, ContainerNotRunning
 from fastdock._process_errors import TimeoutExpired
+from fastdock.async_process import AsyncProcess
 from fastdock.containers import control
 from fastdock.containers.container import Container as _Container
 from fastdock.containers.events import event_steps
@@ -24,12 +25,65 @@ from fastdock.process import PIPE, CompletedProcess, Usage
 
 if TYPE_CHECKING:
     from fastdock.containers.control import Control
-    from fastdock.containers.execution import Execution
     from fastdock.containers.logs import LogEntry
     from fastdock.containers.state import State
     from fastdock.engine import Engine
 
 _T = TypeVar("_T")
+
+
+class Execution(AsyncProcess):
+    """A running command in a container; as :class:`asyncio.subprocess.Process`.  Made by ``Container.popen``."""
+
+    async def end(self) -> None:
+        """Kills it (and, with ``own_group``, everything that it has started), and waits."""
+        self.kill()
+        await self.wait()
+
+
+class File:
+    """A file in a container, with the methods of a Python file, awaited.  Made by ``Container.open``."""
+
+    def __init__(self, file: Any) -> None:
+        self.sync = file
+
+    async def read(self, size: int = -1) -> Any:
+        return await _in_executor(self.sync.read, size)
+
+    async def readline(self) -> Any:
+        return await _in_executor(self.sync.readline)
+
+    async def write(self, data: Any) -> int:
+        return int(await _in_executor(self.sync.write, data))
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(await _in_executor(self.sync.seek, offset, whence))
+
+    async def tell(self) -> int:
+        return int(await _in_executor(self.sync.tell))
+
+    async def truncate(self, size: int | None = None) -> int:
+        return int(await _in_executor(self.sync.truncate, size))
+
+    async def flush(self) -> None:
+        await _in_executor(self.sync.flush)
+
+    async def close(self) -> None:
+        await _in_executor(self.sync.close)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        if line := await self.readline():
+            return line
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 async def _in_executor(call: Callable[..., _T], *args: Any, **keywords: Any) -> _T:
@@ -62,6 +116,14 @@ class Container:
         return self.sync.id
 
     @property
+    def short_id(self) -> str:
+        return self.sync.short_id
+
+    @property
+    def pid(self) -> int:
+        return self.sync.pid
+
+    @property
     def name(self) -> str:
         return self.sync.name
 
@@ -73,11 +135,16 @@ class Container:
     def status(self) -> str:
         return self.sync.status
 
+    async def size(self) -> int:
+        return await _in_executor(self.sync.size)
+
     async def start(self) -> None:
         await _in_executor(self.sync.start)
 
     async def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> int:
         """As :meth:`fastdock.Container.stop`."""
+        if self.sync.record.is_foreground:
+            return await _in_executor(self.sync.stop, timeout, signal=signal)
         kind, value, payload = self.sync._stop_packet(timeout, signal)
         try:
             with self.sync._connect() as connection:
@@ -90,6 +157,8 @@ class Container:
 
     async def wait(self, timeout: float | None = None) -> int:
         """As :meth:`fastdock.Container.wait`."""
+        if self.sync.record.is_foreground:
+            return await _in_executor(self.sync.wait, timeout)
         try:
             with self.sync._connect() as connection:
                 connection.send(control.WAIT)
@@ -175,20 +244,28 @@ class Container:
             options["stdout"] = options["stderr"] = PIPE
         if input is not None:
             options["stdin"] = PIPE
-        process = await _in_executor(self.sync.popen, args, own_group=True, bufsize=0, **options)
+        process = await self.popen(args, own_group=True, **options)
         try:
-            outputs = await asyncio.wait_for(_communicate(process, input), timeout)
+            outputs = await asyncio.wait_for(process.communicate(input), timeout)
         except TimeoutError:
-            await _end(process)
-            raise TimeoutExpired(process.args, timeout or 0.0) from None
+            await process.end()
+            raise TimeoutExpired(process.args, timeout or 0.0, *process.output()) from None
         except BaseException:
-            await _end(process)
+            await process.end()
             raise
         assert process.returncode is not None
         done = CompletedProcess(process.args, process.returncode, *outputs, Usage(0.0, 0.0, None, False))
         if check:
             done.check_returncode()
         return done
+
+    async def popen(self, args: Sequence[str] | str, **options: Any) -> Execution:
+        """As :meth:`fastdock.Container.popen`; streams are asyncio's, of bytes."""
+        return await Execution._begin(functools.partial(self.sync.popen, args, bufsize=0, **options))
+
+    async def open(self, path: str, mode: str = "r", **options: Any) -> File:
+        """As :meth:`fastdock.Container.open`; the file's methods are awaited."""
+        return File(await _in_executor(self.sync.open, path, mode, **options))
 
     async def logs(self, *, follow: bool = False, **options: Any) -> AsyncIterator[LogEntry]:
         """As :meth:`fastdock.Container.logs`."""
@@ -228,43 +305,3 @@ class Container:
 async def _receive(connection: Control) -> control.Packet | None:
     await any_readable((connection.fileno(),))
     return connection.receive()
-
-
-async def _communicate(process: Execution, input: bytes | None) -> tuple[bytes | None, bytes | None]:
-    outputs = await asyncio.gather(_feed(process, input), _drain(process.stdout), _drain(process.stderr))
-    await any_readable((process.fileno(),))
-    process.wait()
-    return outputs[1], outputs[2]
-
-
-async def _feed(process: Execution, input: bytes | None) -> None:
-    if process.stdin is None:
-        return
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, process.stdin)
-    writer = asyncio.StreamWriter(transport, protocol, None, loop)
-    try:
-        writer.write(input or b"")
-        await writer.drain()
-    except (BrokenPipeError, ConnectionResetError):  # it reads no more
-        pass
-    finally:
-        writer.close()
-
-
-async def _drain(file: Any) -> bytes | None:
-    if file is None:
-        return None
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(functools.partial(asyncio.StreamReaderProtocol, reader), file)
-    try:
-        return await reader.read()
-    finally:
-        transport.close()
-
-
-async def _end(process: Execution) -> None:
-    process.kill()
-    await any_readable((process.fileno(),))
-    process.wait()

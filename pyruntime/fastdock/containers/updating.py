@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning, SpecError
-from fastdock.containers import control
-from fastdock.containers.settings import dump, load_options, load_settings, parse_restart
-from fastdock.options import Options, options_from
+from fastdock._errors import SpecError
+from fastdock.containers.settings import load_options, load_settings, parse_restart
+from fastdock.options import Options, dump, options_from
 from fastdock.planning import limits_of
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastdock.containers.container import Container
 
 LIMITS = (
@@ -37,13 +37,8 @@ def update(container: Container, restart: str | None, given: dict[str, Any]) -> 
             )
         policy = parse_restart(restart)
         settings = settings._replace(restart=policy[0], restart_maximum=policy[1])
-    content = _core.update_bytes(limits, policy[0] if policy else None, policy[1] if policy else 0)
-    try:
-        container._ask(control.UPDATE, content=content)
-    except ContainerNotRunning:
-        pass
-    container._containers.records.change(container.id, {"options": dump(changed), "settings": dump(settings)})
-    container.record = container._containers.record(container.id)
+    container._change_limits(limits, policy)
+    container._change_document({"options": dump(changed), "settings": dump(settings)})
     return []
 
 

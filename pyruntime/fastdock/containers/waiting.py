@@ -7,8 +7,6 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastdock import _core, _streams
 from fastdock._errors import ContainerNotRunning, SpecError
@@ -16,7 +14,10 @@ from fastdock._process_errors import TimeoutExpired
 from fastdock.containers.logs import Follower
 from fastdock.containers.steps import Steps, Wait
 
+TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastdock.containers.container import Container
     from fastdock.containers.state import State
 

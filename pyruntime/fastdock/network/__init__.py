@@ -1,12 +1,23 @@
 """Networks of containers: bridges, addresses, ports, names."""
 
 from .files import RESOLVER, ResolvConf, hosts, parse_resolv_conf, resolv_conf
-from .model import Attachment, Document, Egress, Endpoint, Network, NetworkOptions, NetworkPlan
+from .model import (
+    Addresses,
+    Attachment,
+    Document,
+    Egress,
+    Endpoint,
+    Network,
+    NetworkOptions,
+    NetworkPlan,
+    attachment_of,
+)
 from .networks import Networks
 from .ports import PortSpec, PublishedPort, parse_port
 
 __all__ = [
     "RESOLVER",
+    "Addresses",
     "Attachment",
     "Document",
     "Egress",
@@ -18,6 +29,7 @@ __all__ = [
     "PortSpec",
     "PublishedPort",
     "ResolvConf",
+    "attachment_of",
     "hosts",
     "parse_port",
     "parse_resolv_conf",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from fastdock._errors import SpecError
-from fastdock._light import NamedTuple
+from fastdock._light import NamedTuple, TypedDict
 
 from .ipam import Subnet
 from .ports import PublishedPort
@@ -78,6 +78,25 @@ class Attachment(NamedTuple):
     ip6: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+
+
+class Addresses(TypedDict, total=False):
+    """What ``connect`` takes of an attachment, beside the network."""
+
+    ip: str
+    ip6: str
+    mac: str
+    aliases: Sequence[str]
+
+
+def attachment_of(network: str, addresses: Addresses) -> Attachment:
+    """SpecError for what it does not know."""
+    if unknown := addresses.keys() - Attachment._fields or addresses.keys() & {"network"}:
+        raise SpecError(
+            f"{min(unknown)} is nothing that one joins a network with", hint="ip, ip6, mac, aliases"
+        )
+    given = {**addresses, "aliases": tuple(addresses.get("aliases", ()))}
+    return Attachment(network)._replace(**given)  # type: ignore[arg-type]  # of one type each, as Addresses says
 
 
 class NetworkOptions(NamedTuple):

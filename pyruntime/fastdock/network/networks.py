@@ -40,17 +40,21 @@ from .ipam import Subnet
 from .model import (
     DEFAULT,
     PREDEFINED,
+    Addresses,
     Attachment,
     Document,
     Endpoint,
     Network,
     NetworkOptions,
     NetworkPlan,
+    attachment_of,
     document_from,
 )
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from fastdock.store.database import Database
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -485,25 +489,20 @@ class Networks:
             raise ContainerNotRunning(f"the container {reference} is not running")
         return container_id, pid, document_from(text)
 
-    def connect(
-        self,
-        reference: str,
-        container: str,
-        *,
-        ip: str = "",
-        ip6: str = "",
-        mac: str = "",
-        aliases: Sequence[str] = (),
-        publish: NetworkOptions | None = None,
-    ) -> Endpoint:
-        """Joins a running container to one more network; ``publish``: its ports, if none of its networks led out.
+    def connect(self, reference: str, container: str, **addresses: Unpack[Addresses]) -> Endpoint:
+        """Joins a running container to one more network.
 
         Raises NotFound, ContainerNotRunning, Conflict (it is on it already; the address is taken), SpecError.
         """
+        return self.join(attachment_of(reference, addresses), container)
+
+    def join(self, attachment: Attachment, container: str, publish: NetworkOptions | None = None) -> Endpoint:
+        """As ``connect``; ``publish``: its ports, if none of its networks led out."""
         from . import joining
 
-        attachment = Attachment(reference, ip, ip6, mac, tuple(aliases))
-        return joining.connect(self, self.get(reference), attachment, *self._running(container), publish)
+        return joining.connect(
+            self, self.get(attachment.network), attachment, *self._running(container), publish
+        )
 
     def disconnect(self, reference: str, container: str) -> None:
         """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""

@@ -89,6 +89,14 @@ def user_run_directory() -> str:
     return directory
 
 
+def is_marked(root: str, directory: str) -> bool:
+    """Whether the run directory says whose it is (vanished.py)."""
+    try:
+        return os.readlink(os.path.join(directory, "root")) == root
+    except OSError:
+        return False
+
+
 def make_private(path: str) -> None:
     """Creates ``path`` (and missing parents) for this user only, or checks that it is.
 
