@@ -18,7 +18,7 @@ namespace {
 
 constexpr auto kFlags = std::to_array<Flag>({
     {"bundle", 'b', true, "directory with config.json"},
-    {"config", 'f', true, "the file's name (as crun has it)"},
+    {"config", 'f', true, "the file in place of config.json, from the bundle on (as crun has it)"},
     {"console-socket", 0, true, "UNIX socket that receives the terminal"},
     {"pid-file", 0, true, "file for the process id"},
     {"preserve-fds", 0, true, "how many descriptors from 3 on the container keeps"},
@@ -41,6 +41,8 @@ Result<CreateRequest> read_request(Words words, std::string_view name, Arguments
   CreateRequest request;
   request.id = arguments.positional.front();
   FASTDOCK_TRY(request.bundle, absolute(arguments.text("bundle", ".")));
+  request.config_file = arguments.text("config", "config.json");
+  if (!request.config_file.starts_with('/')) request.config_file.insert(0, request.bundle + "/");
   request.console_socket = arguments.text("console-socket");
   request.pid_file = arguments.text("pid-file");
   request.pivot = !arguments.has("no-pivot");

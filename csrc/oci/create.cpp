@@ -89,7 +89,16 @@ class Creation {
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     cgroup::CreateOptions options;
     options.all_controllers = true;
-    FASTDOCK_TRY(auto group, cgroup::Cgroup::create(*hierarchies, path, config_.limits, options));
+    auto made = cgroup::Cgroup::create(*hierarchies, path, config_.limits, options);
+    // Its state does not name such a cgroup: it is somebody else's, and stays.
+    if (!made && made.error().number == EEXIST)
+      return failed_with(EBUSY, Operation::kUseContainer, "the container's cgroup is not empty: " + path);
+    if (!made) return std::unexpected(std::move(made.error()));
+    cgroup::Cgroup& group = *made;
+    // Who enters it would stop, and we would wait for ever.
+    if (auto frozen = group.is_frozen(); frozen && *frozen)
+      return failed_with(EBUSY, Operation::kUseContainer,
+                         "the container's cgroup unexpectedly frozen: " + path);
     container_.state.cgroup = path;
     for (const std::string& warning : group.warnings()) context_.warn(warning);
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
@@ -104,6 +113,9 @@ class Creation {
     plan.keep_root = !request_.pivot;
     plan.new_keyring = request_.new_keyring;
     if (config_.terminal && !plan.terminal) plan.terminal.emplace();
+    // config.md: execCPUAffinity is not for the first process.
+    plan.initial_cpus.clear();
+    plan.final_cpus = every_cpu();
     FASTDOCK_TRY(listener_, add_seccomp(config_.seccomp, plan));
     int descriptors = request_.preserve_descriptors;
     // sd_listen_fds(3): LISTEN_FDS of the caller's are the container's.
@@ -155,6 +167,7 @@ class Creation {
     if (hooks.create_container.empty()) return {};
     LaunchPlan place = runtime_place(config_.bundle);
     FASTDOCK_CHECK(join_namespaces_of(pid, place));
+    place.working_directory = config_.rootfs;  // as runc
     return run_hooks(hooks.create_container, state, place);
   }
 
@@ -194,7 +207,7 @@ class Creation {
 Result<Created> create_container(const Context& context, const CreateRequest& request) {
   FASTDOCK_CHECK(check_id(request.id));
   // Read once: what is checked, launched and kept is the same text, whoever writes to the bundle meanwhile.
-  FASTDOCK_TRY(std::string text, read_text(request.bundle + "/config.json"));
+  FASTDOCK_TRY(std::string text, read_text(request.config_file));
   FASTDOCK_TRY(auto document, Document::parse(text, "config.json"));
   FASTDOCK_TRY(Config config, read_config(std::move(document), request.bundle));
   for (const std::string& warning : config.warnings) context.warn(warning);
@@ -217,6 +230,7 @@ Result<Config> saved_config(const Container& container) {
 Result<LaunchPlan> place_in_container(const Container& container, const Config& config) {
   LaunchPlan place;
   FASTDOCK_CHECK(join_namespaces_of(container.state.pid, place));
+  place.environment = config.plan.environment;
   place.user = config.plan.user;
   place.capabilities = config.plan.capabilities;
   place.no_new_privileges = config.plan.no_new_privileges;

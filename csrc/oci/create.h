@@ -12,7 +12,8 @@
 namespace fastdock::oci {
 
 struct CreateRequest {
-  std::string id, bundle;  // the bundle is absolute
+  std::string id, bundle;   // the bundle is absolute
+  std::string config_file;  // absolute
   std::string console_socket, pid_file;
   int preserve_descriptors = 0;
   bool pivot = true;

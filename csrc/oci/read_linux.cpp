@@ -148,6 +148,7 @@ rootfs::Device read_device(Json entry) {
   device.kind = type == "u" || type.empty() ? 'c' : type[0];
   entry.required("path").read(device.path);
   if (!device.path.starts_with('/')) entry["path"].refuse("must be an absolute path");
+  while (device.path.size() > 1 && device.path.ends_with('/')) device.path.pop_back();
   if (device.kind != 'p') {
     entry.required("major").read(device.major);
     entry.required("minor").read(device.minor);
