@@ -18,39 +18,9 @@ from typing import Any
 import pytest
 from oci_bundle import make_rootfs, program
 
+from tests.system.daemons import need, sh, stopped, wait_for_socket
+
 pytestmark = [pytest.mark.system, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-
-
-def need(*programs: str) -> None:
-    """Skips (or fails, where everything must work) without these."""
-    for name in programs:
-        if shutil.which(name) is None:
-            reason = f"no {name}"
-            pytest.fail(reason) if os.environ.get("FASTDOCK_MUST_WORK") else pytest.skip(reason)
-
-
-def sh(*command: str, status: int | None = 0, **options: Any) -> str:
-    """Runs it; its output, when its status is as expected."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, **options
-    )
-    assert status is None or done.returncode == status, (command, done.returncode, done.stdout, done.stderr)
-    return done.stdout
-
-
-def wait_for_socket(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until a daemon answers on it."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"it ended with {process.returncode}"
-        with socket.socket(socket.AF_UNIX) as client:
-            try:
-                client.connect(str(path))
-            except OSError:
-                time.sleep(0.05)
-                continue
-            return
-    pytest.fail(f"nothing listens at {path}")
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +32,6 @@ def place() -> Iterator[Path]:
     ) as directory:
         make_rootfs(Path(directory, "rootfs"))
         yield Path(directory)
-
-
-def stopped(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
