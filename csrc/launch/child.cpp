@@ -258,7 +258,7 @@ bool build_and_enter_root(State& state) {
     }
   }
   if (!rootfs::finish_root(plan.root, state.root, state.failure)) return false;
-  if (!rootfs::enter_root(state.root, plan.pivot, state.failure)) return false;
+  if (!rootfs::enter_root(state.root, plan.pivot, plan.bare_mounts, state.failure)) return false;
   if (plan.final_propagation == 0) return true;
   return check(raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.final_propagation, nullptr), state.failure,
                Operation::kSetPropagation, "/");

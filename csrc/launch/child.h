@@ -90,6 +90,7 @@ struct ChildPlan {
   bool has_root = false;
   rootfs::ChildRoot root;
   bool pivot = true;
+  std::span<const char* const> bare_mounts;  // see enter_root()
   std::uint64_t final_propagation = 0;
   std::uint32_t sync_points = 0;  // bit per SyncPoint
   std::span<const rootfs::ChildSysctl> sysctls;

@@ -17,6 +17,7 @@
 #include "base/sealed.h"
 #include "launch/capabilities.h"
 #include "launch/init/init_program.h"
+#include "rootfs/bare_mounts.h"
 
 namespace fastdock::launch {
 namespace {
@@ -117,6 +118,11 @@ Result<void> Flattened::add_root() {
   const rootfs::IdMaps maps{plan_.uid_map, plan_.gid_map};
   child_.has_root = true;
   child_.pivot = !plan_.keep_root;
+  if (plan_.keep_root) {
+    FASTDOCK_TRY(bare_mounts_, rootfs::bare_mounts(plan_.attach_point));
+    bare_ = pointers(bare_mounts_);
+    child_.bare_mounts = bare_;
+  }
   child_.final_propagation = plan_.root_propagation;
   rootfs::ChildRoot& root = child_.root;
   root.attach_point = plan_.attach_point.c_str();

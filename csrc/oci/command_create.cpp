@@ -77,8 +77,11 @@ Result<int> command_run(const Context& context, Words words) {
   }
   Foreground foreground;
   FASTDOCK_TRY(Created created, create_container(context, request));
+  // Others may pause, change or delete it meanwhile.
+  created.container.unlock();
   auto code = foreground.wait(created.process);
-  if (!arguments.has("keep")) FASTDOCK_CHECK(remove_container(context, created.container, created.hooks));
+  if (arguments.has("keep") || !created.container.lock()) return code;
+  FASTDOCK_CHECK(remove_container(context, created.container, created.hooks));
   return code;
 }
 

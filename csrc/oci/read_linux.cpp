@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_set>
 
 #include "oci/config.h"
 
@@ -228,6 +229,8 @@ void read_linux(Json linux, Config& config) {
     plan.sysctls.push_back(std::move(sysctl));
   });
   linux["maskedPaths"].read(plan.masked_paths);
+  std::unordered_set<std::string_view> masked;
+  std::erase_if(plan.masked_paths, [&](const std::string& path) { return !masked.insert(path).second; });
   linux["readonlyPaths"].read(plan.read_only_paths);
   read_personality(linux["personality"], plan);
   read_network_devices(linux["netDevices"], config);

@@ -546,6 +546,45 @@ def test_a_hook_that_does_not_end(bundle: Bundle, tmp_path: Path) -> None:
     assert "did not end within 1 s" in bundle.refused()
 
 
+def test_a_tmpfs_has_the_mode_of_what_it_covers(bundle: Bundle) -> None:
+    """As runc: an image's /run is not for everybody to write to, nor does /tmp lose its sticky bit."""
+    for name, mode in (("run", 0o710), ("tmp", 0o1777), ("srv", 0o755)):
+        (bundle.rootfs / name).mkdir(exist_ok=True)
+        (bundle.rootfs / name).chmod(mode)
+        bundle.config["mounts"].append({"destination": f"/{name}", "type": "tmpfs", "source": "tmpfs"})
+    bundle.config["mounts"][-1]["options"] = ["mode=0444"]
+    assert bundle.output("stat -c %a /run /tmp /srv").split() == ["710", "1777", "444"]
+
+
+def test_masked_twice(bundle: Bundle) -> None:
+    bundle.config["linux"]["maskedPaths"] = ["/srv", "/srv"]
+    (bundle.rootfs / "srv").mkdir()
+    assert bundle.output("grep -c ' /srv ' /proc/self/mountinfo") == "1\n"
+
+
+@pytest.mark.here
+@pytest.mark.parametrize(("option", "below"), [("idmap", "0"), ("ridmap", "1000")])
+def test_id_maps_of_what_is_mounted_below(bundle: Bundle, tmp_path: Path, option: str, below: str) -> None:
+    """config.md: idmap is for the mount itself, ridmap also for what lies below it."""
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "below", tree / "deep"], check=True)
+    try:
+        bundle.config["mounts"].append(
+            {
+                "destination": "/tree",
+                "type": "bind",
+                "source": str(tree),
+                "options": ["rbind", option],
+                "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+                "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+            }
+        )
+        assert bundle.output("stat -c %u /tree /tree/deep").split() == ["1000", below]
+    finally:
+        subprocess.run(["umount", tree / "deep"], check=True)
+
+
 @pytest.mark.here
 def test_network_devices(bundle: Bundle) -> None:
     """A device of the host's moves in, with its addresses and a new name."""
