@@ -31,6 +31,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"additional-gids", 'g', true, "further group ids"},
     {"process", 'p', true, "file with an OCI process"},
     {"detach", 'd', false, "do not wait for the end"},
+    {"pidfd-socket", 0, true, "UNIX socket that receives a pidfd of the process"},
     {"pid-file", 0, true, "file for the process id"},
     {"process-label", 0, true, "SELinux label"},
     {"apparmor", 0, true, "AppArmor profile"},
@@ -206,6 +207,7 @@ class Execution {
       FASTDOCK_CHECK(send_console(socket, process.terminal.get()));
       process.terminal.reset();
     }
+    FASTDOCK_CHECK(send_pidfd(arguments_.text("pidfd-socket"), process, "setns"));
     if (auto file = arguments_.value("pid-file"))
       return write_whole(*file, std::to_string(process.pid), 0644);
     return {};

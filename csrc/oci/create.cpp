@@ -179,6 +179,7 @@ class Creation {
       FASTDOCK_CHECK(send_console(request_.console_socket, process.terminal.get()));
       process.terminal.reset();
     }
+    FASTDOCK_CHECK(send_pidfd(request_.pidfd_socket, process, "standard"));
     if (!request_.pid_file.empty())
       FASTDOCK_CHECK(write_whole(request_.pid_file, std::to_string(process.pid), 0644));
     if (!request_.start) return {};

@@ -72,6 +72,41 @@ def test_a_frozen_cgroup(bundle: Bundle) -> None:
             Path(path).rmdir()
 
 
+def test_pidfd_socket(bundle: Bundle, tmp_path: Path) -> None:
+    """create and exec hand a pidfd to who listens."""
+    path = str(tmp_path / "pidfd.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def received() -> tuple[bytes, int]:
+            with listener.accept()[0] as connection:
+                data, descriptors, _, _ = socket.recv_fds(connection, 64, 1)
+                return data, descriptors[0]
+
+        bundle.shell("sleep 1000")
+        assert bundle.run_detached("c", "--pidfd-socket", path).returncode == 0
+        word, container = received()
+        assert word == b"standard"
+        words = ["exec", "--detach", "--pidfd-socket", path, "c", "sleep", "1000"]
+        subprocess.run(
+            [bundle.runtime, "--root", str(bundle.root), *words], stdin=subprocess.DEVNULL, check=True
+        )
+        word, process = received()
+        assert word == b"setns"
+        assert bundle.command("ps", "c").stdout.count("sleep 1000") >= 2
+        for descriptor in (process, container):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+    deadline = time.monotonic() + 30
+    while bundle.state()["status"] != "stopped":
+        assert time.monotonic() < deadline
+    # One that nobody listens at is an error, and nothing is left.
+    os.unlink(path)
+    assert bundle.run_detached("d", "--pidfd-socket", path).returncode == 1
+    assert not (bundle.root / "d").exists()
+
+
 def test_a_list_of_a_place_that_is_not_there(bundle: Bundle, tmp_path: Path) -> None:
     bundle.root = tmp_path / "nowhere"
     assert "nowhere" in bundle.command("list").stderr
