@@ -226,6 +226,13 @@ bool open_terminal(State& state) {
                ""))
       return false;
   }
+  if (state.plan.plain_newlines) {
+    // The kernel's struct termios (asm/termbits.h), which libc's hides: c_iflag, then c_oflag; ONLCR is 4.
+    unsigned attributes[16] = {};
+    raw_syscall(SYS_ioctl, state.terminal, TCGETS, attributes);
+    attributes[1] &= ~4U;
+    raw_syscall(SYS_ioctl, state.terminal, TCSETS, attributes);
+  }
   Message message{MessageKind::kTerminal, 0, Operation::kNone, Hint::kNone, 0};
   if (!check(send(state.plan.sync, message, "", ours.get()), failure, Operation::kSendDescriptor, path))
     return false;

@@ -100,6 +100,7 @@ struct ChildPlan {
 
   bool new_session = false;
   bool terminal = false;
+  bool plain_newlines = false;
   bool console = false;  // bind the terminal on /dev/console
   std::uint16_t rows = 0, columns = 0;
   int stdio[3] = {0, 1, 2};

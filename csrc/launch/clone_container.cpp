@@ -74,7 +74,8 @@ Result<Child> clone_in_user_namespace(Flattened& flat, std::uint64_t flags, int 
   if (::pipe2(ends, O_CLOEXEC) != 0) return failed(Operation::kCreatePipe);
   Fd ours(ends[0]);
   Fd theirs(ends[1]);
-  Intermediate step{flat.joined_by_parent(), flags, flat.child(), cgroup, flat.owner_of_namespaces(), theirs.get()};
+  Intermediate step{flat.joined_by_parent(),    flags,       flat.child(), cgroup,
+                    flat.owner_of_namespaces(), theirs.get()};
   FASTDOCK_TRY(Child intermediate, clone_child(flags & CLONE_PARENT, clone_inside, &step));
   theirs.reset();
   int answer = -EPIPE;

@@ -183,6 +183,7 @@ Result<void> Flattened::add_stdio() {
   if (plan_.terminal) {
     child_.terminal = true;
     child_.console = plan_.root.has_value();
+    child_.plain_newlines = plan_.terminal->plain_newlines;
     child_.rows = plan_.terminal->rows;
     child_.columns = plan_.terminal->columns;
   }

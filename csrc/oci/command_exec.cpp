@@ -161,6 +161,8 @@ class Execution {
       FASTDOCK_TRY(terminal_, process_from_flags(arguments_, rest, config_, plan_, context_));
     }
     if (terminal_ && !plan_.terminal) plan_.terminal.emplace();
+    if (plan_.terminal)
+      plan_.terminal->plain_newlines = !arguments_.has("detach") && !arguments_.has("console-socket");
     FASTDOCK_CHECK(join_namespaces_of(container_.state.pid, plan_));
     FASTDOCK_CHECK(join_cgroup());
     FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));

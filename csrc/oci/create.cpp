@@ -113,6 +113,7 @@ class Creation {
     plan.keep_root = !request_.pivot;
     plan.new_keyring = request_.new_keyring;
     if (config_.terminal && !plan.terminal) plan.terminal.emplace();
+    if (plan.terminal) plan.terminal->plain_newlines = request_.foreground && request_.console_socket.empty();
     // config.md: execCPUAffinity is not for the first process.
     plan.initial_cpus.clear();
     plan.final_cpus = every_cpu();

@@ -197,6 +197,7 @@ void keep_last_of_each_name(std::vector<std::string>& environment) {
   for (std::string& variable : environment | std::views::reverse)
     if (seen.insert(name_of(variable)).second) kept.push_back(variable);
   std::ranges::reverse(kept);
+  std::erase(kept, "HOME=");
   environment = std::move(kept);
 }
 

@@ -112,6 +112,7 @@ void Foreground::begin_raw() {
   if (::tcgetattr(STDIN_FILENO, &attributes) != 0) return;
   saved_ = attributes;
   ::cfmakeraw(&attributes);
+  attributes.c_oflag |= OPOST;  // as runc: newlines of the container's terminal come without carriage returns
   ::tcsetattr(STDIN_FILENO, TCSANOW, &attributes);
 }
 

@@ -79,10 +79,10 @@ bool finish_root(const ChildRoot& plan, int root, child::Failure& failure);
 bool protect_paths(const ChildRoot& plan, int root, child::Failure& failure);
 
 // Makes `root` the root directory and the working directory; what was there before is gone.
-// `pivot` false: a moved mount and chroot(2), for a host whose root is the initramfs, which cannot pivot.  The
-// old root stays, out of reach by name; `bare` are the procfs and sysfs mounts in it, which are taken away.  The
-// kernel lets a user namespace mount a new procfs, with nothing masked, where it finds a bare one anywhere in
-// the mount namespace (mount_too_revealing).
+// `pivot` false: a moved mount and chroot(2), for a host whose root is the initramfs, which cannot pivot. The
+// old root stays, out of reach by name; `bare` are the procfs and sysfs mounts in it, which are taken away.
+// The kernel lets a user namespace mount a new procfs, with nothing masked, where it finds a bare one
+// anywhere in the mount namespace (mount_too_revealing).
 bool enter_root(int root, bool pivot, std::span<const char* const> bare, child::Failure& failure);
 
 // A procfs of our own for writes to /proc: a new instance that no container can have touched

@@ -174,7 +174,13 @@ def test_a_working_directory_that_is_made(bundle: Bundle, outside: Path) -> None
 def test_a_bare_proc_without_pivot(bundle: Bundle) -> None:
     """CVE-2019-16884's neighbour (runc 77bfbb3): with --no-pivot the host's mounts stay in the namespace, and the
     kernel would let a user namespace mount a procfs with nothing masked."""
-    bundle.config["process"]["args"] = ["unshare", "-Umrpf", "sh", "-c", "mount -t proc none /proc && echo bare"]
+    bundle.config["process"]["args"] = [
+        "unshare",
+        "-Umrpf",
+        "sh",
+        "-c",
+        "mount -t proc none /proc && echo bare",
+    ]
     (bundle.rootfs / "bin/unshare").symlink_to("busybox")
     done = bundle.run("c", "--no-pivot")
     assert "bare" not in done.stdout

@@ -107,6 +107,17 @@ def test_pidfd_socket(bundle: Bundle, tmp_path: Path) -> None:
     assert not (bundle.root / "d").exists()
 
 
+def test_a_terminals_newlines_in_the_foreground(bundle: Bundle) -> None:
+    """As runc: what reads it gets no carriage returns; the caller's own terminal puts them in."""
+    bundle.config["process"]["terminal"] = True
+    bundle.shell("test -t 1 && echo one; echo two")
+    assert bundle.run().stdout == "one\ntwo\n"
+    bundle.config["process"]["terminal"] = False
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached("d").returncode == 0
+    assert bundle.command("exec", "--tty", "d", "echo", "three").stdout == "three\n"
+
+
 def test_a_list_of_a_place_that_is_not_there(bundle: Bundle, tmp_path: Path) -> None:
     bundle.root = tmp_path / "nowhere"
     assert "nowhere" in bundle.command("list").stderr

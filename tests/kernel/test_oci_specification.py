@@ -627,8 +627,8 @@ def test_a_missing_working_directory_is_made(bundle: Bundle, read_only: bool) ->
 
 def test_the_last_of_two_variables_counts(bundle: Bundle) -> None:
     """getenv(3) would find the first."""
-    bundle.config["process"]["env"] += ["A=first", "HOME=/tmp", "A=last"]
-    assert bundle.output("env | grep -E '^(A|HOME)=' | sort") == "A=last\nHOME=/tmp\n"
+    bundle.config["process"]["env"] += ["A=first", "HOME=/tmp", "HOME=", "A=last"]
+    assert bundle.output("env | grep -E '^(A|HOME)=' | sort") == "A=last\nHOME=/root\n"
     bundle.shell("sleep 1000")
     assert bundle.run_detached().returncode == 0
     done = bundle.command("exec", "--env", "A=mine", "--env", "PATH=/bin:/", "c", "env")

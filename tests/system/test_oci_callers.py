@@ -7,14 +7,11 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from oci_bundle import make_rootfs, program
@@ -295,9 +292,7 @@ class Podman:
 
     def __init__(self, place: Path) -> None:
         self.configuration = place / "containers.conf"
-        self.configuration.write_text(
-            '[containers]\ndefault_ulimits = ["nofile=512:512", "nproc=512:512"]\n'
-        )
+        self.configuration.write_text('[containers]\ndefault_ulimits = ["nofile=512:512", "nproc=512:512"]\n')
         self.base = [
             "podman",
             "--root",
@@ -378,7 +373,18 @@ def test_podman_exec_terminal(podman: Podman) -> None:
     assert "/dev/pts/0" in sh(
         "script",
         "-qec",
-        " ".join(["env", f"CONTAINERS_CONF={podman.configuration}", *podman.base, "exec", "--interactive", "--tty", "tty", "tty"]),
+        " ".join(
+            [
+                "env",
+                f"CONTAINERS_CONF={podman.configuration}",
+                *podman.base,
+                "exec",
+                "--interactive",
+                "--tty",
+                "tty",
+                "tty",
+            ]
+        ),
         "/dev/null",
     )
     podman("rm", "--force", "--time", "0", "tty")

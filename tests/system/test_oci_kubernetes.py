@@ -104,7 +104,9 @@ def place() -> Iterator[Path]:
         (place / "cni/10-pods.conf").write_text(json.dumps(network))
         (place / "containerd.toml").write_text(CONFIG.format(place=place, image=IMAGE, program=program()))
         with (place / "containerd.log").open("wb") as log:
-            process = Popen(["containerd", "--config", str(place / "containerd.toml")], stdout=log, stderr=log)
+            process = Popen(
+                ["containerd", "--config", str(place / "containerd.toml")], stdout=log, stderr=log
+            )
         wait_for_socket(place / "containerd.sock", process)
         ctr = ("ctr", "--address", str(place / "containerd.sock"), "--namespace", "k8s.io")
         sh(*ctr, "images", "import", str(place / "image.tar"))
@@ -321,9 +323,7 @@ def test_a_pod_on_the_hosts_network(cri: Cri, place: Path) -> None:
             "c",
             "sleep",
             "1000",
-            linux={
-                "security_context": {"namespace_options": {"network": NODE, "pid": NODE, "ipc": NODE}}
-            },
+            linux={"security_context": {"namespace_options": {"network": NODE, "pid": NODE, "ipc": NODE}}},
         )
         inside = pod.shell(container, "for n in net pid ipc; do readlink /proc/self/ns/$n; done")
         assert inside.split() == [os.readlink(f"/proc/self/ns/{name}") for name in ("net", "pid", "ipc")]
