@@ -298,8 +298,9 @@ def test_a_joined_user_namespace(bundle: Bundle, tmp_path: Path) -> None:
     linux = other.config["linux"]
     linux["namespaces"][-1]["path"] = f"/proc/{pid}/ns/user"
     other.config["hostname"] = "inside"
-    text = other.output("id -u; readlink /proc/self/ns/user; hostname")
-    assert text.split() == ["0", os.readlink(f"/proc/{pid}/ns/user"), "inside"]
+    other.config["process"]["terminal"] = True  # its /dev/console is made by the namespace's root
+    text = other.output("id -u; readlink /proc/self/ns/user; hostname; stat -c %u /dev /dev/console")
+    assert text.split() == ["0", os.readlink(f"/proc/{pid}/ns/user"), "inside", "0", "0"]
     other.close()
 
 
