@@ -239,6 +239,8 @@ Result<LaunchPlan> place_in_container(const Container& container, const Config& 
   place.apparmor_profile = config.plan.apparmor_profile;
   place.selinux_label = config.plan.selinux_label;
   place.oom_score_adjustment = config.plan.oom_score_adjustment;
+  // Its program is the image's.  Not where an agent is asked: that is told of the container's process alone.
+  if (config.seccomp && !config.seccomp["listenerPath"]) FASTDOCK_CHECK(add_seccomp(config.seccomp, place));
   return place;
 }
 
