@@ -155,7 +155,8 @@ Result<void> Flattened::add_root() {
 Result<rootfs::ChildMount> Flattened::add_mount(const Mount& mount, const rootfs::IdMaps& maps,
                                                 std::set<const void*>& made) {
   // The root of a joined user namespace is somebody whom we do not know, and it must own what is made here.
-  const bool joins = plan_.namespaces[static_cast<std::size_t>(Namespace::kUser)].mode == NamespaceMode::kJoin;
+  const bool joins =
+      plan_.namespaces[static_cast<std::size_t>(Namespace::kUser)].mode == NamespaceMode::kJoin;
   if (joins || !rootfs::can_be_filled(mount, maps)) return prepared_.add(mount, maps);
   auto contents = rootfs::contents_of(mount, plan_.devices, plan_.links, plan_.mounts);
   if (contents.empty()) return prepared_.add(mount, maps);

@@ -180,7 +180,10 @@ def test_a_start_container_hook_is_filtered(bundle: Bundle) -> None:
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
     }
-    for start in (lambda: bundle.run().stderr, lambda: bundle.create() and bundle.command("start", "c").stderr):
+    for start in (
+        lambda: bundle.run().stderr,
+        lambda: bundle.create() and bundle.command("start", "c").stderr,
+    ):
         assert "Operation not permitted" in start()
     assert not (bundle.rootfs / "tmp/by-the-hook").exists()
 
