@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rootless_fixtures import lone_session, lone_user, place_for_others, user, user_session
 
 import fastdock
 from support import busybox_tar
+
+__all__ = ["lone_session", "lone_user", "place_for_others", "user", "user_session"]  # fixtures
 
 
 @pytest.fixture(scope="session")

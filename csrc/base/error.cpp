@@ -125,6 +125,7 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "parse",
     "use the container:",
     "find the Python interpreter of the fastdock in",
+    "run without root:",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 
@@ -183,6 +184,11 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "the overlay was mounted with redirect_dir or metacopy, so its upper directory alone is not all that "
     "changed",
     "a bridge takes 1,023 containers: put the others on another network",
+    "without root there are only the ids of /etc/subuid and /etc/subgid; 'fastdock info' says how to get "
+    "more",
+    "a process that has threads cannot change its user namespace: call fastdock.rootless.enter() before any "
+    "thread starts",
+    "without root this needs a delegated cgroup (cgroup v2: systemd-run --user --scope -p Delegate=yes)",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

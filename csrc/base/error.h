@@ -143,6 +143,8 @@ enum class Operation : std::uint16_t {
   kUseContainer,
   // client
   kFindPython,
+  // rootless: the path is the whole sentence
+  kUseRootless,
   kCount_,
 };
 
@@ -198,6 +200,9 @@ enum class Hint : std::uint16_t {
   kChangedWhileRead,
   kOverlayReference,
   kBridgeFull,
+  kIdNotMapped,
+  kProcessHasThreads,
+  kNotDelegated,
   kCount_,
 };
 

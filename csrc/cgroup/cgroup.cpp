@@ -63,7 +63,7 @@ Result<void> require(const Hierarchies& hierarchies, ControllerSet limited) {
     if (hierarchy == nullptr)
       result = failed_with(ENOENT, Operation::kSetCgroupLimit, named, Hint::kControllerAbsent);
     else if (hierarchy->base.empty())
-      result = failed_with(EACCES, Operation::kCreateCgroup, hierarchy->mount_point, Hint::kNeedsRoot);
+      result = failed_with(EACCES, Operation::kSetCgroupLimit, named, Hint::kNotDelegated);
   });
   return result;
 }
@@ -94,7 +94,7 @@ Result<Cgroup> Cgroup::create(const Hierarchies& hierarchies, std::string_view p
 Result<Cgroup> Cgroup::open(const Hierarchies& hierarchies, std::string_view path) {
   FASTDOCK_CHECK(check_path(path));
   Cgroup cgroup(hierarchies, path);
-  FASTDOCK_CHECK(cgroup.any_directory());
+  if (!cgroup.is_nowhere()) FASTDOCK_CHECK(cgroup.any_directory());
   return cgroup;
 }
 
@@ -206,9 +206,10 @@ Result<void> Cgroup::apply(const Limits& limits, Journal* journal) {
 }
 
 Result<void> Cgroup::update(const Limits& limits) {
-  FASTDOCK_CHECK(any_directory());
   FASTDOCK_CHECK(check(limits, hierarchies_->version()));
   FASTDOCK_CHECK(require(*hierarchies_, controllers_of(limits)));
+  if (is_nowhere()) return {};
+  FASTDOCK_CHECK(any_directory());
   warnings_.clear();
   made_in_.clear();
   FASTDOCK_CHECK(extend(limits));

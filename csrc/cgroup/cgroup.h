@@ -45,11 +45,11 @@ class Cgroup {
  public:
   // Makes the cgroup and sets its limits; on failure removes what it made.
   // ENOENT kControllerAbsent: a limit needs a controller that this machine has not.  EEXIST: it is there
-  // and holds processes.  EACCES kNeedsRoot: a limit is asked where we may create no cgroup; without limits
-  // that gives a Cgroup that is nowhere (empty directories()), where joining does nothing.
+  // and holds processes.  EACCES kNotDelegated: a limit is asked where we may create no cgroup; without
+  // limits that gives a Cgroup that is nowhere (empty directories()), where joining does nothing.
   static Result<Cgroup> create(const Hierarchies& hierarchies, std::string_view path, const Limits& limits,
                                CreateOptions options = {});
-  // One that exists.  ENOENT: in no hierarchy.
+  // One that exists, or is nowhere.  ENOENT: in no hierarchy.
   static Result<Cgroup> open(const Hierarchies& hierarchies, std::string_view path);
 
   Cgroup(Cgroup&&) = default;

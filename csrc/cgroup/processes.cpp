@@ -45,6 +45,7 @@ Result<void> Cgroup::freeze(bool frozen) const {
     if (frozen) (void)write_file(files.path("cgroup.freeze"), "0");
     return failed_with(done.error().number, Operation::kFreezeCgroup, directory);
   }
+  if (is_nowhere()) return failed_with(EACCES, Operation::kFreezeCgroup, path_, Hint::kNotDelegated);
   std::string directory = directory_for(Controller::kFreezer);
   if (directory.empty()) return failed_with(ENOENT, Operation::kFreezeCgroup, path_, Hint::kControllerAbsent);
   return freeze_v1(directory, frozen);

@@ -458,6 +458,11 @@ bool set_capabilities(State& state) {
   return true;
 }
 
+bool become(State& state, long call, std::uint32_t id, Operation operation) {
+  long answer = raw_syscall(call, id, id, id);
+  return check(answer, state.failure, operation, "", answer == -EINVAL ? Hint::kIdNotMapped : Hint::kNone);
+}
+
 bool drop_privileges(State& state) {
   const ChildPlan& plan = state.plan;
   Failure& failure = state.failure;
@@ -469,13 +474,15 @@ bool drop_privileges(State& state) {
   }
   // seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, which goes with the next steps.
   if (!plan.no_new_privileges && !load_filter(state)) return false;
-  if (!check(raw_syscall(SYS_setgroups, state.user.group_count, state.user.groups), failure,
-             Operation::kSetGroups, "") ||
-      !check(raw_syscall(SYS_setresgid, state.user.gid, state.user.gid, state.user.gid), failure,
-             Operation::kSetGroupId, "") ||
+  // What the image's /etc/group says of the user cannot be had then (crun leaves it out, too); what was asked
+  // for by name is an error.
+  bool groups_stay = plan.keeps_groups && plan.user.group_names.empty() && plan.user.groups.empty();
+  if ((!groups_stay &&
+       !check(raw_syscall(SYS_setgroups, state.user.group_count, state.user.groups), failure,
+              Operation::kSetGroups, "", plan.keeps_groups ? Hint::kIdNotMapped : Hint::kNone)) ||
+      !become(state, SYS_setresgid, state.user.gid, Operation::kSetGroupId) ||
       !check(raw_syscall(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0), failure, Operation::kSetCapabilities, "") ||
-      !check(raw_syscall(SYS_setresuid, state.user.uid, state.user.uid, state.user.uid), failure,
-             Operation::kSetUserId, "") ||
+      !become(state, SYS_setresuid, state.user.uid, Operation::kSetUserId) ||
       !check(raw_syscall(SYS_prctl, PR_SET_KEEPCAPS, 0, 0, 0, 0), failure, Operation::kSetCapabilities, ""))
     return false;
   if (plan.user.umask >= 0) raw_syscall(SYS_umask, plan.user.umask);

@@ -82,6 +82,7 @@ struct ChildPlan {
   bool wait_for_parent = false;               // for the id maps
   bool new_user_namespace = false;
   bool joins_user_namespace = false;
+  bool keeps_groups = false;  // setgroups(2) is denied: see may_set_groups()
   int parent_death_signal = 0;
   std::span<const int> cgroup_tasks;
   std::span<const JoinedNamespace> joined;

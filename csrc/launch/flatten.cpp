@@ -15,6 +15,7 @@
 
 #include "base/path.h"
 #include "base/sealed.h"
+#include "base/user_namespace.h"
 #include "launch/capabilities.h"
 #include "launch/init/init_program.h"
 #include "rootfs/bare_mounts.h"
@@ -257,6 +258,7 @@ void Flattened::add_credentials() {
   child_.capabilities = {wanted.bounding & possible,  wanted.effective & possible,
                          wanted.permitted & possible, wanted.inheritable & possible,
                          wanted.ambient & possible,   static_cast<unsigned>(last_capability())};
+  child_.keeps_groups = !own_users && !may_set_groups();
   child_.no_new_privileges = plan_.no_new_privileges;
   if (!plan_.seccomp.empty()) {
     filter_ = {static_cast<unsigned short>(plan_.seccomp.size()),

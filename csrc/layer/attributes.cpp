@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/user_namespace.h"
 #include "layer/name.h"
 
 namespace fastdock::layer {
@@ -87,7 +88,9 @@ Result<void> set_attributes(int fd, const std::vector<Attribute>& attributes, st
       continue;
     // xattr(7): user.* is for files and directories only (EPERM), and a file system need not have any.
     bool refused_by_kind = errno == EPERM && attribute.name.starts_with("user.");
-    if (errno != EOPNOTSUPP && !refused_by_kind)
+    // Some of security.* and all of trusted.* are the host's root's.
+    bool refused_to_user = errno == EPERM && !in_initial_user_namespace();
+    if (errno != EOPNOTSUPP && !refused_by_kind && !refused_to_user)
       return failed(Operation::kSetAttribute, attribute.name + " of " + std::string(name));
     ++skipped;
   }

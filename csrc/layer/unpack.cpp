@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/path.h"
+#include "base/user_namespace.h"
 #include "layer/attributes.h"
 #include "layer/name.h"
 
@@ -138,7 +139,7 @@ Result<void> Unpacker::write_data(int fd, const Entry& entry, EntryData& data) {
 // Each step undoes what a later one sets: writing and chown(2) clear setuid and security.capability.
 Result<void> Unpacker::set_metadata(int fd, const Entry& entry) {
   if ((entry.uid != uid_ || entry.gid != gid_) && ::fchown(fd, entry.uid, entry.gid) != 0)
-    return failed(Operation::kSetOwner, entry.name);
+    return failed(Operation::kSetOwner, entry.name, errno == EINVAL ? Hint::kIdNotMapped : Hint::kNone);
   if ((entry.mode & kSpecialBits) != 0 && ::fchmod(fd, entry.mode) != 0)
     return failed(Operation::kSetMode, entry.name);
   FASTDOCK_CHECK(set_attributes(fd, entry.attributes, entry.name, skipped_));
@@ -198,12 +199,18 @@ Result<void> Unpacker::add_special(const Entry& entry, const Place& place) {
     dev_t device = makedev(entry.device_major, entry.device_minor);
     // To overlayfs this device is a whiteout: that is all it can mean in a layer.
     if (is_whiteout(kind, device)) return hide(place);
-    FASTDOCK_CHECK(make_replacing(place, Operation::kCreateDevice, [&] {
+    auto made = make_replacing(place, Operation::kCreateDevice, [&] {
       return ::mknodat(place.parent, place.name.c_str(), kind | (entry.mode & ~kSpecialBits), device);
-    }));
+    });
+    // Without root there are no device nodes but whiteouts; a container's /dev is its own anyway.
+    if (!made && made.error().number == EPERM && kind != S_IFIFO && !in_initial_user_namespace()) {
+      ++skipped_;
+      return {};
+    }
+    if (!made) return made;
   }
   if (::fchownat(place.parent, place.name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0)
-    return failed(Operation::kSetOwner, entry.name);
+    return failed(Operation::kSetOwner, entry.name, errno == EINVAL ? Hint::kIdNotMapped : Hint::kNone);
   if (!symlink && (entry.mode & kSpecialBits) != 0 &&
       ::fchmodat(place.parent, place.name.c_str(), entry.mode, 0) != 0)
     return failed(Operation::kSetMode, entry.name);

@@ -110,7 +110,7 @@ Result<Exec> Exec::start(const Places& places, const std::string& id, LaunchPlan
 }
 
 Result<void> Exec::kill_all() const {
-  if (group_) return group_->kill_all();
+  if (group_ && !group_->is_nowhere()) return group_->kill_all();
   auto sent = launch::send_signal(process_, SIGKILL);
   return sent || sent.error().number == ESRCH ? Result<void>{} : sent;
 }

@@ -90,6 +90,14 @@ Result<void> create_devices(const AttachPlan& plan, int namespace_fd) {
   }
   FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_ROUTE));
   auto created = socket.execute(batch);
+  // The names are the container's own, so it is its last life's device that has one of them: the kernel takes
+  // devices down some time after their namespace's last process has ended (cleanup_net()).
+  if (!created && created.error().number == EEXIST) {
+    for (const auto& endpoint : plan.endpoints)
+      if (endpoint.driver == Driver::kBridge) FASTDOCK_CHECK(remove_link(endpoint.host_name));
+    FASTDOCK_TRY(socket, NetlinkSocket::open(NETLINK_ROUTE));  // the old one holds further answers
+    created = socket.execute(batch);
+  }
   // A bridge takes 1,023 ports (BR_MAX_PORTS); the kernel says EXFULL.
   if (!created && created.error().number == EXFULL) created.error().hint = Hint::kBridgeFull;
   return created;

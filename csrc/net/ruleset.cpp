@@ -16,7 +16,7 @@
 namespace fastdock::net {
 
 // Goes up with every change below: an engine that finds another version makes the tables anew.
-const std::string_view kRulesetVersion = "fastdock rules 2";
+const std::string_view kRulesetVersion = "fastdock rules 3";
 
 namespace {
 
@@ -161,13 +161,18 @@ void add_source_rules(Writer& table) {
       .masquerade();
 }
 
-void add_state_rules(Writer& table, const char* chain) {
+// First in a base chain: nearly every packet belongs to a connection, and so costs one look at its state. For
+// what is not ours to judge, "accept" here is as good as running off the end.
+void accept_established(Writer& table, const char* chain) {
   table.rule(chain)
       .ct(NFT_CT_STATE, 0)
       .mask(0, {kEstablishedOrRelated, 0, 0, 0})
       .differs(0, {0, 0, 0, 0})
       .accept();
-  // Untracked leftovers of a connection would leave with the container's own address.
+}
+
+// Untracked leftovers of a connection would leave with the container's own address.
+void drop_invalid(Writer& table, const char* chain) {
   table.rule(chain).ct(NFT_CT_STATE, 0).mask(0, {kInvalid, 0, 0, 0}).differs(0, {0, 0, 0, 0}).drop();
 }
 
@@ -202,14 +207,14 @@ void add_forward_rules(Writer& table) {
   table.rule("egress6").reject();
 
   table.chain("outbound");
-  add_state_rules(table, "outbound");
+  drop_invalid(table, "outbound");
   add_policy_jumps(table, "outbound");
 
-  // A container is reached from its own network, through published ports, and by answers.  Not by a neighbour
+  // A container is reached from its own network and through published ports.  Not by a neighbour
   // of the host that sends to the container's address with the host as its gateway (moby issue 45610), nor
   // from another network.
   table.chain("inbound");
-  add_state_rules(table, "inbound");
+  drop_invalid(table, "inbound");
   table.rule("inbound").meta(NFT_META_IIFNAME, 0).meta(NFT_META_OIFNAME, 4).in("icc", 0).accept();
   table.rule("inbound")
       .ct(NFT_CT_STATUS, 0)
@@ -219,16 +224,18 @@ void add_forward_rules(Writer& table) {
   table.rule("inbound").drop();
 
   table.chain("forward", "filter", NF_INET_FORWARD, kPriorityFilter);
+  accept_established(table, "forward");
   table.rule("forward").meta(NFT_META_OIFNAME, 0).in("bridges", 0).go("inbound");
   table.rule("forward").meta(NFT_META_IIFNAME, 0).in("bridges", 0).go("outbound");
 
   table.chain("to_host");
-  add_state_rules(table, "to_host");
+  drop_invalid(table, "to_host");
   // Neighbour discovery, and ping to the gateway.
   table.rule("to_host").meta(NFT_META_L4PROTO, 0).equals(0, {IPPROTO_ICMP}).accept();
   table.rule("to_host").meta(NFT_META_L4PROTO, 0).equals(0, {IPPROTO_ICMPV6}).accept();
   add_policy_jumps(table, "to_host");
   table.chain("input", "filter", NF_INET_LOCAL_IN, kPriorityFilter);
+  accept_established(table, "input");
   table.rule("input").meta(NFT_META_IIFNAME, 0).in("bridges", 0).go("to_host");
 
   // route_localnet is on for our bridges, so the kernel itself no longer refuses 127.0.0.0/8 from there.

@@ -14,6 +14,7 @@
 #include "oci/create.h"
 #include "oci/hooks.h"
 #include "oci/listener.h"
+#include "oci/rootless.h"
 #include "oci/seal.h"
 #include "oci/terminal.h"
 
@@ -163,6 +164,7 @@ class Execution {
     if (terminal_ && !plan_.terminal) plan_.terminal.emplace();
     if (plan_.terminal)
       plan_.terminal->plain_newlines = !arguments_.has("detach") && !arguments_.has("console-socket");
+    FASTDOCK_CHECK(join_user_namespace_of(container_.state.pid));
     FASTDOCK_CHECK(join_namespaces_of(container_.state.pid, plan_));
     FASTDOCK_CHECK(join_cgroup());
     FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));

@@ -88,6 +88,8 @@ Result<int> command_ps(const Context& context, Words words) {
   FASTDOCK_TRY(Container container, Container::open(context.root, words.front()));
   FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
   FASTDOCK_TRY(auto group, cgroup::Cgroup::open(*hierarchies, container.state.cgroup));
+  if (group.is_nowhere())
+    return failed_with(EACCES, Operation::kReadCgroup, container.state.id, Hint::kNotDelegated);
   FASTDOCK_TRY(auto processes, group.processes());
   std::set<pid_t> wanted(processes.begin(), processes.end());
   if (format == "json") {

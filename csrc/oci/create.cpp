@@ -9,10 +9,12 @@
 #include <cstdlib>
 
 #include "base/path.h"
+#include "base/user_namespace.h"
 #include "oci/cgroups.h"
 #include "oci/hooks.h"
 #include "oci/listener.h"
 #include "oci/network_device.h"
+#include "oci/rootless.h"
 #include "oci/terminal.h"
 
 namespace fastdock::oci {
@@ -71,6 +73,7 @@ class Creation {
     state.created = timestamp();
     state.annotations = config_.annotations;
     if (::geteuid() == 0) state.owner = "root";
+    FASTDOCK_CHECK(enter_user_namespace(config_.plan));
     FASTDOCK_CHECK(make_cgroup());
     // The cgroup is known: whoever finds this after our SIGKILL can remove it.
     FASTDOCK_CHECK(container_.save());
@@ -87,6 +90,11 @@ class Creation {
   Result<void> make_cgroup() {
     FASTDOCK_TRY(std::string path, cgroup_path(config_, container_.state.id));
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
+    // Rules of devices need the host's root, and where nobody can make nodes they add nothing (runc leaves
+    // them out, too).
+    const cgroup::Hierarchy* devices = hierarchies->of(cgroup::Controller::kDevices);
+    if (!in_initial_user_namespace() && (devices == nullptr || devices->base.empty()))
+      config_.limits.devices.clear();
     cgroup::CreateOptions options;
     options.all_controllers = true;
     auto made = cgroup::Cgroup::create(*hierarchies, path, config_.limits, options);

@@ -3,9 +3,11 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <string>
 
 #include "base/path.h"
+#include "base/user_namespace.h"
 #include "oci/config.h"
 #include "oci/context.h"
 
@@ -67,9 +69,20 @@ std::string version() {
   return std::string("fastdock-oci version " FASTDOCK_VERSION "\nspec: ") + kSpecificationVersion + "\n";
 }
 
+// runc's rule (shouldHonorXDGRuntimeDir): an ordinary user, also where podman has made it root of a
+// namespace.
+bool has_own_place() {
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  if (runtime == nullptr || *runtime != '/') return false;
+  if (::geteuid() != 0) return true;
+  const char* user = std::getenv("USER");
+  return !in_initial_user_namespace() && (user == nullptr || std::string_view(user) != "root");
+}
+
 Result<Context> read_context(const Arguments& arguments, char** argv) {
   Context context;
   context.argv = argv;
+  if (has_own_place()) context.root = std::string(std::getenv("XDG_RUNTIME_DIR")) + "/fastdock-oci";
   context.root = arguments.text("root", context.root);
   context.log_file = arguments.text("log");
   std::string format = arguments.text("log-format", "text");

@@ -8,6 +8,7 @@
 #include <array>
 #include <unordered_set>
 
+#include "base/user_namespace.h"
 #include "oci/config.h"
 
 namespace fastdock::oci {
@@ -199,7 +200,7 @@ void read_devices(Json devices, Config& config) {
   }
   plan.devices.insert(plan.devices.end(), wanted.begin(), wanted.end());
   // mknod(2) needs the initial user namespace.
-  if (mode(plan, Namespace::kUser) != NamespaceMode::kHost)
+  if (mode(plan, Namespace::kUser) != NamespaceMode::kHost || !in_initial_user_namespace())
     for (rootfs::Device& device : plan.devices) device.host_path = device.path;
   // runtime-linux.md, "Dev symbolic links".
   plan.links = {{"/proc/self/fd", "/dev/fd"},

@@ -34,5 +34,6 @@ void register_security(pybind11::module_& module);
 void register_layer(pybind11::module_& module);
 void register_monitor(pybind11::module_& module);
 void register_net(pybind11::module_& module);
+void register_rootless(pybind11::module_& module);
 
 }  // namespace fastdock::python

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   register_monitor(module);
   register_security(module);
   register_layer(module);
+  register_rootless(module);
   module.def(
       "keep_for_ever", [](const pybind11::object& value) { value.inc_ref(); }, pybind11::arg("value"),
       "What would be done when this object goes is not done: the process ends with it.");

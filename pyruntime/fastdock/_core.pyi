@@ -319,6 +319,14 @@ class CgroupInfo(TypedDict):
 def cgroup_info() -> CgroupInfo:
     """The cgroup hierarchies of this machine, as fastdock sees them."""
 
+# --- without root (csrc/rootless) ---
+
+def rootless_enter(run_directory: StrPath, program: StrPath, network: bool = True) -> tuple[int, str, str]:
+    """Enters the namespaces of this user: the holder's process, pasta or slirp4netns or "", and why there is none."""
+
+def rootless_ask(run_directory: StrPath, request: str) -> str:
+    """One request to the holder that runs (csrc/rootless/protocol.h)."""
+
 # --- launching (csrc/launch) ---
 
 class Mount:

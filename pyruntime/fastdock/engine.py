@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from fastdock import _core
-from fastdock._errors import ImageNotFound, KernelError, SpecError
+from fastdock._errors import FastdockError, ImageNotFound, KernelError, SpecError
 from fastdock.options import options_from
 from fastdock.planning import Base, Planned, plan_of
 from fastdock.store.paths import default_root, make_private, run_directory
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastdock.network import Networks
     from fastdock.options import RunOptions
     from fastdock.process import CompletedProcess, Popen
+    from fastdock.rootless.remote import Launcher
     from fastdock.store import Store
     from fastdock.volumes import Volumes
 
@@ -52,6 +53,12 @@ class Engine:
         self._images: Images | None = None
         self._networks: Networks | None = None
         self._containers: Containers | None = None
+        self._remote: Launcher | None = None
+        if os.geteuid() != 0:
+            from fastdock.rootless.remote import Launcher
+
+            self._remote = Launcher(self.root)
+            return
         _core.Session.remove_abandoned(self.root, self.run_directory, self.cgroup_parent)
 
     @property
@@ -60,6 +67,11 @@ class Engine:
         if self._store is None:
             from fastdock.store import Store
 
+            if self._remote is not None:
+                raise FastdockError(
+                    "without root, only run() and Popen() work in a process as it is",
+                    hint="call fastdock.rootless.enter() first, before any thread starts",
+                )
             self._store = Store(self.root)
         return self._store
 
@@ -126,6 +138,8 @@ class Engine:
     def close(self) -> None:
         """Gives back what was kept for further starts: images, mounts, id ranges, the database connection."""
         _core.release_kept()
+        if self._remote is not None:
+            self._remote.close()
         with self._lock:
             leases, self._leases = self._leases, {}
             self._plans.clear()
@@ -150,16 +164,38 @@ class Engine:
         stdio: list[int],
         given: Mapping[str, Any] | RunOptions,
         *,
-        terminal: tuple[int, int] | None = None,
         outlive_thread: bool = True,
     ) -> tuple[list[str], _core.Container]:
+        """Prepares and launches a throw-away container: its command, and it."""
+        if self._remote is not None:
+            return self._remote.start(image, args, stdio, given)  # type: ignore[return-value]  # as AttachedContainer
+        planned, command = self._prepare(image, args, given)
+        return command, self._launch(planned, command, stdio, outlive_thread=outlive_thread)
+
+    def _prepare(
+        self,
+        image: str | Sequence[str] | None,
+        args: Sequence[str] | str | None,
+        given: Mapping[str, Any] | RunOptions,
+    ) -> tuple[Planned, list[str]]:
+        """What can be done before the start of a throw-away container: the plan (and image), and the command."""
+        image, args = which_image(image, args)
+        planned = self._planned(image, given)
+        return planned, command_of(planned, image, args)
+
+    def _launch(
+        self,
+        planned: Planned,
+        command: list[str],
+        stdio: list[int],
+        *,
+        terminal: tuple[int, int] | None = None,
+        outlive_thread: bool = True,
+    ) -> _core.Container:
         """Starts a throw-away container of this process's session.
 
         ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
         """
-        image, args = which_image(image, args)
-        planned = self._planned(image, given)
-        command = command_of(planned, image, args)
         plan = planned.plan.copy()
         plan.argv = command
         plan.stdio = stdio
@@ -168,8 +204,8 @@ class Engine:
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
         outlive = outlive_thread and threading.current_thread() is not threading.main_thread()
         if planned.options.network not in ("none", "host"):
-            return command, self._start_attached(session, planned, plan, outlive)
-        container = _core.Container.start(
+            return self._start_attached(session, planned, plan, outlive)
+        return _core.Container.start(
             session,
             plan,
             limits=planned.limits,
@@ -177,7 +213,6 @@ class Engine:
             in_memory=planned.in_memory,
             outlive_thread=outlive,
         )
-        return command, container
 
     def _start_attached(
         self,

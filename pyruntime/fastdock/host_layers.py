@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -102,7 +103,11 @@ def _make_parents(path: str, layer: str, inside: str) -> None:
             os.mkdir(at)
             shutil.copystat(below, at)
             status = os.stat(below)
-            os.chown(at, status.st_uid, status.st_gid)
+            try:
+                os.chown(at, status.st_uid, status.st_gid)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a user with no ids but its own: then it is that user's
+                    raise
 
 
 def _unreadable(path: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from fastdock._errors import SpecError
 from fastdock._light import NamedTuple
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
+from fastdock.store.paths import is_rootless
 
 # mount_setattr(2)
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
@@ -117,7 +118,16 @@ def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
 
 
 def has_own_ids(options: Options) -> bool:
-    """Whether it gets a user namespace: by default, unless it shares what belongs to the host's."""
+    """Whether it gets a user namespace: by default, unless it shares what belongs to the host's.
+
+    Without root it never does: its ids are those of its user's namespace (docs/rootless.md).
+    """
+    if is_rootless():
+        if options.userns == "private":
+            raise SpecError(
+                "userns=private needs root: without it all containers of a user share that user's namespace"
+            )
+        return False
     if options.userns:
         return options.userns == "private"
     return not (options.privileged or options.pid == "host" or options.network == "host")
@@ -164,7 +174,7 @@ def _add_namespaces(plan: _core.LaunchPlan, options: Options, own_ids: bool) -> 
 def _add_root(plan: _core.LaunchPlan, base: Base, options: Options, own_ids: bool) -> None:
     # userxattr: in a user namespace overlayfs may not write trusted.* (Documentation/filesystems/overlayfs).
     # volatile: without it each unmount syncs the disk (PERFORMANCE.md); the container is thrown away anyway.
-    words = "userxattr,volatile" if own_ids else "volatile"
+    words = "userxattr,volatile" if own_ids or is_rootless() else "volatile"
     flags = (RDONLY if options.read_only else 0) | (NODEV if own_ids else 0)
     plan.root = _core.Mount(
         type="overlay", source="overlay", destination="/", layers=list(base.layers), options=words,
@@ -202,10 +212,10 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
         ),
         _core.Mount(
             type="devpts", source="devpts", destination="/dev/pts", attributes_set=NOSUID | NOEXEC,
-            options="newinstance,ptmxmode=0666,mode=0620,gid=5",
+            options="newinstance,ptmxmode=0666,mode=0620" + (",gid=5" if _has_group_of_terminals() else ""),
         ),
     ]  # fmt: skip
-    if own_ids and (options.network == "host" or options.network.startswith("container:")):
+    if (own_ids or is_rootless()) and (options.network == "host" or options.network.startswith("container:")):
         # A user namespace may mount sysfs only for its own network namespace (sysfs_init_fs_context).
         mounts.append(
             _core.Mount(
@@ -236,6 +246,15 @@ def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
             )
         )
     return mounts
+
+
+def _has_group_of_terminals() -> bool:
+    """Whether group 5 (tty) is a group here: not where a user has its own id alone."""
+    if not is_rootless():
+        return True
+    with open("/proc/self/gid_map", encoding="ascii") as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return any(first <= 5 < first + count for first, _, count in ranges)
 
 
 def _host_cgroup_view() -> list[_core.Mount]:
@@ -349,7 +368,7 @@ def _device(device: DeviceOption, own_ids: bool) -> _core.Device:
         raise SpecError(f"device {device.host}: this is not a device")
     return _core.Device(
         path=device.container, kind=kind, major=os.major(status.st_rdev), minor=os.minor(status.st_rdev),
-        mode=status.st_mode & 0o777, host_path=device.host if own_ids else "",
+        mode=status.st_mode & 0o777, host_path=device.host if own_ids or is_rootless() else "",
     )  # fmt: skip
 
 
@@ -450,15 +469,23 @@ def limits_of(options: Options, own_ids: bool) -> _core.Limits:
     }  # fmt: skip
     limits = _core.Limits(**{key: value for key, value in given.items() if value is not None})
     # In a user namespace nodes of other devices cannot be made, so no list of allowed ones is needed.
-    if not own_ids and not options.privileged:
+    if not own_ids and not options.privileged and not is_rootless():
         limits.devices = _device_rules(options)
     return limits
 
 
-def _pids(options: Options) -> int:
+def _pids(options: Options) -> int | None:
     if options.pids is None:
-        return DEFAULT_PIDS
+        return DEFAULT_PIDS if not is_rootless() or _may_limit("pids") else None
     return -1 if options.pids <= 0 else options.pids
+
+
+def _may_limit(controller: str) -> bool:
+    """Whether this user may make cgroups with this controller (cgroups(7), "Delegation")."""
+    return any(
+        controller in hierarchy["controllers"] and hierarchy["base"] is not None
+        for hierarchy in _core.cgroup_info()["hierarchies"]
+    )
 
 
 def _device_rules(options: Options) -> list[_core.DeviceRule]:

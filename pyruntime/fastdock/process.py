@@ -16,6 +16,7 @@ from fastdock._errors import ContainerNotRunning
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from fastdock.containers.execution import Execution
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
 
@@ -215,6 +216,26 @@ class Popen:
         return f"<fastdock.Popen {self.id[:12]} {state}: {' '.join(self.args)}>"
 
 
+def with_pipes(keywords: dict[str, Any], input: Any, capture_output: bool) -> None:
+    """Turns the keywords of a ``run`` into those of a Popen.  ValueError for what excludes each other."""
+    if input is not None:
+        if keywords.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        keywords["stdin"] = PIPE
+    if capture_output:
+        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        keywords["stdout"] = keywords["stderr"] = PIPE
+
+
+def run_to_end(process: Popen | Execution, input: Any, timeout: float | None) -> tuple[Any, Any]:
+    """Waits for its end; feeds and reads its pipes if it has any."""
+    if process.stdin is process.stdout is process.stderr is None:
+        process.wait(timeout)
+        return None, None
+    return process.communicate(input, timeout)
+
+
 def run_container(
     engine: Engine,
     image: str | Sequence[str] | None,
@@ -227,21 +248,10 @@ def run_container(
     **keywords: Any,
 ) -> CompletedProcess:
     """:func:`fastdock.run` on a given engine."""
-    if input is not None:
-        if keywords.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
-        keywords["stdin"] = PIPE
-    if capture_output:
-        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
-            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
-        keywords["stdout"] = keywords["stderr"] = PIPE
+    with_pipes(keywords, input, capture_output)
     process = Popen(image, args, engine=engine, _outlive_thread=False, **keywords)
-    stdout = stderr = None
     try:
-        if process.stdin is process.stdout is process.stderr is None:
-            process.wait(timeout)
-        else:
-            stdout, stderr = process.communicate(input, timeout)
+        stdout, stderr = run_to_end(process, input, timeout)
     except BaseException:
         _kill_and_collect(process)
         raise

@@ -1,58 +1,22 @@
-// Tests' own interpreter of seccomp programs.
+// What a seccomp program answers to a call.
 #pragma once
 
 #include <gtest/gtest.h>
 #include <linux/audit.h>
-#include <linux/bpf_common.h>
 #include <linux/seccomp.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
+#include "../support/seccomp_interpreter.h"
 #include "launch/seccomp_program.h"
 
 namespace fastdock::launch {
 
-// What the kernel would answer: the instructions that seccomp allows, one by one (Documentation/networking/
-// filter.rst).
 inline std::uint32_t evaluate(const BpfProgram& program, const seccomp_data& data) {
-  std::uint32_t a = 0;
-  for (std::size_t i = 0; i < program.size(); ++i) {
-    const sock_filter& instruction = program[i];
-    bool holds = false;
-    switch (instruction.code) {
-      case BPF_LD | BPF_W | BPF_ABS:
-        std::memcpy(&a, reinterpret_cast<const char*>(&data) + instruction.k, sizeof a);
-        continue;
-      case BPF_ALU | BPF_AND | BPF_K:
-        a &= instruction.k;
-        continue;
-      case BPF_RET | BPF_K:
-        return instruction.k;
-      case BPF_JMP | BPF_JA:
-        i += instruction.k;
-        continue;
-      case BPF_JMP | BPF_JEQ | BPF_K:
-        holds = a == instruction.k;
-        break;
-      case BPF_JMP | BPF_JGT | BPF_K:
-        holds = a > instruction.k;
-        break;
-      case BPF_JMP | BPF_JGE | BPF_K:
-        holds = a >= instruction.k;
-        break;
-      case BPF_JMP | BPF_JSET | BPF_K:
-        holds = (a & instruction.k) != 0;
-        break;
-      default:
-        ADD_FAILURE() << "instruction " << instruction.code;
-        return 0;
-    }
-    i += holds ? instruction.jt : instruction.jf;
-  }
-  ADD_FAILURE() << "ran off the end";
-  return 0;
+  auto answer = interpret(program, data);
+  EXPECT_TRUE(answer.has_value()) << "not a seccomp program";
+  return answer.value_or(0);
 }
 
 struct Call {

@@ -18,7 +18,13 @@ from netlab import Lab
 from fastdock.containers import reaping
 
 # What differs on cgroup v2 and on an older kernel (6.1); the VM is 16 times slower, so not all else as well.
-ALSO_IN_THE_VM = ("test_cgroup.py", "test_run.py", "test_oci_lifecycle.py", "test_oci_specification.py")
+ALSO_IN_THE_VM = (
+    "test_cgroup.py",
+    "test_run.py",
+    "test_oci_lifecycle.py",
+    "test_oci_specification.py",
+    "test_rootless_delegation.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m and -k select

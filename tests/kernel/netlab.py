@@ -256,14 +256,14 @@ def ask(where: Namespace, kind: int, address: str, port: int, timeout: float = 2
             return None
 
 
-def pings(where: Namespace, address: str) -> bool:
-    """Whether an echo request to ``address`` is answered (ICMP or ICMPv6, by a raw socket)."""
+def pings(where: Namespace, address: str, timeout: float = 1.0) -> bool:
+    """Whether an echo request to ``address`` is answered in so many seconds (ICMP or ICMPv6, by a raw socket)."""
     six = ":" in address
     family, protocol = (
         (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
     )
     with where.socket(family, socket.SOCK_RAW, protocol) as raw:
-        raw.settimeout(1.0)
+        raw.settimeout(timeout)
         request = bytes([128 if six else 8, 0, 0, 0, 0x12, 0x34, 0, 1])
         if not six:
             total = sum(int.from_bytes(request[i : i + 2]) for i in range(0, len(request), 2))

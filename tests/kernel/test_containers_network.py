@@ -99,6 +99,7 @@ def test_the_monitor_restarts_it_on_its_networks(lab: Lab, net_engine: Engine) -
     script = "ip -4 addr show dev eth0 | grep -o 'inet [0-9.]*'; exit 1"
     with container(net_engine, shell(script), network="bridge", restart="on-failure:2") as made:
         wait_until(made, lambda: made.status == "exited")
+        assert made.inspect()["State"]["Error"] == ""
         lines = output_of(made).splitlines()
         assert len(lines) == 3
         assert len(set(lines)) == 1

@@ -400,7 +400,7 @@ def test_a_writer_that_is_dropped_stops(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/task"))
     writer = _core.LayerWriter(tmp_path / "out")
     writer.write(make_tar(entry("f", data=bytes(1 << 20)))[:700_000])
-    assert set(os.listdir("/proc/self/task")) > before
+    assert set(os.listdir("/proc/self/task")) - before
     del writer
     deadline = time.monotonic() + 10  # pthread_join(3) may return a moment before the kernel unlinks the task
     while not set(os.listdir("/proc/self/task")) <= before:

@@ -7,7 +7,7 @@ import os
 import socket
 
 import pytest
-from netlab import Lab, pings
+from netlab import Lab, Namespace, pings
 
 from fastdock._core import net
 from fastdock._errors import Conflict, KernelError
@@ -47,6 +47,18 @@ def test_ipv6_has_no_tentative_addresses_and_believes_no_router(lab: Lab) -> Non
         assert not address["flags"] & 0x40, "IFA_F_TENTATIVE"
     bridge = lab.networks.get("six").device
     assert lab.host.sysctl(f"ipv6/conf/{bridge}/accept_ra") == "0"
+
+
+def test_a_restart_takes_its_names_from_what_the_kernel_has_not_taken_down_yet(lab: Lab) -> None:
+    guest = lab.guest()
+    guest.end()  # its namespace stays, for ``guest`` has it open
+    again = Namespace.make()
+    net.attach(guest.plan.core, again.fd)
+    with lab.oracle(again) as oracle:
+        assert len(oracle.get_links(ifname="eth0")) == 1
+    with lab.oracle(guest) as oracle:
+        assert not oracle.get_links(ifname="eth0")
+    again.close()
 
 
 def test_several_networks_have_one_default_route(lab: Lab) -> None:

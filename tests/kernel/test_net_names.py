@@ -280,6 +280,7 @@ def test_a_killed_resolver_goes_on_as_another_process(named: Lab) -> None:
 
 def test_a_killed_copy_is_made_again(named: Lab) -> None:
     web, client = named.guest("app", name="web"), named.guest("app")
+    assert addresses(lookup(client, "web")) == [web.address()]  # the copy that knows both is there: see above
     server = _resolver(named)
     copy = _copy_of(server)
     _kill(copy)

@@ -198,6 +198,14 @@ class TestFlags:
         assert program.wait() == 9
         program.stdout.close()
 
+    def test_a_signal_that_comes_before_the_start_has_returned_is_forwarded(self) -> None:
+        """Its first act is to ask the command, its parent, to end."""
+        script = "trap 'echo got it; exit 9' TERM; kill -TERM $PPID; while :; do sleep 1000 & wait $!; done"
+        for network in ("bridge", "none"):
+            flags = ("--pid", "host", "--userns", "host", "--network", network)
+            done = run(*flags, "busybox", "sh", "-c", script)
+            assert (done.stdout, done.returncode) == (b"got it\n", 9)
+
     def test_killed_with_everything(self, root: Path) -> None:
         """SIGKILL of the command leaves no process."""
         program = subprocess.Popen([*FASTDOCK, "run", "--rm", "busybox", "sh", "-c", "echo ready; exec sleep 1000"],

@@ -23,6 +23,7 @@ PAGES = [
     "CHANGELOG.md",
     "docs/python.md",
     "docs/networks.md",
+    "docs/rootless.md",
 ]
 
 

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "pyruntime" / "fastdock"
 
 # room: what it may import of fastdock beside itself.  A name stands for itself and all below it.
 OBJECTS = {"engine", "process", "image", "options", "aio", "containers", "volumes"}  # what people hold
-FACE = {"", "_errors", "_process_errors", "_light", *OBJECTS}
+FACE = {"", "_errors", "_process_errors", "_light", "rootless", *OBJECTS}
 RULES = {
     "cli": FACE,
     "api": FACE,
@@ -26,6 +26,7 @@ RULES = {
     # References, platforms and the callback's values are vocabulary: they know no server and import nothing heavy.
     "store": {"_errors", "_light", "_core", "registry.reference", "registry.platform", "registry.progress"},
     "registry": {"_errors", "_light", "_core", "store"},
+    "rootless": {"_errors", "_core", "store.paths", "engine"},
     "network": {"_errors", "_light", "_core", "store.paths", "store.locks"},
     "_light": set(),
     "_errors": {"_process_errors"},
@@ -33,7 +34,7 @@ RULES = {
     "sizes": {"_errors", "_light"},
     "mount_options": {"_errors", "_light", "sizes"},
     "options": {"_errors", "_light", "sizes", "mount_options"},
-    "planning": {"_errors", "_light", "_core", "options", "mount_options"},
+    "planning": {"_errors", "_light", "_core", "options", "mount_options", "store.paths"},
 }
 PROGRAMS = {"__main__", "_start"}  # they start the command line
 FACES = {"cli", "api", "web", "pytest_plugin"}

@@ -189,6 +189,11 @@ def test_picked_subnets_overlap_nothing(used: list[int]) -> None:
     assert not any(picked.overlaps(ipaddress.ip_network(network)) for network in taken)
 
 
+def test_more_networks_than_docker_has_room_for() -> None:
+    taken = [*(f"172.{second}.0.0/16" for second in range(17, 32)), "192.168.0.0/16", "10.89.0.0/24"]
+    assert pick_subnet(4, taken) == "10.89.1.0/24"
+
+
 def test_subnets() -> None:
     assert make_subnet("10.1.0.0/16").gateway == "10.1.0.1"
     assert make_subnet("10.1.0.0/16", "10.1.0.254", "10.1.5.0/24").ip_range == "10.1.5.0/24"

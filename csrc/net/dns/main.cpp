@@ -48,11 +48,21 @@ Result<Fd> listen_on(const std::string& path) {
   return opened;
 }
 
+// False where an ordinary user has no ids but its own.
+bool has_nobody() {
+  std::string map = read_file("/proc/self/uid_map").value_or("");
+  unsigned inside = 0;
+  unsigned outside = 0;
+  unsigned count = 0;
+  return std::sscanf(map.c_str(), "%u %u %u", &inside, &outside, &count) != 3 || count > 1 ||
+         map.find('\n') + 1 < map.size();
+}
+
 // The process reads bytes from containers: it keeps the one capability that opening the firewall for a name
 // needs.
 Result<void> drop_privileges() {
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  if (::geteuid() == 0) {
+  if (::geteuid() == 0 && has_nobody()) {
     ::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
     if (::setgroups(0, nullptr) != 0 || ::setresgid(kNobody, kNobody, kNobody) != 0 ||
         ::setresuid(kNobody, kNobody, kNobody) != 0)

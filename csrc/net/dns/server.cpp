@@ -5,7 +5,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -68,11 +70,12 @@ Result<void> Server::watch_all() {
   return {};
 }
 
+// The older copy goes when the newer is there, so that at every moment there is one.
 Result<bool> Server::renew_copy() {
   changed_ = false;
-  end_copy();
+  if (!succession_) succession_.reset(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
   Fd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
-  if (!self) return failed(Operation::kWaitForProcess, "fastdock-dns");
+  if (!self || !succession_) return failed(Operation::kWaitForProcess, "fastdock-dns");
   // A fork that gives the pidfd at once: later, a copy that was killed already has no number any more.
   int copy_process = -1;
   clone_args arguments{};
@@ -85,6 +88,7 @@ Result<bool> Server::renew_copy() {
     wait_for_death_of(self);
     return true;
   }
+  end_copy();
   copy_process_.reset(copy_process);
   FASTDOCK_CHECK(loop_.watch(copy_process_.get(), EPOLLIN, [this](std::uint32_t) { changed_ = true; }));
   return false;
@@ -107,6 +111,10 @@ void Server::wait_for_death_of(const Fd& server) {
   pollfd death{.fd = server.get(), .events = POLLIN, .revents = 0};
   while (::poll(&death, 1, -1) < 0 && errno == EINTR) {
   }
+  // Two copies may see it: whoever takes the event is the server now.
+  std::uint64_t taken = 0;
+  if (::read(succession_.get(), &taken, sizeof taken) != sizeof taken) ::_exit(0);
+  succession_.reset();
   changed_ = true;
   (void)::listen(control_.get(), kBacklog);  // so that SO_PEERCRED names this process
 }

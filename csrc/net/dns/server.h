@@ -71,6 +71,7 @@ class Server {
   std::unordered_map<std::string, std::shared_ptr<Ports>> ports_;
   Loop::Timer idle_timer_ = 0;
   Fd copy_process_;
+  Fd succession_;        // an eventfd of this server and its copies
   bool changed_ = true;  // since the copy was made
   std::size_t turn_ = 0;
 };

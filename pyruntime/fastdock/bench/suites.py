@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from .footprint import Footprint, kernel_bytes, pss
+from .footprint import Footprint, cgroup_charges, kernel_bytes, pss, share_of
 from .machine import drop_caches
 from .measure import Series, Subject, measure
 from .peers import Missing, Peer, Running, make_peers
@@ -220,8 +220,17 @@ def memory(peer: Peer, counts: Sequence[int] = (1, 10, 100)) -> list[Footprint]:
                 running.append(peer.start())
             time.sleep(_SETTLE)
             own = [pid for one in running for pid in one.own_pids()]
+            share = share_of(own)
             found.append(
-                Footprint(count, pss(set(peer.keeper_pids()) - set(own)), pss(own), kernel_bytes() - base)
+                Footprint(
+                    count,
+                    engine=pss(set(peer.keeper_pids()) - set(own)),
+                    workload=share.anonymous,
+                    kernel=kernel_bytes() - base,
+                    page_cache=share.files,
+                    charged=cgroup_charges(own),
+                    guest=sum(one.guest_bytes() for one in running),
+                )
             )
     finally:
         for one in reversed(running):

@@ -91,15 +91,17 @@ def markdown(comparison: Comparison, bases: Sequence[str] = _BASES) -> str:
 
 def memory_text(found: Mapping[str, Sequence[Footprint]]) -> str:
     """What engines keep in memory, per number of idle containers."""
-    head = ["", "containers", "engine's processes", "added by each", "kernel", "workload itself"]
+    head = ["", "containers", "engine's processes", "added by each", "in the guest", "kernel", "workload itself",
+            "page cache shared", "charged to cgroups"]  # fmt: skip
     rows = []
     for name, footprints in found.items():
         idle = footprints[0]
         for one in footprints:
             each = size(one.per_container(idle)) if one.containers else "—"
             rows.append(
-                [name, str(one.containers), size(one.engine), each, size(one.kernel), size(one.workload)]
-            )
+                [name, str(one.containers), size(one.engine), each, size(one.guest) if one.guest else "—",
+                 *map(size, (one.kernel, one.workload, one.page_cache, one.charged))]
+            )  # fmt: skip
     return "\n".join(_aligned(head, rows))
 
 

@@ -6,6 +6,7 @@ Each command's module is imported only when that command runs, so that ``fastdoc
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 TYPE_CHECKING = False  # see cli.direct
@@ -62,10 +63,20 @@ COMMANDS = {
 }
 
 
+# They tell of this machine as it is, also where no namespaces are to be had.
+_ANYWHERE = ("info", "version", "--version", "-v", "--help", "-h", "bench")
+
+
+# They need no network but the host's, where a registry may be on its loopback device.
+_REGISTRY = ("pull", "push", "login", "logout", "manifest")
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """The command line's entry point."""
     words = sys.argv[1:] if arguments is None else arguments
     root, rest = (words[1], words[2:]) if words[:1] == ["--root"] and len(words) > 1 else (None, words)
+    if os.geteuid() != 0 and rest and rest[0] not in _ANYWHERE:
+        _enter_namespaces(network=not {*rest[:2]} & {*_REGISTRY})
     if rest[:1] == ["run"]:
         from fastdock.cli.run import run_directly
 
@@ -77,3 +88,15 @@ def main(arguments: list[str] | None = None) -> Any:
     from fastdock.cli.group import cli
 
     return cli.main(args=words, prog_name="fastdock")
+
+
+def _enter_namespaces(*, network: bool) -> None:
+    from fastdock import rootless
+    from fastdock._errors import FastdockError
+
+    try:
+        rootless.enter(network=network)
+    except FastdockError as error:
+        from fastdock.cli.run import report
+
+        sys.exit(report(error))

@@ -34,17 +34,20 @@ def attach(context: click.Context, detach_keys: str, no_stdin: bool, sig_proxy: 
 def attach_to(container: Container, *, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> int:
     """The container's exit code; 1, as docker has it, when it was detached from."""
     from fastdock.cli.attachment import DETACHED, Attachment
+    from fastdock.cli.signals import SignalProxy
     from fastdock.containers import control
 
     settings = container.record.document["settings"]
     interactive = bool(settings.get("open_stdin")) and not no_stdin
+    terminal = bool(settings.get("tty"))
     container._need_running()
+    proxy = SignalProxy(enabled=sig_proxy and not terminal)
+    proxy.hold()
     wanted = control.ATTACH_OUTPUT | control.ATTACH_ERRORS | (control.ATTACH_INPUT if interactive else 0)
     with container._connect() as connection:
         connection.send(control.ATTACH, wanted)
         attachment = Attachment(
-            container, connection, terminal=bool(settings.get("tty")), interactive=interactive, keys=detach_keys,
-            proxy=sig_proxy,
+            container, connection, terminal=terminal, interactive=interactive, keys=detach_keys, proxy=proxy,
         )  # fmt: skip
         attachment.redraw()
         code = attachment.run()

@@ -10,11 +10,12 @@ import termios
 import tty
 from typing import TYPE_CHECKING
 
-from fastdock._errors import FastdockError, SpecError
-from fastdock.cli.foreground import _NOT_FORWARDED, _size_of, _write_all
+from fastdock._errors import SpecError
+from fastdock.cli.foreground import _size_of, _write_all
 from fastdock.containers import control
 
 if TYPE_CHECKING:
+    from fastdock.cli.signals import SignalProxy
     from fastdock.containers import Container
     from fastdock.containers.control import Control
 
@@ -74,7 +75,7 @@ class Attachment:
         terminal: bool,
         interactive: bool,
         keys: str = DEFAULT_KEYS,
-        proxy: bool = True,
+        proxy: SignalProxy,
     ) -> None:
         self._container, self._connection = container, connection
         self._terminal, self._interactive, self._proxy = terminal, interactive, proxy
@@ -82,12 +83,7 @@ class Attachment:
 
     def run(self) -> int:
         """The exit code, or DETACHED."""
-        if self._proxy and not self._terminal:
-            for number in signal.valid_signals() - _NOT_FORWARDED:
-                try:
-                    signal.signal(number, self._forward)
-                except (OSError, ValueError):  # the real-time signals that the C library keeps
-                    pass
+        self._proxy.release_to(self._container.kill)
         before = None
         if self._terminal and os.isatty(1):
             signal.signal(signal.SIGWINCH, self._resize)
@@ -106,12 +102,6 @@ class Attachment:
         rows, columns = _size_of(1)
         if self._terminal and os.isatty(1) and rows and columns:
             self._connection.send(control.RESIZE, (rows + 1) << 16 | (columns + 1))
-
-    def _forward(self, number: int, frame: object) -> None:
-        try:
-            self._container.kill(number)
-        except (FastdockError, OSError):  # it has ended
-            pass
 
     def _resize(self, *_: object) -> None:
         rows, columns = _size_of(1)

@@ -17,6 +17,8 @@ import sys
 import termios
 import tty
 
+from fastdock.cli.signals import SignalProxy
+
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from typing import Any
@@ -27,10 +29,6 @@ if TYPE_CHECKING:
     from fastdock.engine import Engine
 
 _CHUNK = 65536
-# Everything that may be sent to us, but what cannot be caught, and what is about us (job control, children).
-_NOT_FORWARDED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG,
-                  signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSEGV, signal.SIGBUS,
-                  signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}  # fmt: skip
 
 
 class Foreground:
@@ -40,7 +38,7 @@ class Foreground:
         self._engine = engine
         self._tty = tty
         self._interactive = interactive
-        self._proxy = proxy
+        self._proxy = SignalProxy(enabled=proxy)
         self._container: _core.Container | None = None
         self._terminal = -1
         self._relays: dict[int, int] = {}  # what we copy: from -> to
@@ -54,7 +52,12 @@ class Foreground:
         if self._tty:
             options["tty"] = True
         try:
-            _, self._container = self._engine._start(image, command or None, stdio, options, terminal=size)
+            planned, argv = self._engine._prepare(
+                image, command or None, options
+            )  # a pull can be interrupted
+            self._proxy.hold()
+            self._container = self._engine._launch(planned, argv, stdio, terminal=size)
+            self._proxy.release_to(self._container.kill)
         finally:
             for descriptor in ours:
                 os.close(descriptor)
@@ -63,8 +66,6 @@ class Foreground:
         if cidfile:
             with open(cidfile, "w", encoding="ascii") as file:
                 file.write(self._container.id)
-        if self._proxy:
-            self._forward_signals()
         status = self._attend()
         self._container.finish()
         return int(status[0])
@@ -84,20 +85,6 @@ class Foreground:
             else:
                 stdio.append(target)
         return stdio, ours
-
-    def _forward_signals(self) -> None:
-        for number in signal.valid_signals() - _NOT_FORWARDED:
-            try:
-                signal.signal(number, self._forward)
-            except (OSError, ValueError):  # the real-time signals that the C library keeps
-                pass
-
-    def _forward(self, number: int, frame: object) -> None:
-        if self._container is not None:
-            try:
-                self._container.kill(number)
-            except OSError:  # it has ended
-                pass
 
     def _attend(self) -> tuple[int, int]:
         """Copies what must be copied, until the container has ended and nothing is left to copy."""

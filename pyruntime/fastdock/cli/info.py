@@ -44,6 +44,7 @@ def findings() -> list[Finding]:
         *_kernel(),
         *_user_namespaces(),
         *_cgroups(),
+        *(_rootless() if os.geteuid() != 0 else ()),
         *_file_systems(),
         _seccomp(),
         *_security_modules(),
@@ -51,7 +52,8 @@ def findings() -> list[Finding]:
 
 
 def _root() -> Finding:
-    return Finding("root", os.geteuid() == 0, f"uid {os.geteuid()}", "run fastdock as root (sudo)")
+    return Finding("root", os.geteuid() == 0, f"uid {os.geteuid()}",
+                   "works without it: what differs is below, and in docs/rootless.md")  # fmt: skip
 
 
 def _kernel() -> list[Finding]:
@@ -87,15 +89,46 @@ def _cgroups() -> list[Finding]:
         Finding("cgroup version", True, f"{info['version']}{' (hybrid)' if info['hybrid'] else ''}")
     ]
     have = {name for hierarchy in info["hierarchies"] for name in hierarchy["controllers"]}
+    ours = {name for each in info["hierarchies"] if each["base"] is not None for name in each["controllers"]}
     io = "io" if info["version"] == 2 else "blkio"
     for name in ("memory", "cpu", "pids", "cpuset", io, "hugetlb"):
         advice = (
             f"limits of {name} are refused; boot with cgroup_enable={name}, or delegate it to this cgroup"
         )
-        found.append(
-            Finding(f"cgroup {name}", name in have, "available" if name in have else "absent", advice)
-        )
+        if name in have - ours:
+            advice = f"limits of {name} are refused: on cgroup v2, systemd-run --user --scope -p Delegate=yes"
+        detail = "available" if name in ours else "not this user's" if name in have else "absent"
+        found.append(Finding(f"cgroup {name}", name in ours, detail, advice))
     return found
+
+
+def _rootless() -> list[Finding]:
+    """What an ordinary user's containers need beside the kernel."""
+    import pwd
+    import shutil
+
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        name = str(os.geteuid())
+    ranges = [_ranges(file, name) for file in ("/etc/subuid", "/etc/subgid")]
+    mappers = [program for program in ("newuidmap", "newgidmap") if shutil.which(program)]
+    ways = [program for program in ("pasta", "slirp4netns") if shutil.which(program)]
+    return [
+        Finding("subordinate ids", min(ranges) > 0, f"{min(ranges)} in /etc/subuid and /etc/subgid",
+                f"one id alone without: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"),
+        Finding("programs that map ids", len(mappers) == 2, ", ".join(mappers) or "absent",
+                "one id alone without: apt-get install uidmap"),
+        Finding("networks without root", bool(ways), ", ".join(ways) or "absent",
+                "only --network none and host without: apt-get install slirp4netns (or passt)"),
+    ]  # fmt: skip
+
+
+def _ranges(file: str, name: str) -> int:
+    """How many ids the user has there: lines of ``NAME-OR-UID:FIRST:COUNT``, subuid(5)."""
+    fields = [line.split(":") for line in (_read(file) or "").splitlines()]
+    counts = [each[2] for each in fields if len(each) == 3 and each[0] in (name, str(os.geteuid()))]
+    return sum(int(count) for count in counts if count.isdecimal())
 
 
 def _file_systems() -> list[Finding]:

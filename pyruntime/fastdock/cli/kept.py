@@ -11,6 +11,7 @@ from fastdock._errors import FastdockError
 from fastdock.cli.attachment import DETACHED, Attachment
 from fastdock.cli.foreground import _size_of
 from fastdock.cli.run import KEPT_SETTINGS
+from fastdock.cli.signals import SignalProxy
 from fastdock.containers import Container, control
 from fastdock.engine import Engine
 
@@ -56,6 +57,8 @@ def start(container: Container, flags: dict[str, Any]) -> int:
     if flags["attach"]:
         words = [word.lower() for word in flags["attach"]]
         wanted = control.ATTACH_OUTPUT * ("stdout" in words) | control.ATTACH_ERRORS * ("stderr" in words)
+    proxy = SignalProxy(enabled=flags["sig_proxy"] and not tty)
+    proxy.hold()
     connection = container.start(
         attach=wanted | (control.ATTACH_INPUT if interactive else 0), terminal=_size_of(1) if tty else None
     )
@@ -68,7 +71,7 @@ def start(container: Container, flags: dict[str, Any]) -> int:
             terminal=tty,
             interactive=interactive,
             keys=flags["detach_keys"],
-            proxy=flags["sig_proxy"],
+            proxy=proxy,
         )
         code = attachment.run()
         if code == DETACHED:

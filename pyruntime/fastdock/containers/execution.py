@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning
 from fastdock.containers import control
-from fastdock.process import PIPE, CompletedProcess, Usage, _open_file, _open_streams
+from fastdock.process import CompletedProcess, Usage, _open_file, _open_streams, run_to_end, with_pipes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -234,22 +234,11 @@ def run(
     **keywords: Any,
 ) -> CompletedProcess:
     """:meth:`Container.exec`."""
-    if input is not None:
-        if keywords.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
-        keywords["stdin"] = PIPE
-    if capture_output:
-        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
-            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
-        keywords["stdout"] = keywords["stderr"] = PIPE
+    with_pipes(keywords, input, capture_output)
     process = Execution(container, args, own_group=timeout is not None, **keywords)
     began = time.monotonic()
-    stdout = stderr = None
     try:
-        if process.stdin is process.stdout is process.stderr is None:
-            process.wait(timeout)
-        else:
-            stdout, stderr = process.communicate(input, timeout)
+        stdout, stderr = run_to_end(process, input, timeout)
     except BaseException:
         process.kill()
         _close(process.stdin, process.stdout, process.stderr)

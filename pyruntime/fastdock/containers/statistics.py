@@ -32,7 +32,7 @@ def statistics(container: Container) -> Mapping[str, Any]:
 def top(container: Container, options: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """:meth:`Container.top`: the host's ps(1), of which only the container's processes are kept, as Docker does."""
     container._need_running()
-    pids = {str(pid) for pid in cgroup_of(container).processes()}
+    pids = {str(pid) for pid in cgroup_of(container).processes()} or _in_namespace_of(container)
     command = ["ps", *(options or ["-ef"])]
     # moby, daemon/top_unix.go: some options cannot be used together with -q
     done = subprocess.run([*command, "-q", ",".join(pids)], capture_output=True, text=True, check=False)
@@ -53,6 +53,19 @@ def top(container: Container, options: Sequence[str]) -> tuple[list[str], list[l
         for number in users if name else ():
             row[number] = name
     return headings, rows
+
+
+def _in_namespace_of(container: Container) -> set[str]:
+    """Without a cgroup (rootless): the processes that have the PID namespace of the container's first one."""
+
+    def namespace(pid: str) -> int:
+        try:
+            return os.stat(f"/proc/{pid}/ns/pid").st_ino
+        except OSError:
+            return 0
+
+    wanted = namespace(str(container.state.pid))
+    return {pid for pid in os.listdir("/proc") if pid.isdecimal() and wanted and namespace(pid) == wanted}
 
 
 def _user_inside(container: Container, pid: str) -> str:

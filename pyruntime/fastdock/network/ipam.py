@@ -28,11 +28,14 @@ class Subnet(NamedTuple):
 
 
 def _pool() -> Iterator[ipaddress.IPv4Network]:
-    """Docker's default address pools, in its order."""
+    """Docker's default address pools, in its order; where those 31 are used up, podman's (containers.conf(5))."""
     for second in range(17, 32):
         yield ipaddress.IPv4Network(f"172.{second}.0.0/16")
     for third in range(0, 256, 16):
         yield ipaddress.IPv4Network(f"192.168.{third}.0/20")
+    for second in range(89, 100):
+        for third in range(256):
+            yield ipaddress.IPv4Network(f"10.{second}.{third}.0/24")
 
 
 def pick_subnet(version: int, used: Iterable[str]) -> str:
@@ -47,7 +50,7 @@ def pick_subnet(version: int, used: Iterable[str]) -> str:
         if not any(candidate.overlaps(network) for network in taken):
             return str(candidate)
     raise FastdockError(
-        "no subnet is free: all of 172.17.0.0/12 and 192.168.0.0/16 is in use",
+        "no subnet is free: all of 172.16.0.0/12, 192.168.0.0/16 and 10.89.0.0 to 10.99.255.255 is in use",
         operation="create network",
         hint="remove unused networks (network prune), or name a subnet: --subnet",
     )

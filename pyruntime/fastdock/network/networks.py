@@ -28,10 +28,12 @@ from fastdock._errors import (
     Conflict,
     ContainerNotFound,
     ContainerNotRunning,
+    FastdockError,
     KernelError,
     NotFound,
     SpecError,
 )
+from fastdock.store.paths import is_rootless, main_root
 
 from . import details, files, ipam, planning, resolver, rules
 from .ipam import Subnet
@@ -63,7 +65,7 @@ class Networks:
         self._run_directory = run_directory
         self._root = os.path.realpath(root)
         self.resolver_socket = f"{run_directory}/dns.sock"
-        if root == "/var/lib/fastdock":
+        if root == main_root():
             self._scope, self._default_bridge = net.Scope(), "fastdock0"
         else:
             import binascii  # a name, not a secret; hashlib takes 1.5 ms to import
@@ -89,8 +91,25 @@ class Networks:
             fcntl.flock(fd, fcntl.LOCK_EX)
             with self._database.transaction() as db:
                 yield db
+                self._follow_ports(db)
+        except BaseException:
+            with contextlib.suppress(FastdockError):  # the first error is the one to tell
+                self._follow_ports(self._database.connection)
+            raise
         finally:
             os.close(fd)
+
+    @staticmethod
+    def _follow_ports(db: sqlite3.Connection) -> None:
+        if is_rootless():
+            from . import forwarding
+
+            forwarding.follow(db)
+
+    def _ports_are_followed(self) -> bool:
+        from . import forwarding
+
+        return forwarding.is_known(self._database.connection)
 
     # --- networks ---
 
@@ -215,6 +234,10 @@ class Networks:
         """The network's part of the kernel's state; good at any time."""
         from . import host
 
+        if is_rootless():
+            from . import forwarding
+
+            forwarding.need_way_out()
         if network.driver == "macvlan":
             net.find_link(network.device)
             return
@@ -336,6 +359,10 @@ class Networks:
             )
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
+        if is_rootless():
+            from . import forwarding
+
+            forwarding.need_way_out()
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
         try:
             if not self._is_whole(network for network, _ in chosen):
@@ -494,6 +521,9 @@ class Networks:
 
     def collect(self, but: str = "") -> int:
         """Takes off their networks the containers whose owner is dead, ``but`` that one; how many."""
+        if is_rootless() and not self._ports_are_followed():
+            with self._transaction():
+                pass  # its end tells a holder that was started anew
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
         dead = [
             container_id
@@ -524,6 +554,8 @@ class Networks:
 
     def _is_whole(self, networks: Iterable[Network]) -> bool:
         if not net.firewall_is_current(self._scope):
+            return False
+        if is_rootless() and not self._ports_are_followed():
             return False
         try:
             for network in networks:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from fastdock._errors import Conflict, FastdockError, SpecError
+from fastdock.store.paths import is_rootless
 
 from . import files, ipam, ports
 from .model import DEFAULT, Attachment, Document, Endpoint, Network, NetworkOptions, parse_egress
@@ -167,6 +168,8 @@ def _publish_one(
 def _free_ports(spec: PortSpec, places: list[tuple[int, str]]) -> Iterable[int]:
     """Ports that the kernel finds free; the database may know better, hence several."""
     family, host = places[0]
+    if is_rootless():
+        host = ""  # an address of the host's, not of this namespace: any port is tried there next
     for _ in range(64):
         try:
             port = ports.probe(family, spec.protocol, host, 0)
@@ -179,6 +182,13 @@ def _no_port(protocol: str, host: str, port: int, error: OSError, who: str = "")
     where = f"{host}:{port}" if host else str(port)
     if error.errno == errno.EADDRNOTAVAIL:
         reason, hint = f"{host} is not an address of this host", "ip -brief address lists them"
+    elif error.errno == errno.EACCES:
+        reason = error.strerror or str(error)
+        hint = (
+            "ports below 1024 are root's: sysctl net.ipv4.ip_unprivileged_port_start, or choose a higher one"
+        )
+    elif error.errno == errno.EPROTONOSUPPORT:
+        reason, hint = f"without root {protocol} is not forwarded", "use tcp or udp"
     elif who:
         reason, hint = f"it is in use by {who}", "stop that, or choose another host port"
     else:
@@ -189,6 +199,14 @@ def _no_port(protocol: str, host: str, port: int, error: OSError, who: str = "")
         operation="publish the port",
         hint=hint,
     )
+
+
+def _who_holds(family: int, protocol: str, port: int) -> str:
+    if not is_rootless():
+        return ports.holder(family, protocol, port)
+    from . import forwarding
+
+    return ports.holder(family, protocol, port, forwarding.holder_view())
 
 
 def _take_port(
@@ -208,9 +226,14 @@ def _take_port(
                 hint="choose another host port, or none to get a free one",
             )
         try:
-            ports.probe(family, protocol, host, port)
+            if is_rootless():
+                from . import forwarding
+
+                forwarding.take(db, protocol, family, host, port)
+            else:
+                ports.probe(family, protocol, host, port)
         except OSError as error:
-            return _no_port(protocol, host, port, error, ports.holder(family, protocol, port))
+            return _no_port(protocol, host, port, error, _who_holds(family, protocol, port))
     db.executemany(
         "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?)",
         [(family, protocol, port, host, container_id) for family, host in places],

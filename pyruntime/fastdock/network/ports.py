@@ -134,13 +134,13 @@ def probe(family: int, protocol: str, host: str, port: int) -> int:
         probing.close()
 
 
-def holder(family: int, protocol: str, port: int) -> str:
+def holder(family: int, protocol: str, port: int, tables_in: str = "/proc/thread-self/net") -> str:
     """Which process holds a port: "nginx (process 42)", or "" when it cannot be seen."""
     inodes = set[str]()
     tables = [f"{protocol}6"] if family == AF_INET6 else [protocol, f"{protocol}6"]
     for table in tables:
         try:
-            with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:
+            with open(f"{tables_in}/{table}", encoding="ascii") as file:
                 lines = file.read().splitlines()[1:]
         except OSError:
             continue

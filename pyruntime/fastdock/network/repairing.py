@@ -27,6 +27,8 @@ def repair(networks: Networks) -> None:
     net.rebuild_firewall(networks._scope, rules.all_rules(stored, documents.values()))
     for network in stored:
         networks._set_up(network)
+    with networks._transaction():
+        pass  # without root: the holder forwards the recorded ports from its end on
     if any(document.uses_resolver for document in documents.values()):
         networks._ensure_resolver()
 
@@ -72,18 +74,26 @@ def note_device(networks: Networks, device: str) -> None:
 def remove_orphans(networks: Networks) -> None:
     """Takes out of the kernel what belongs to roots that somebody has deleted: each has a subnet, and there are 31."""
     own = _note_of(networks)
-    with contextlib.suppress(FileNotFoundError):  # there is none; or another process removes the same
-        for entry in list(os.scandir(os.path.dirname(own))):
-            with open(entry.path, encoding="utf-8") as file:
-                root, prefix, *devices = file.read().splitlines() or ("", "")
-            if entry.path == own or not root or os.path.exists(f"{root}/fastdock.db"):
-                continue
-            here = {name for _, name in socket.if_nameindex()}
-            for device in here.intersection(devices):
-                host.forget_in_other_firewalls(device)
-                net.remove_link(device)
-            net.remove_firewall(net.Scope(entry.name, prefix))
-            os.unlink(entry.path)
+    try:
+        entries = list(os.scandir(os.path.dirname(own)))
+    except FileNotFoundError:  # there is none
+        return
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):  # another process removes the same
+            _remove_orphan(entry, own)
+
+
+def _remove_orphan(entry: os.DirEntry[str], own: str) -> None:
+    with open(entry.path, encoding="utf-8") as file:
+        root, prefix, *devices = file.read().splitlines() or ("", "")
+    if entry.path == own or not root or os.path.exists(f"{root}/fastdock.db"):
+        return
+    here = {name for _, name in socket.if_nameindex()}
+    for device in here.intersection(devices):
+        host.forget_in_other_firewalls(device)
+        net.remove_link(device)
+    net.remove_firewall(net.Scope(entry.name, prefix))
+    os.unlink(entry.path)
 
 
 def _note_of(networks: Networks) -> str:

@@ -8,7 +8,7 @@ from .bare import Bare, Floor, FloorDisk
 from .base import Missing, Peer, Running
 from .engines import Docker, Lxc, Podman
 from .oci import Crun, CrunCurrent, CrunCurrentFull, CrunFull, Runc, RuncFull
-from .ours import Fastdock, FastdockDisk, FastdockShell
+from .ours import Fastdock, FastdockDetached, FastdockDisk, FastdockShell
 from .sandbox import Bubblewrap, Sandlock
 from .vm import CloudHypervisor, Firecracker, MicrovmEmulated, MicrovmKvm, Q35Emulated, Q35Kvm
 
@@ -17,6 +17,7 @@ __all__ = ["PEERS", "Missing", "Peer", "Running", "make_peers"]
 PEERS: tuple[type[Peer], ...] = (
     Fastdock,
     FastdockDisk,
+    FastdockDetached,
     FastdockShell,
     Bare,
     Floor,

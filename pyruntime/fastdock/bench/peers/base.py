@@ -29,6 +29,10 @@ class Running(ABC):
     def stop(self) -> None:
         """Ends it and leaves nothing behind."""
 
+    def guest_bytes(self) -> int:
+        """For a VM: the memory in use inside, as its own kernel sees it."""
+        return 0
+
     def run_inside(self) -> float | None:
         """Runs /bin/true in it beside its program (exec); Missing if that is not possible."""
         raise Missing("nothing can be run in it")

@@ -17,7 +17,7 @@ from ..workload import Workload
 from .base import Missing, Peer, Running, find_program, first_line
 from .engines import Ended
 
-__all__ = ["Fastdock", "FastdockDisk", "FastdockShell", "import_workload"]
+__all__ = ["Fastdock", "FastdockDetached", "FastdockDisk", "FastdockShell", "import_workload"]
 
 _LIMITS: dict[str, Any] = {"memory": "256m", "pids": 100, "cpus": 1}
 
@@ -125,6 +125,62 @@ class _Started(Running):
         self._process.wait()
 
 
+class FastdockDetached(Fastdock):
+    """A container that outlives its caller, with its monitor, record and log: to its end and its removal."""
+
+    name = "fastdock detached"
+    isolation = "as fastdock, kept by a monitor; in-process"
+
+    def prepare(self, workload: Workload) -> None:
+        super().prepare(workload)
+        del self._options["storage"]  # what is kept is kept on disk
+        self._options["network"] = "none"
+
+    def run(self) -> float | None:
+        container = self._engine.containers.create(self._image, self._argv, **self._options)
+        try:
+            container.start()
+            status = container.wait()
+            printed = b"".join(entry.data for entry in container.logs()) if self._expect else b""
+            if status != 0 or self._expect not in printed:
+                raise CommandFailed(f"status {status}: {printed!r}")
+        finally:
+            container.remove(force=True)
+        return None
+
+    def start(self) -> Running:
+        container = self._engine.containers.create(self._image, self._argv, **self._options)
+        container.start()
+        return _Kept(container)
+
+    def keeper_pids(self) -> list[int]:
+        return _monitors(_Kept.alive)
+
+
+class _Kept(Running):
+    alive: list[int] = []  # noqa: RUF012  the processes of all that run now
+
+    def __init__(self, container: Any) -> None:
+        self._container, self._pid = container, int(container.inspect()["State"]["Pid"])
+        self.alive.append(self._pid)
+
+    def own_pids(self) -> list[int]:
+        return [self._pid]
+
+    def stop(self) -> None:
+        self.alive.remove(self._pid)
+        self._container.remove(force=True)
+
+
+def _monitors(containers: list[int]) -> list[int]:
+    """The parents of containers' first processes."""
+    found = []
+    for pid in containers:
+        status = Path(f"/proc/{pid}/status").read_text()
+        found.append(int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))))
+    return found
+
+
 class FastdockShell(Peer):
     """``fastdock run --rm`` as a whole process, without a server."""
 
@@ -138,6 +194,7 @@ class FastdockShell(Peer):
         found = [str(path) for path in beside if path.exists()]
         self._program = found[0] if found else find_program("fastdock")
         self._environment = {**os.environ, "FASTDOCK_ROOT": str(self.scratch / "root")}
+        self._running: list[int] = []
         helped = subprocess.run([self._program, "run", "--help"], capture_output=True, check=False)
         if helped.returncode:
             raise Missing("this fastdock has no command `run`")
@@ -174,23 +231,12 @@ class FastdockShell(Peer):
         )
         if done.returncode:
             raise Missing(f"run --detach: {done.stderr.strip()[-200:]}")
-        return Ended([self._program], done.stdout.strip(), environment=self._environment)
+        running = Ended([self._program], done.stdout.strip(), environment=self._environment)
+        self._running += running.own_pids()
+        return running
 
     def keeper_pids(self) -> list[int]:
-        """The monitors of this root: every fastdock process that names it in its arguments or environment."""
-        marker = str(self.scratch / "root").encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                if b"fastdock" in (entry / "cmdline").read_bytes() and (
-                    marker in (entry / "cmdline").read_bytes() or marker in (entry / "environ").read_bytes()
-                ):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-        return found
+        return _monitors([pid for pid in self._running if Path(f"/proc/{pid}").exists()])
 
     def close(self) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)

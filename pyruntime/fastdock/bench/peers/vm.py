@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import select
 import shlex
 import signal
 import subprocess
@@ -22,6 +24,7 @@ _INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox ifconfig lo 127.0.0.1 up
 export PATH=/bin:/usr/bin
+/bin/busybox grep -E '^Mem(Total|Free):' /proc/meminfo
 {command}
 /bin/busybox reboot -f
 """
@@ -114,11 +117,14 @@ class _Qemu(Peer):
         ]
 
     def run(self) -> float | None:
-        limit = _BOOT_LIMIT if self.accelerator == "kvm" else _EMULATED_LIMIT
-        return spawn(self._argv(), expect=self._expect, timeout=limit)
+        return spawn(self._argv(), expect=self._expect, timeout=self._limit)
 
     def start(self) -> Running:
-        return _Booted(self._argv(), b"up")
+        return _Booted(self._argv(), self.memory << 20, self._limit)
+
+    @property
+    def _limit(self) -> float:
+        return _BOOT_LIMIT if self.accelerator == "kvm" else _EMULATED_LIMIT
 
     def keeper_pids(self) -> list[int]:
         return [pid for booted in _Booted.alive for pid in booted.pids()]
@@ -127,10 +133,27 @@ class _Qemu(Peer):
 class _Booted(Running):
     alive: list[_Booted] = []  # noqa: RUF012  all that run now: a VM's process is what the "engine" keeps
 
-    def __init__(self, argv: list[str], _: bytes) -> None:
-        self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    def __init__(self, argv: list[str], memory: int, limit: float) -> None:
+        """``memory``: bytes that the machine has; ``limit``: seconds until it must be up."""
+        self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         _Booted.alive.append(self)
-        time.sleep(4 if "tcg" in argv else 1)  # it says nothing when its idle program runs
+        try:
+            self._guest = memory - self._free(time.monotonic() + limit)
+        except Missing:
+            self.stop()
+            raise
+
+    def _free(self, until: float) -> int:
+        """Bytes that its kernel calls free, which it says just before the program."""
+        assert self._process.stdout is not None
+        text = b""
+        while not (found := re.search(rb"MemFree: +(\d+) kB", text)):
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
+            data = os.read(self._process.stdout.fileno(), 4096) if ready else b""
+            if not data:
+                raise Missing(f"the VM did not come up: {text[-200:].decode(errors='replace')}")
+            text += data
+        return int(found[1]) * 1024
 
     def pids(self) -> list[int]:
         return [self._process.pid]
@@ -138,9 +161,14 @@ class _Booted(Running):
     def own_pids(self) -> list[int]:
         return []
 
+    def guest_bytes(self) -> int:
+        return self._guest
+
     def stop(self) -> None:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         _Booted.alive.remove(self)
 
 
