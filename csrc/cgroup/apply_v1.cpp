@@ -114,11 +114,15 @@ Result<void> apply_cpu(const Files& files, const Limits& limits) {
   if (limits.cpu_idle) FASTDOCK_CHECK(files.set("cpu.idle", std::to_string(*limits.cpu_idle)));
   if (limits.cpu_shares) FASTDOCK_CHECK(files.set("cpu.shares", std::to_string(*limits.cpu_shares)));
   FASTDOCK_CHECK(set_bandwidth(files, limits));
-  if (limits.cpu_rt_period)
-    FASTDOCK_CHECK(files.set("cpu.rt_period_us", std::to_string(*limits.cpu_rt_period)));
+  // The runtime must fit into the period at every step: a shorter period comes after its runtime.
+  auto set_period = [&]() -> Result<void> {
+    if (!limits.cpu_rt_period) return {};
+    return files.set("cpu.rt_period_us", std::to_string(*limits.cpu_rt_period));
+  };
+  auto period = set_period();
   if (limits.cpu_rt_runtime)
     FASTDOCK_CHECK(files.set("cpu.rt_runtime_us", number_or(*limits.cpu_rt_runtime, "-1")));
-  return {};
+  return period ? period : set_period();
 }
 
 Result<void> set_rates(const Files& files, const char* file, const std::vector<DeviceRate>& rates) {

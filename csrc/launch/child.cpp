@@ -226,6 +226,13 @@ bool open_terminal(State& state) {
                ""))
       return false;
   }
+  if (state.plan.plain_newlines) {
+    // The kernel's struct termios (asm/termbits.h), which libc's hides: c_iflag, then c_oflag; ONLCR is 4.
+    unsigned attributes[16] = {};
+    raw_syscall(SYS_ioctl, state.terminal, TCGETS, attributes);
+    attributes[1] &= ~4U;
+    raw_syscall(SYS_ioctl, state.terminal, TCSETS, attributes);
+  }
   Message message{MessageKind::kTerminal, 0, Operation::kNone, Hint::kNone, 0};
   if (!check(send(state.plan.sync, message, "", ours.get()), failure, Operation::kSendDescriptor, path))
     return false;
@@ -252,10 +259,13 @@ bool build_and_enter_root(State& state) {
   if (!reach(state, SyncPoint::kMounted)) return false;
   if (plan.create_working_directory) {
     Descriptor made(rootfs::open_or_create(state.root, plan.working_directory, true, state.failure));
-    if (!made.ok()) return false;
+    if (!made.ok()) {
+      state.failure.operation = Operation::kChangeDirectory;
+      return false;
+    }
   }
   if (!rootfs::finish_root(plan.root, state.root, state.failure)) return false;
-  if (!rootfs::enter_root(state.root, plan.pivot, state.failure)) return false;
+  if (!rootfs::enter_root(state.root, plan.pivot, plan.bare_mounts, state.failure)) return false;
   if (plan.final_propagation == 0) return true;
   return check(raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.final_propagation, nullptr), state.failure,
                Operation::kSetPropagation, "/");
@@ -643,12 +653,13 @@ void run_child(void* argument) {
   fill_home(state, home, sizeof home);
   // Nothing of ours may stay open in the program (CVE-2024-21626); what it keeps was named in the plan.
   raw_syscall(SYS_close_range, 3 + plan.preserve, ~0U, CLOSE_RANGE_CLOEXEC);
+  // Before the filter, which may refuse it.
+  if (!set_affinity(state, plan.final_cpus)) give_up(state);
   if (!drop_privileges(state) || (plan.start_fifo >= 0 && !wait_for_start(state))) give_up(state);
   if (plan.no_new_privileges && (!check(raw_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
                                         state.failure, Operation::kSetNoNewPrivileges, "") ||
                                  !load_filter(state)))
     give_up(state);
-  if (!set_affinity(state, plan.final_cpus)) give_up(state);
   unsigned long none = 0;
   raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none);
   execute(state, Purpose::kExecute);

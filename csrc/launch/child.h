@@ -91,6 +91,7 @@ struct ChildPlan {
   bool has_root = false;
   rootfs::ChildRoot root;
   bool pivot = true;
+  std::span<const char* const> bare_mounts;  // see enter_root()
   std::uint64_t final_propagation = 0;
   std::uint32_t sync_points = 0;  // bit per SyncPoint
   std::span<const rootfs::ChildSysctl> sysctls;
@@ -100,6 +101,7 @@ struct ChildPlan {
 
   bool new_session = false;
   bool terminal = false;
+  bool plain_newlines = false;
   bool console = false;  // bind the terminal on /dev/console
   std::uint16_t rows = 0, columns = 0;
   int stdio[3] = {0, 1, 2};

@@ -44,7 +44,10 @@ class ChildNamespaces {
 };
 
 // A process that goes into the user namespace, clones there, and ends; there is no way back for itself.
+// It must not itself be in a PID namespace that its child joins: clone(2) gives it the child's id as its own
+// PID namespace counts, and here that number would be some other process.
 struct Intermediate {
+  const std::vector<JoinedNamespace>& joined_for_child;
   std::uint64_t flags;
   ChildPlan* plan;
   int cgroup;
@@ -55,7 +58,9 @@ struct Intermediate {
 [[noreturn]] void clone_inside(void* argument) {
   const auto& step = *static_cast<const Intermediate*>(argument);
   int answer = 0;
-  if (::setns(step.owner, CLONE_NEWUSER) != 0) answer = -errno;
+  for (const JoinedNamespace& joined : step.joined_for_child)
+    if (answer == 0 && ::setns(joined.descriptor, joined.type) != 0) answer = -errno;
+  if (answer == 0 && ::setns(step.owner, CLONE_NEWUSER) != 0) answer = -errno;
   if (answer == 0) {
     auto child = clone_child(step.flags | CLONE_PARENT, run_child, step.plan, step.cgroup);
     answer = child ? child->pid : -child.error().number;
@@ -69,7 +74,8 @@ Result<Child> clone_in_user_namespace(Flattened& flat, std::uint64_t flags, int 
   if (::pipe2(ends, O_CLOEXEC) != 0) return failed(Operation::kCreatePipe);
   Fd ours(ends[0]);
   Fd theirs(ends[1]);
-  Intermediate step{flags, flat.child(), cgroup, flat.owner_of_namespaces(), theirs.get()};
+  Intermediate step{flat.joined_by_parent(),    flags,       flat.child(), cgroup,
+                    flat.owner_of_namespaces(), theirs.get()};
   FASTDOCK_TRY(Child intermediate, clone_child(flags & CLONE_PARENT, clone_inside, &step));
   theirs.reset();
   int answer = -EPIPE;
@@ -97,13 +103,13 @@ Result<Child> clone_container(const LaunchPlan& plan, Flattened& flat, std::uint
     FASTDOCK_CHECK(write_clock_offsets(plan));
     flags &= ~static_cast<std::uint64_t>(CLONE_NEWTIME);
   }
+  if (flat.owner_of_namespaces() >= 0) return clone_in_user_namespace(flat, flags, plan.cgroup_directory);
   for (const JoinedNamespace& joined : flat.joined_by_parent()) {
     FASTDOCK_CHECK(before.remember(joined.type == CLONE_NEWPID ? "pid" : "time", joined.type));
     if (::setns(joined.descriptor, joined.type) != 0) return failed(Operation::kJoinNamespace, joined.path);
   }
   // A copy of our memory, not a share of it: the child is on its way to where others can reach it
   // (CVE-2016-9962), and a time namespace cannot be entered with shared memory (copy_namespaces).
-  if (flat.owner_of_namespaces() >= 0) return clone_in_user_namespace(flat, flags, plan.cgroup_directory);
   return clone_child(flags, run_child, flat.child(), plan.cgroup_directory);
 }
 

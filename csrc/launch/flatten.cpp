@@ -18,6 +18,7 @@
 #include "base/user_namespace.h"
 #include "launch/capabilities.h"
 #include "launch/init/init_program.h"
+#include "rootfs/bare_mounts.h"
 
 namespace fastdock::launch {
 namespace {
@@ -118,6 +119,11 @@ Result<void> Flattened::add_root() {
   const rootfs::IdMaps maps{plan_.uid_map, plan_.gid_map};
   child_.has_root = true;
   child_.pivot = !plan_.keep_root;
+  if (plan_.keep_root) {
+    FASTDOCK_TRY(bare_mounts_, rootfs::bare_mounts(plan_.attach_point));
+    bare_ = pointers(bare_mounts_);
+    child_.bare_mounts = bare_;
+  }
   child_.final_propagation = plan_.root_propagation;
   rootfs::ChildRoot& root = child_.root;
   root.attach_point = plan_.attach_point.c_str();
@@ -149,7 +155,10 @@ Result<void> Flattened::add_root() {
 
 Result<rootfs::ChildMount> Flattened::add_mount(const Mount& mount, const rootfs::IdMaps& maps,
                                                 std::set<const void*>& made) {
-  if (!rootfs::can_be_filled(mount, maps)) return prepared_.add(mount, maps);
+  // The root of a joined user namespace is somebody whom we do not know, and it must own what is made here.
+  const bool joins =
+      plan_.namespaces[static_cast<std::size_t>(Namespace::kUser)].mode == NamespaceMode::kJoin;
+  if (joins || !rootfs::can_be_filled(mount, maps)) return prepared_.add(mount, maps);
   auto contents = rootfs::contents_of(mount, plan_.devices, plan_.links, plan_.mounts);
   if (contents.empty()) return prepared_.add(mount, maps);
   auto filled = prepared_.add_filled(mount, contents, maps);
@@ -178,6 +187,7 @@ Result<void> Flattened::add_stdio() {
   if (plan_.terminal) {
     child_.terminal = true;
     child_.console = plan_.root.has_value();
+    child_.plain_newlines = plan_.terminal->plain_newlines;
     child_.rows = plan_.terminal->rows;
     child_.columns = plan_.terminal->columns;
   }

@@ -58,7 +58,8 @@ class Flattened {
   std::vector<rootfs::ChildDevice> devices_;
   std::vector<rootfs::ChildLink> links_;
   std::vector<rootfs::ChildSysctl> sysctls_;
-  std::vector<const char*> masked_, read_only_, argv_, environment_, group_names_;
+  std::vector<std::string> bare_mounts_;
+  std::vector<const char*> bare_, masked_, read_only_, argv_, environment_, group_names_;
   std::vector<ChildLimit> limits_;
   std::vector<unsigned long> initial_cpus_, final_cpus_;
   std::vector<DescriptorRange> unneeded_;

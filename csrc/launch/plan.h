@@ -59,6 +59,7 @@ struct User {
 
 struct Terminal {
   std::uint16_t rows = 0, columns = 0;  // 0: the kernel's default
+  bool plain_newlines = false;          // no carriage returns put in (ONLCR off): its reader is no terminal
 };
 
 struct Scheduler {

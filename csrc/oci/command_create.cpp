@@ -18,8 +18,9 @@ namespace {
 
 constexpr auto kFlags = std::to_array<Flag>({
     {"bundle", 'b', true, "directory with config.json"},
-    {"config", 'f', true, "the file's name (as crun has it)"},
+    {"config", 'f', true, "the file in place of config.json, from the bundle on (as crun has it)"},
     {"console-socket", 0, true, "UNIX socket that receives the terminal"},
+    {"pidfd-socket", 0, true, "UNIX socket that receives a pidfd of the process"},
     {"pid-file", 0, true, "file for the process id"},
     {"preserve-fds", 0, true, "how many descriptors from 3 on the container keeps"},
     {"no-pivot", 0, false, "for a root on a RAM disk"},
@@ -41,7 +42,10 @@ Result<CreateRequest> read_request(Words words, std::string_view name, Arguments
   CreateRequest request;
   request.id = arguments.positional.front();
   FASTDOCK_TRY(request.bundle, absolute(arguments.text("bundle", ".")));
+  request.config_file = arguments.text("config", "config.json");
+  if (!request.config_file.starts_with('/')) request.config_file.insert(0, request.bundle + "/");
   request.console_socket = arguments.text("console-socket");
+  request.pidfd_socket = arguments.text("pidfd-socket");
   request.pid_file = arguments.text("pid-file");
   request.pivot = !arguments.has("no-pivot");
   request.new_keyring = !arguments.has("no-new-keyring");
@@ -75,8 +79,11 @@ Result<int> command_run(const Context& context, Words words) {
   }
   Foreground foreground;
   FASTDOCK_TRY(Created created, create_container(context, request));
+  // Others may pause, change or delete it meanwhile.
+  created.container.unlock();
   auto code = foreground.wait(created.process);
-  if (!arguments.has("keep")) FASTDOCK_CHECK(remove_container(context, created.container, created.hooks));
+  if (arguments.has("keep") || !created.container.lock()) return code;
+  FASTDOCK_CHECK(remove_container(context, created.container, created.hooks));
   return code;
 }
 

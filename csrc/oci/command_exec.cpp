@@ -32,6 +32,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"additional-gids", 'g', true, "further group ids"},
     {"process", 'p', true, "file with an OCI process"},
     {"detach", 'd', false, "do not wait for the end"},
+    {"pidfd-socket", 0, true, "UNIX socket that receives a pidfd of the process"},
     {"pid-file", 0, true, "file for the process id"},
     {"process-label", 0, true, "SELinux label"},
     {"apparmor", 0, true, "AppArmor profile"},
@@ -71,28 +72,32 @@ Result<void> apply_groups(const std::vector<std::string>& texts, launch::User& u
 }
 
 // As runc: to the bounding, effective, permitted and (where others are inheritable) ambient set.
-Result<void> apply_capabilities(const std::vector<std::string>& names, launch::Capabilities& capabilities) {
+void apply_capabilities(const std::vector<std::string>& names, launch::Capabilities& capabilities,
+                        const Context& context) {
   for (const std::string& name : names) {
     auto number = launch::capability_number(name);
-    if (!number) return refused("unknown capability " + name);
+    if (!number) {
+      context.warn("unknown capability ignored: " + name);
+      continue;
+    }
     launch::CapabilitySet bit = launch::capability_bit(*number);
     capabilities.bounding |= bit;
     capabilities.effective |= bit;
     capabilities.permitted |= bit;
     if (capabilities.inheritable != 0) capabilities.ambient |= bit;
   }
-  return {};
 }
 
 // The process that the container was made with, changed as the flags say.
 Result<bool> process_from_flags(const Arguments& arguments, Words rest, const Config& config,
-                                LaunchPlan& plan) {
+                                LaunchPlan& plan, const Context& context) {
   const LaunchPlan& own = config.plan;
   for (const char* word : rest) plan.argv.emplace_back(word);
   if (plan.argv.empty())
     return refused("usage: fastdock-oci exec [flags] <container-id> <command> [arguments]");
   plan.environment = own.environment;
   for (std::string& variable : arguments.values("env")) plan.environment.push_back(std::move(variable));
+  keep_last_of_each_name(plan.environment);
   plan.working_directory = arguments.text("cwd", own.working_directory);
   plan.user = own.user;
   plan.limits = own.limits;
@@ -107,7 +112,7 @@ Result<bool> process_from_flags(const Arguments& arguments, Words rest, const Co
   plan.final_cpus = own.final_cpus;
   if (auto user = arguments.value("user")) FASTDOCK_CHECK(apply_user(*user, plan.user));
   FASTDOCK_CHECK(apply_groups(arguments.values("additional-gids"), plan.user));
-  FASTDOCK_CHECK(apply_capabilities(arguments.values("cap"), plan.capabilities));
+  apply_capabilities(arguments.values("cap"), plan.capabilities, context);
   if (!plan.working_directory.starts_with('/')) return refused("--cwd must be an absolute path");
   return arguments.has("tty");
 }
@@ -154,15 +159,18 @@ class Execution {
     if (auto file = arguments_.value("process")) {
       FASTDOCK_TRY(terminal_, process_from_file(*file, plan_, context_));
     } else {
-      FASTDOCK_TRY(terminal_, process_from_flags(arguments_, rest, config_, plan_));
+      FASTDOCK_TRY(terminal_, process_from_flags(arguments_, rest, config_, plan_, context_));
     }
     if (terminal_ && !plan_.terminal) plan_.terminal.emplace();
+    if (plan_.terminal)
+      plan_.terminal->plain_newlines = !arguments_.has("detach") && !arguments_.has("console-socket");
     FASTDOCK_CHECK(join_user_namespace_of(container_.state.pid));
     FASTDOCK_CHECK(join_namespaces_of(container_.state.pid, plan_));
     FASTDOCK_CHECK(join_cgroup());
     FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));
     plan_.preserve_descriptors = static_cast<int>(std::clamp<std::int64_t>(descriptors.value_or(0), 0, 4096));
     plan_.personality = config_.plan.personality;
+    if (plan_.initial_cpus.empty() && plan_.final_cpus.empty()) plan_.final_cpus = every_cpu();
     FASTDOCK_TRY(listener_, add_seccomp(config_.seccomp, plan_));
     return {};
   }
@@ -203,6 +211,7 @@ class Execution {
       FASTDOCK_CHECK(send_console(socket, process.terminal.get()));
       process.terminal.reset();
     }
+    FASTDOCK_CHECK(send_pidfd(arguments_.text("pidfd-socket"), process, "setns"));
     if (auto file = arguments_.value("pid-file"))
       return write_whole(*file, std::to_string(process.pid), 0644);
     return {};

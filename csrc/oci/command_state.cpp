@@ -113,6 +113,9 @@ Result<int> command_list(const Context& context, Words words) {
   std::string format = arguments.text("format", "table");
   if (format != "table" && format != "json")
     return failed_with(EINVAL, Operation::kUseContainer, "--format must be table or json");
+  // As runc: the usual place may not be there yet; one that was named must be.
+  if (context.root != kDefaultRoot && ::access(context.root.c_str(), F_OK) != 0)
+    return failed(Operation::kListDirectory, context.root);
   std::string ids;
   std::string json = "[";
   std::vector<std::array<std::string, 6>> rows = {{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}};

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 
 #include "cgroup/cgroup.h"
 #include "oci/context.h"
@@ -43,6 +44,29 @@ Result<void> read_number(const Arguments& arguments, std::string_view flag, std:
   return {};
 }
 
+// As docker/go-units reads them: "50M", "1g", "512kb"; binary, and -1 for no limit.
+Result<void> read_size(const Arguments& arguments, std::string_view flag,
+                       std::optional<std::int64_t>& target) {
+  auto text = arguments.value(flag);
+  if (!text) return {};
+  std::string_view word = *text;
+  std::int64_t number = 0;
+  auto [end, problem] = std::from_chars(word.data(), word.data() + word.size(), number);
+  std::string unit(end, word.data() + word.size());
+  for (char& c : unit) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  if (unit.size() > 1 && unit.ends_with("ib")) unit.resize(unit.size() - 2);
+  if (unit.size() > 1 && unit.ends_with('b')) unit.pop_back();
+  constexpr std::string_view kUnits = "bkmgtp";
+  auto power = unit.empty() ? 0 : kUnits.find(unit);
+  std::int64_t bytes = 0;
+  if (problem != std::errc{} || power == std::string_view::npos || unit.size() > 1 ||
+      __builtin_mul_overflow(number, std::int64_t{1} << (10 * power), &bytes))
+    return failed_with(EINVAL, Operation::kUseContainer,
+                       "--" + std::string(flag) + " must be bytes, such as 50M, not \"" + *text + "\"");
+  target = bytes;
+  return {};
+}
+
 Result<void> read_flags(const Arguments& arguments, cgroup::Limits& limits) {
   FASTDOCK_CHECK(read_number(arguments, "blkio-weight", limits.blkio_weight));
   FASTDOCK_CHECK(read_number(arguments, "cpu-period", limits.cpu_period));
@@ -52,11 +76,11 @@ Result<void> read_flags(const Arguments& arguments, cgroup::Limits& limits) {
   FASTDOCK_CHECK(read_number(arguments, "cpu-rt-period", limits.cpu_rt_period));
   FASTDOCK_CHECK(read_number(arguments, "cpu-rt-runtime", limits.cpu_rt_runtime));
   FASTDOCK_CHECK(read_number(arguments, "cpu-idle", limits.cpu_idle));
-  FASTDOCK_CHECK(read_number(arguments, "kernel-memory", limits.kernel_memory));
-  FASTDOCK_CHECK(read_number(arguments, "kernel-memory-tcp", limits.kernel_memory_tcp));
-  FASTDOCK_CHECK(read_number(arguments, "memory", limits.memory));
-  FASTDOCK_CHECK(read_number(arguments, "memory-reservation", limits.memory_reservation));
-  FASTDOCK_CHECK(read_number(arguments, "memory-swap", limits.memory_swap));
+  FASTDOCK_CHECK(read_size(arguments, "kernel-memory", limits.kernel_memory));
+  FASTDOCK_CHECK(read_size(arguments, "kernel-memory-tcp", limits.kernel_memory_tcp));
+  FASTDOCK_CHECK(read_size(arguments, "memory", limits.memory));
+  FASTDOCK_CHECK(read_size(arguments, "memory-reservation", limits.memory_reservation));
+  FASTDOCK_CHECK(read_size(arguments, "memory-swap", limits.memory_swap));
   FASTDOCK_CHECK(read_number(arguments, "pids-limit", limits.pids));
   if (auto cpus = arguments.value("cpuset-cpus"); cpus && !cpus->empty())
     limits.cpuset_cpus = std::move(cpus);

@@ -83,13 +83,14 @@ void check_whole(const Config& config, Json root) {
     for (char& c : name) c = c == '/' ? '.' : c;
     bool ipc = name.starts_with("fs.mqueue.") || name.starts_with("kernel.msg") ||
                name.starts_with("kernel.shm") || name.starts_with("kernel.sem");
-    bool uts = name == "kernel.hostname" || name == "kernel.domainname";
+    bool uts = name == "kernel.domainname";
     // A sysctl that is not the namespace's own is the host's.
     auto refuse = [&](const char* why) { linux["sysctl"][sysctl.name].refuse(why); };
+    if (name == "kernel.hostname") refuse("is set by the member hostname");
     if (ipc && is_host(plan, Namespace::kIpc)) refuse("needs an IPC namespace");
     if (uts && is_host(plan, Namespace::kUts)) refuse("needs a UTS namespace");
     if (name.starts_with("net.") && is_host(plan, Namespace::kNet)) refuse("needs a network namespace");
-    if (!ipc && !uts && !name.starts_with("net.") &&
+    if (!ipc && !uts && !name.starts_with("net.") && name != "kernel.hostname" &&
         !(name.starts_with("user.") && !is_host(plan, Namespace::kUser)))
       refuse("belongs to no namespace: it would change the host");
   }
@@ -128,6 +129,8 @@ Result<Config> read_config(std::unique_ptr<Document> document, const std::string
   read_mounts(root["mounts"], config);
   read_devices(root["linux"]["devices"], config);
   read_hooks(root["hooks"], config.hooks);
+  // As runc and crun: engines leave it to the runtime to make an image's WORKDIR.
+  config.plan.create_working_directory = true;
   check_whole(config, root);
   FASTDOCK_CHECK(config.document->problem());
   return config;

@@ -59,6 +59,10 @@ Result<Config> read_config(std::unique_ptr<Document> document, const std::string
 // "process", of config.json or of `exec --process`: into the plan and `terminal`.
 void read_process(Json process, launch::LaunchPlan& plan, bool& terminal, std::vector<std::string>& warnings);
 
+// getenv(3) finds the first of two variables with one name; runc and crun set the last.  An empty HOME is
+// none: the launch fills it in, as runc does.
+void keep_last_of_each_name(std::vector<std::string>& environment);
+
 void read_mounts(Json mounts, Config& config);
 void read_linux(Json linux, Config& config);
 void read_devices(Json devices, Config& config);
@@ -79,6 +83,10 @@ Result<launch::SeccompProfile> read_seccomp(Json seccomp, Document& document);
 
 // Every mount option that means something here, sorted: for `features`.
 std::vector<std::string> mount_options();
+
+// As runc: what the caller may use (systemd's CPUAffinity= of an engine) is not for the container.  Its
+// cpuset decides: the kernel leaves out what is not in there, and what the machine has not.
+std::vector<int> every_cpu();
 
 // "0-2,7" -> 0 1 2 7; nothing where it is no such list.
 std::optional<std::vector<int>> parse_cpu_list(std::string_view text);

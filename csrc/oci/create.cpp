@@ -97,7 +97,16 @@ class Creation {
       config_.limits.devices.clear();
     cgroup::CreateOptions options;
     options.all_controllers = true;
-    FASTDOCK_TRY(auto group, cgroup::Cgroup::create(*hierarchies, path, config_.limits, options));
+    auto made = cgroup::Cgroup::create(*hierarchies, path, config_.limits, options);
+    // Its state does not name such a cgroup: it is somebody else's, and stays.
+    if (!made && made.error().number == EEXIST)
+      return failed_with(EBUSY, Operation::kUseContainer, "the container's cgroup is not empty: " + path);
+    if (!made) return std::unexpected(std::move(made.error()));
+    cgroup::Cgroup& group = *made;
+    // Who enters it would stop, and we would wait for ever.
+    if (auto frozen = group.is_frozen(); frozen && *frozen)
+      return failed_with(EBUSY, Operation::kUseContainer,
+                         "the container's cgroup unexpectedly frozen: " + path);
     container_.state.cgroup = path;
     for (const std::string& warning : group.warnings()) context_.warn(warning);
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
@@ -112,6 +121,10 @@ class Creation {
     plan.keep_root = !request_.pivot;
     plan.new_keyring = request_.new_keyring;
     if (config_.terminal && !plan.terminal) plan.terminal.emplace();
+    if (plan.terminal) plan.terminal->plain_newlines = request_.foreground && request_.console_socket.empty();
+    // config.md: execCPUAffinity is not for the first process.
+    plan.initial_cpus.clear();
+    plan.final_cpus = every_cpu();
     FASTDOCK_TRY(listener_, add_seccomp(config_.seccomp, plan));
     int descriptors = request_.preserve_descriptors;
     // sd_listen_fds(3): LISTEN_FDS of the caller's are the container's.
@@ -163,6 +176,7 @@ class Creation {
     if (hooks.create_container.empty()) return {};
     LaunchPlan place = runtime_place(config_.bundle);
     FASTDOCK_CHECK(join_namespaces_of(pid, place));
+    place.working_directory = config_.rootfs;  // as runc
     return run_hooks(hooks.create_container, state, place);
   }
 
@@ -174,6 +188,7 @@ class Creation {
       FASTDOCK_CHECK(send_console(request_.console_socket, process.terminal.get()));
       process.terminal.reset();
     }
+    FASTDOCK_CHECK(send_pidfd(request_.pidfd_socket, process, "standard"));
     if (!request_.pid_file.empty())
       FASTDOCK_CHECK(write_whole(request_.pid_file, std::to_string(process.pid), 0644));
     if (!request_.start) return {};
@@ -202,7 +217,7 @@ class Creation {
 Result<Created> create_container(const Context& context, const CreateRequest& request) {
   FASTDOCK_CHECK(check_id(request.id));
   // Read once: what is checked, launched and kept is the same text, whoever writes to the bundle meanwhile.
-  FASTDOCK_TRY(std::string text, read_text(request.bundle + "/config.json"));
+  FASTDOCK_TRY(std::string text, read_text(request.config_file));
   FASTDOCK_TRY(auto document, Document::parse(text, "config.json"));
   FASTDOCK_TRY(Config config, read_config(std::move(document), request.bundle));
   for (const std::string& warning : config.warnings) context.warn(warning);
@@ -225,12 +240,15 @@ Result<Config> saved_config(const Container& container) {
 Result<LaunchPlan> place_in_container(const Container& container, const Config& config) {
   LaunchPlan place;
   FASTDOCK_CHECK(join_namespaces_of(container.state.pid, place));
+  place.environment = config.plan.environment;
   place.user = config.plan.user;
   place.capabilities = config.plan.capabilities;
   place.no_new_privileges = config.plan.no_new_privileges;
   place.apparmor_profile = config.plan.apparmor_profile;
   place.selinux_label = config.plan.selinux_label;
   place.oom_score_adjustment = config.plan.oom_score_adjustment;
+  // Its program is the image's.  Not where an agent is asked: that is told of the container's process alone.
+  if (config.seccomp && !config.seccomp["listenerPath"]) FASTDOCK_CHECK(add_seccomp(config.seccomp, place));
   return place;
 }
 

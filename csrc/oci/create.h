@@ -12,8 +12,9 @@
 namespace fastdock::oci {
 
 struct CreateRequest {
-  std::string id, bundle;  // the bundle is absolute
-  std::string console_socket, pid_file;
+  std::string id, bundle;   // the bundle is absolute
+  std::string config_file;  // absolute
+  std::string console_socket, pidfd_socket, pid_file;
   int preserve_descriptors = 0;
   bool pivot = true;
   bool new_keyring = true;

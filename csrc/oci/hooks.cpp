@@ -45,7 +45,8 @@ Result<void> run_hook(const Hook& hook, const std::string& state, const launch::
   launch::LaunchPlan plan = place;
   plan.program = hook.path;
   plan.argv = hook.arguments;
-  plan.environment = hook.environment;
+  // As runc: without an environment of its own, a hook has its place's.
+  if (!hook.environment.empty()) plan.environment = hook.environment;
   plan.stdio = {input.get(), output.get(), output.get()};
   auto started = launch::launch(plan);
   if (!started) return hook_failed(hook, "could not be run: " + describe(started.error()));
@@ -68,6 +69,7 @@ launch::LaunchPlan runtime_place(const std::string& bundle) {
   plan.working_directory = bundle;
   plan.capabilities = {launch::kAllCapabilities, launch::kAllCapabilities, launch::kAllCapabilities, 0, 0};
   plan.new_keyring = false;
+  for (char** variable = environ; *variable != nullptr; ++variable) plan.environment.emplace_back(*variable);
   return plan;
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_set>
 
 #include "base/user_namespace.h"
 #include "oci/config.h"
@@ -149,6 +150,7 @@ rootfs::Device read_device(Json entry) {
   device.kind = type == "u" || type.empty() ? 'c' : type[0];
   entry.required("path").read(device.path);
   if (!device.path.starts_with('/')) entry["path"].refuse("must be an absolute path");
+  while (device.path.size() > 1 && device.path.ends_with('/')) device.path.pop_back();
   if (device.kind != 'p') {
     entry.required("major").read(device.major);
     entry.required("minor").read(device.minor);
@@ -228,6 +230,8 @@ void read_linux(Json linux, Config& config) {
     plan.sysctls.push_back(std::move(sysctl));
   });
   linux["maskedPaths"].read(plan.masked_paths);
+  std::unordered_set<std::string_view> masked;
+  std::erase_if(plan.masked_paths, [&](const std::string& path) { return !masked.insert(path).second; });
   linux["readonlyPaths"].read(plan.read_only_paths);
   read_personality(linux["personality"], plan);
   read_network_devices(linux["netDevices"], config);

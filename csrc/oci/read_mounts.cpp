@@ -101,6 +101,7 @@ void read_option(std::string_view option, Json where, rootfs::Mount& mount, Opti
     apply(*recursive, mount.recursive_set, mount.recursive_clear);
   } else if (option == "idmap" || option == "ridmap") {
     options.map_ids = true;
+    mount.map_ids_below = option == "ridmap";
   } else if (option == "tmpcopyup") {
     mount.copy_up = true;
   } else if (std::ranges::find(kSuperblockFlags, option) != kSuperblockFlags.end()) {
@@ -155,12 +156,15 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
   options.bind = options.bind || mount.type == "bind";
   if (!options.bind) {
     check_filesystem(mount, options, entry);
+    // As runc: a tmpfs over /run is not for everybody to write to.
+    mount.keep_mode = mount.type == "tmpfs" && ("," + mount.options).find(",mode=") == std::string::npos;
     return mount;
   }
   mount.type = "bind";
   mount.options.clear();
   check_bind(mount, entry);
   if (!mount.source.starts_with('/')) mount.source = config.bundle + "/" + mount.source;
+  if (!options.map_ids) mount.map_ids_below = false;
   mount.map_ids = options.map_ids || !mount.id_maps.empty();
   if (mount.map_ids && mount.id_maps.empty()) {
     // config.md: without mappings of its own, those of the container's user namespace.

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <numeric>
+#include <ranges>
+#include <unordered_set>
 
 #include "launch/capabilities.h"
 #include "oci/config.h"
@@ -158,6 +161,12 @@ void read_cpus(Json text, std::vector<int>& target) {
 
 }  // namespace
 
+std::vector<int> every_cpu() {
+  std::vector<int> cpus(CPU_SETSIZE);
+  std::iota(cpus.begin(), cpus.end(), 0);
+  return cpus;
+}
+
 std::optional<std::vector<int>> parse_cpu_list(std::string_view text) {
   constexpr int kMostCpus = 8192;
   std::vector<int> cpus;
@@ -181,6 +190,17 @@ std::optional<std::vector<int>> parse_cpu_list(std::string_view text) {
   return cpus;
 }
 
+void keep_last_of_each_name(std::vector<std::string>& environment) {
+  auto name_of = [](std::string_view variable) { return variable.substr(0, variable.find('=')); };
+  std::unordered_set<std::string_view> seen;
+  std::vector<std::string> kept;
+  for (std::string& variable : environment | std::views::reverse)
+    if (seen.insert(name_of(variable)).second) kept.push_back(variable);
+  std::ranges::reverse(kept);
+  std::erase(kept, "HOME=");
+  environment = std::move(kept);
+}
+
 void read_process(Json process, LaunchPlan& plan, bool& terminal, std::vector<std::string>& warnings) {
   process["terminal"].read(terminal);
   if (Json size = process["consoleSize"]; size && terminal) {
@@ -192,6 +212,7 @@ void read_process(Json process, LaunchPlan& plan, bool& terminal, std::vector<st
   process["args"].read(plan.argv);
   if (plan.argv.empty()) process.refuse("must have args: the program to run");
   process["env"].read(plan.environment);
+  keep_last_of_each_name(plan.environment);
   process.required("cwd").read(plan.working_directory);
   if (!plan.working_directory.starts_with('/')) process["cwd"].refuse("must be an absolute path");
   read_user(process["user"], plan.user);
@@ -203,7 +224,10 @@ void read_process(Json process, LaunchPlan& plan, bool& terminal, std::vector<st
   plan.capabilities.ambient = read_capability_set(sets["ambient"], warnings);
   // capabilities(7): the kernel raises nothing that is not permitted and inheritable.  runc's own `spec` asks
   // for such, and runc goes on without.
-  plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
+  const std::uint64_t possible = plan.capabilities.permitted & plan.capabilities.inheritable;
+  if ((plan.capabilities.ambient & ~possible) != 0)
+    warnings.emplace_back("ambient capabilities that are not permitted and inheritable are ignored");
+  plan.capabilities.ambient &= possible;
   read_limits(process["rlimits"], plan);
   process["noNewPrivileges"].read(plan.no_new_privileges);
   process["apparmorProfile"].read(plan.apparmor_profile);

@@ -157,6 +157,8 @@ Result<void> Container::lock() {
   return {};
 }
 
+void Container::unlock() const { (void)::flock(directory_.get(), LOCK_UN); }
+
 Result<void> Container::load() {
   auto document = parse_file(path_ + "/state.json");
   if (!document && document.error().number == ENOENT)

@@ -43,6 +43,7 @@ class Container {
 
   // Waits for it; held until this goes.
   Result<void> lock();
+  void unlock() const;
   Result<void> save() const;
   Result<void> save_config(std::string_view text) const;
   Result<void> make_fifo() const;

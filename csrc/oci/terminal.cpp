@@ -86,6 +86,13 @@ Result<void> send_console(const std::string& socket_path, int terminal) {
   return send_descriptor(socket.get(), terminal, "/dev/ptmx");
 }
 
+Result<void> send_pidfd(const std::string& socket_path, const launch::Process& process,
+                        std::string_view kind) {
+  if (socket_path.empty()) return {};
+  FASTDOCK_TRY(Fd socket, connect_to(socket_path));
+  return send_descriptor(socket.get(), process.pidfd.get(), kind);
+}
+
 Foreground::Foreground() {
   sigset_t forwarded;
   ::sigfillset(&forwarded);
@@ -105,6 +112,7 @@ void Foreground::begin_raw() {
   if (::tcgetattr(STDIN_FILENO, &attributes) != 0) return;
   saved_ = attributes;
   ::cfmakeraw(&attributes);
+  attributes.c_oflag |= OPOST;  // as runc: newlines of the container's terminal come without carriage returns
   ::tcsetattr(STDIN_FILENO, TCSANOW, &attributes);
 }
 

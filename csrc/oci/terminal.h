@@ -19,6 +19,11 @@ Result<Fd> connect_to(const std::string& path);
 // Sends `data` and a descriptor.
 Result<void> send_descriptor(int socket, int descriptor, std::string_view data);
 
+// Hands a pidfd of the process to who listens at --pidfd-socket, if given.  `kind` is runc's word: standard
+// for a container, setns for exec.
+Result<void> send_pidfd(const std::string& socket_path, const launch::Process& process,
+                        std::string_view kind);
+
 // Hands the terminal to who listens at --console-socket.
 Result<void> send_console(const std::string& socket_path, int terminal);
 

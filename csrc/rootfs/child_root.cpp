@@ -16,6 +16,7 @@ using child::open_in_root;
 
 // umount2(2); <sys/mount.h> cannot be included beside <linux/mount.h>.
 constexpr int kDetach = 2;
+constexpr unsigned long kBarren = 1 | 2 | 4 | 8;  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC
 constexpr std::size_t kMaximumPath = 4096;
 
 long open_tree_of(int fd, const char* path, std::uint32_t flags) {
@@ -254,6 +255,13 @@ bool make_overlays(const ChildRoot& plan, Overlays& overlays, Failure& failure) 
   return true;
 }
 
+bool take_mode(int from, int tree, const char* path, Failure& failure) {
+  struct stat status{};
+  if (!check(child::status_of(from, status), failure, Operation::kInspectFile, path)) return false;
+  return check(raw_syscall(SYS_fchmodat, tree, ".", status.st_mode & 07777), failure, Operation::kSetMode,
+               path);
+}
+
 bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
   int overlay = 0;
   for (ChildMount& mount : plan.mounts) {
@@ -261,8 +269,10 @@ bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& 
     int made = ready ? overlays.made[overlay++] : make_mount(mount, plan, failure);
     if (made < 0) return false;
     mount.tree = made;
+    Descriptor covered(mount.keep_mode ? open_in_root(root, mount.destination, O_PATH) : -1);
     Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
+    if (covered.ok() && !take_mode(covered.get(), made, mount.destination, failure)) return false;
     if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;
     if (!check(move_to(made, target.get()), failure, Operation::kAttachMount, mount.destination))
       return false;
@@ -431,7 +441,11 @@ bool protect_paths(const ChildRoot& plan, int root, Failure& failure) {
   return true;
 }
 
-bool enter_root(int root, bool pivot, Failure& failure) {
+bool enter_root(int root, bool pivot, std::span<const char* const> bare, Failure& failure) {
+  // EINVAL: locked, since a more privileged mount namespace handed it down.  Then it is covered.
+  for (const char* path : pivot ? std::span<const char* const>() : bare)
+    if (raw_failed(raw_syscall(SYS_umount2, path, kDetach)))
+      raw_syscall(SYS_mount, "tmpfs", path, "tmpfs", kBarren, "size=0");
   if (!check(raw_syscall(SYS_fchdir, root), failure, Operation::kChangeRoot, "/")) return false;
   if (!pivot) {
     constexpr unsigned long kMove = 8192;  // MS_MOVE

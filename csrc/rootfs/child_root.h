@@ -33,6 +33,7 @@ struct ChildMount {
   bool onto_directory = true;
   bool late_read_only = false;  // made read-only when everything in it is made
   bool copy_up = false;         // starts with what the root has there (tmpcopyup)
+  bool keep_mode = false;       // has the mode of the directory that it covers
   int tree = -1;  // kBind: the detached mount; kOverlay: that of the directory with upper/ and work/
   std::span<const int> layers;  // kOverlay: detached mounts, the topmost first
 };
@@ -78,8 +79,11 @@ bool finish_root(const ChildRoot& plan, int root, child::Failure& failure);
 bool protect_paths(const ChildRoot& plan, int root, child::Failure& failure);
 
 // Makes `root` the root directory and the working directory; what was there before is gone.
-// `pivot` false: a moved mount and chroot(2), for a host whose root is the initramfs, which cannot pivot.
-bool enter_root(int root, bool pivot, child::Failure& failure);
+// `pivot` false: a moved mount and chroot(2), for a host whose root is the initramfs, which cannot pivot. The
+// old root stays, out of reach by name; `bare` are the procfs and sysfs mounts in it, which are taken away.
+// The kernel lets a user namespace mount a new procfs, with nothing masked, where it finds a bare one
+// anywhere in the mount namespace (mount_too_revealing).
+bool enter_root(int root, bool pivot, std::span<const char* const> bare, child::Failure& failure);
 
 // A procfs of our own for writes to /proc: a new instance that no container can have touched
 // (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).  -1 with `failure` set.

@@ -36,10 +36,12 @@ struct Mount {
   std::uint64_t recursive_clear = 0;
   std::uint64_t propagation = 0;  // MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; 0: MS_PRIVATE
   bool propagation_recursive = true;
-  bool recursive = false;  // bind: with what is mounted below it (rbind)
-  bool copy_up = false;    // tmpfs: starts with a copy of what the image has there (OCI tmpcopyup)
-  bool map_ids = false;    // bind: show the container's ids for the host's (an id-mapped mount)
-  IdMaps id_maps;          // map_ids with these instead of the container's own
+  bool recursive = false;     // bind: with what is mounted below it (rbind)
+  bool copy_up = false;       // tmpfs: starts with a copy of what the image has there (OCI tmpcopyup)
+  bool map_ids = false;       // bind: show the container's ids for the host's (an id-mapped mount)
+  bool map_ids_below = true;  // and, where it is recursive, for what is mounted below it
+  bool keep_mode = false;     // tmpfs: has the mode of the directory that it covers, if there is one
+  IdMaps id_maps;             // map_ids with these instead of the container's own
   // overlay: directories, the lowest first; `directory` holds upper/ and work/ (none: read-only)
   std::vector<std::string> layers;
   std::string directory;

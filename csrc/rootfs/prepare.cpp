@@ -147,6 +147,7 @@ Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps, boo
   child.destination = mount.destination.c_str();
   child.attributes = mount.attributes_set;
   child.copy_up = mount.copy_up;
+  child.keep_mode = mount.keep_mode;
   // Mount points and devices are made in these first.
   child.late_read_only = (is_root || mount.type == "tmpfs") && (child.attributes & MOUNT_ATTR_RDONLY) != 0;
   if (child.late_read_only) child.attributes &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
@@ -179,7 +180,7 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
   const IdMaps& wanted = mount.id_maps.empty() ? maps : mount.id_maps;
   if (mount.map_ids && !wanted.empty()) {
     FASTDOCK_TRY(auto mapping, user_namespace(wanted));
-    unsigned recursive = mount.recursive ? AT_RECURSIVE : 0;
+    unsigned recursive = mount.recursive && mount.map_ids_below ? AT_RECURSIVE : 0;
     if (set_attributes(tree.get(), 0, 0, 0, recursive, mapping->get()) != 0) {
       // EINVAL: a file system without FS_ALLOW_IDMAP.  Asked for by name it is an error, by default it is
       // noted.

@@ -171,6 +171,39 @@ def test_a_working_directory_that_is_made(bundle: Bundle, outside: Path) -> None
     assert untouched(outside)
 
 
+def test_a_start_container_hook_is_filtered(bundle: Bundle) -> None:
+    """Its program is the image's, and system calls that the container may not make are not for it either."""
+    (bundle.rootfs / "bin/inside").write_text("#!/bin/sh\nmkdir /tmp/by-the-hook\n")
+    (bundle.rootfs / "bin/inside").chmod(0o755)
+    bundle.config["hooks"] = {"startContainer": [{"path": "/bin/inside"}]}
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    for start in (
+        lambda: bundle.run().stderr,
+        lambda: bundle.create() and bundle.command("start", "c").stderr,
+    ):
+        assert "Operation not permitted" in start()
+    assert not (bundle.rootfs / "tmp/by-the-hook").exists()
+
+
+def test_a_bare_proc_without_pivot(bundle: Bundle) -> None:
+    """CVE-2019-16884's neighbour (runc 77bfbb3): with --no-pivot the host's mounts stay in the namespace, and the
+    kernel would let a user namespace mount a procfs with nothing masked."""
+    bundle.config["process"]["args"] = [
+        "unshare",
+        "-Umrpf",
+        "sh",
+        "-c",
+        "mount -t proc none /proc && echo bare",
+    ]
+    (bundle.rootfs / "bin/unshare").symlink_to("busybox")
+    done = bundle.run("c", "--no-pivot")
+    assert "bare" not in done.stdout
+    assert "denied" in done.stderr or "not permitted" in done.stderr, done
+
+
 def test_a_fake_proc(bundle: Bundle, tmp_path: Path) -> None:
     """CVE-2019-16884, CVE-2019-19921, CVE-2025-52881: a volume over /proc does not get what is for the kernel."""
     fake = tmp_path / "fake"

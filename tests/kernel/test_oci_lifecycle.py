@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,104 @@ def wait_for_end(pid: int) -> None:
         import select
 
         assert select.select([pidfd], [], [], 60)[0]
+
+
+def test_a_container_in_the_foreground_can_be_changed(bundle: Bundle) -> None:
+    """`run` keeps nobody waiting: pause, update and delete reach its container."""
+    bundle.shell("sleep 1000")
+    bundle.write()
+    command = [bundle.runtime, "--root", str(bundle.root), "run", "--bundle", str(bundle.path), "c"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 30
+        while bundle.command("state", "c").returncode != 0 or bundle.state()["status"] != "running":
+            assert time.monotonic() < deadline
+        for words in (["pause", "c"], ["resume", "c"], ["update", "--memory", "50M", "c"]):
+            assert bundle.command(*words).returncode == 0, words
+        assert bundle.cgroup_file("memory/memory.limit_in_bytes", "memory.max") == str(50 << 20)
+        assert bundle.command("delete", "--force", "c").returncode == 0
+        assert process.wait(30) == 137
+        assert process.stderr.read() == b""
+
+
+def test_a_frozen_cgroup(bundle: Bundle) -> None:
+    """What enters it would stop: refused, not waited for."""
+    v1 = Path("/sys/fs/cgroup/freezer")
+    directory = Path(str(v1 if v1.is_dir() else v1.parent) + bundle.cgroup)
+    file, word = ("freezer.state", "FROZEN") if v1.is_dir() else ("cgroup.freeze", "1")
+    directory.mkdir()
+    (directory / file).write_text(word)
+    try:
+        done = bundle.run()
+        assert done.returncode == 1
+        assert "frozen" in done.stderr
+    finally:
+        for path in bundle.cgroups():
+            Path(path).rmdir()
+
+
+def test_pidfd_socket(bundle: Bundle, tmp_path: Path) -> None:
+    """create and exec hand a pidfd to who listens."""
+    path = str(tmp_path / "pidfd.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def received() -> tuple[bytes, int]:
+            with listener.accept()[0] as connection:
+                data, descriptors, _, _ = socket.recv_fds(connection, 64, 1)
+                return data, descriptors[0]
+
+        bundle.shell("sleep 1000")
+        assert bundle.run_detached("c", "--pidfd-socket", path).returncode == 0
+        word, container = received()
+        assert word == b"standard"
+        words = ["exec", "--detach", "--pidfd-socket", path, "c", "sleep", "1000"]
+        subprocess.run(
+            [bundle.runtime, "--root", str(bundle.root), *words], stdin=subprocess.DEVNULL, check=True
+        )
+        word, process = received()
+        assert word == b"setns"
+        assert bundle.command("ps", "c").stdout.count("sleep 1000") >= 2
+        for descriptor in (process, container):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+    deadline = time.monotonic() + 30
+    while bundle.state()["status"] != "stopped":
+        assert time.monotonic() < deadline
+    # One that nobody listens at is an error, and nothing is left.
+    os.unlink(path)
+    assert bundle.run_detached("d", "--pidfd-socket", path).returncode == 1
+    assert not (bundle.root / "d").exists()
+
+
+def test_a_terminals_newlines_in_the_foreground(bundle: Bundle) -> None:
+    """As runc: what reads it gets no carriage returns; the caller's own terminal puts them in."""
+    bundle.config["process"]["terminal"] = True
+    bundle.shell("test -t 1 && echo one; echo two")
+    assert bundle.run().stdout == "one\ntwo\n"
+    bundle.config["process"]["terminal"] = False
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached("d").returncode == 0
+    assert bundle.command("exec", "--tty", "d", "echo", "three").stdout == "three\n"
+
+
+def test_a_list_of_a_place_that_is_not_there(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.root = tmp_path / "nowhere"
+    assert "nowhere" in bundle.command("list").stderr
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_cgroup_of_others(bundle: Bundle, frozen: bool) -> None:
+    """One that holds processes is refused, and stays as it is."""
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    if frozen:
+        assert bundle.command("pause", "c").returncode == 0
+    done = bundle.run("d")
+    assert done.returncode == 1
+    assert "cgroup is not empty" in done.stderr
+    assert bundle.state()["status"] == ("paused" if frozen else "running")
 
 
 def test_run_gives_output_and_status(bundle: Bundle) -> None:
@@ -214,6 +313,7 @@ def test_force_delete_of_nothing(bundle: Bundle) -> None:
 
 
 def test_list(bundle: Bundle) -> None:
+    bundle.root.mkdir()
     assert bundle.command("list", "--format", "json").stdout == "null\n"
     assert bundle.create("one").returncode == 0
     assert bundle.command("list", "--quiet").stdout == "one\n"

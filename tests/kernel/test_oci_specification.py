@@ -102,14 +102,13 @@ def test_process_attributes(bundle: Bundle) -> None:
     ]
     process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 7}
     process["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 4}
-    process["execCPUAffinity"] = {"final": "0"}
     bundle.config["linux"]["personality"] = {"domain": "LINUX32"}
     bundle.config["hostname"], bundle.config["domainname"] = "inside", "example.org"
     bundle.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shmmni": "111"}
     text = bundle.output(
         "grep NoNewPrivs /proc/self/status; cat /proc/self/oom_score_adj; ulimit -n; ulimit -Hn;"
         "cut -d' ' -f19 /proc/self/stat;"
-        "grep Cpus_allowed_list /proc/self/status; hostname; cat /proc/sys/kernel/domainname;"
+        "hostname; cat /proc/sys/kernel/domainname;"
         "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni; cat /proc/self/personality"
     )
     assert text.split() == [
@@ -119,8 +118,6 @@ def test_process_attributes(bundle: Bundle) -> None:
         "77",
         "88",
         "7",
-        "Cpus_allowed_list:",
-        "0",
         "inside",
         "example.org",
         "1",
@@ -301,8 +298,39 @@ def test_a_joined_user_namespace(bundle: Bundle, tmp_path: Path) -> None:
     linux = other.config["linux"]
     linux["namespaces"][-1]["path"] = f"/proc/{pid}/ns/user"
     other.config["hostname"] = "inside"
-    text = other.output("id -u; readlink /proc/self/ns/user; hostname")
-    assert text.split() == ["0", os.readlink(f"/proc/{pid}/ns/user"), "inside"]
+    other.config["process"]["terminal"] = True  # its /dev/console is made by the namespace's root
+    text = other.output("id -u; readlink /proc/self/ns/user; hostname; stat -c %u /dev /dev/console")
+    assert text.split() == ["0", os.readlink(f"/proc/{pid}/ns/user"), "inside", "0", "0"]
+    other.close()
+
+
+def test_all_namespaces_of_another_container(bundle: Bundle, tmp_path: Path) -> None:
+    """Beside a joined user namespace and PID namespace: the pid that is kept is the container's as the host
+    counts, and no other process of the host is taken for it."""
+    with_user_namespace(bundle)
+    bundle.shell("sleep 1000; :")
+    assert bundle.run_detached().returncode == 0
+    pid = bundle.state()["pid"]
+    (tmp_path / "other").mkdir()
+    other = Bundle(tmp_path / "other")
+    with_user_namespace(other)
+    files = {"mount": None, "network": "net"}
+    for namespace in other.config["linux"]["namespaces"]:
+        if file := files.get(namespace["type"], namespace["type"]):
+            namespace["path"] = f"/proc/{pid}/ns/{file}"
+    del other.config["linux"]["uidMappings"], other.config["linux"]["gidMappings"]
+    other.shell("sleep 999; :")
+    assert other.run_detached().returncode == 0
+    joined = other.state()["pid"]
+    assert Path(f"/proc/{joined}/cmdline").read_text() == "/bin/sh\0-c\0sleep 999; :\0"
+    for file in ("pid", "user", "net"):
+        assert os.readlink(f"/proc/{joined}/ns/{file}") == os.readlink(f"/proc/{pid}/ns/{file}")
+    in_exec = other.command("exec", "c", "sh", "-c", "cat /proc/self/uid_map; ls -d /proc/[0-9]* | wc -l")
+    assert in_exec.stdout.split()[1] == "1879048192", in_exec
+    assert int(in_exec.stdout.split()[3]) < 10
+    assert other.command("delete", "--force", "c").returncode == 0
+    other.shell("exit 5")
+    assert other.run("d").returncode == 5
     other.close()
 
 
@@ -477,6 +505,26 @@ def test_hooks_of_run(bundle: Bundle, tmp_path: Path) -> None:
     assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == names
 
 
+def test_a_hook_without_an_environment(bundle: Bundle, tmp_path: Path) -> None:
+    """As runc: it has the runtime's, and inside the container the container's; createContainer starts in the root."""
+    (bundle.rootfs / "bin/inside").write_text("#!/bin/sh\necho $OWN > /tmp/inside\n")
+    (bundle.rootfs / "bin/inside").chmod(0o755)
+    bundle.config["process"]["env"].append("OWN=container")
+    shell = {"path": "/bin/sh", "args": ["sh", "-c", f"echo $OWN $PWD >> {tmp_path}/log"]}
+    bundle.config["hooks"] = {
+        "createRuntime": [shell],
+        "createContainer": [shell],
+        "startContainer": [{"path": "/bin/inside"}],
+    }
+    bundle.shell("cat /tmp/inside")
+    done = bundle.run(env={**os.environ, "OWN": "runtime"})
+    assert done.stdout == "container\n", done
+    assert (tmp_path / "log").read_text().splitlines() == [
+        f"runtime {bundle.path}",
+        f"runtime {bundle.rootfs}",
+    ]
+
+
 @pytest.mark.parametrize(
     "when", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"]
 )
@@ -497,6 +545,45 @@ def test_a_hook_that_fails(bundle: Bundle, tmp_path: Path, when: str) -> None:
 def test_a_hook_that_does_not_end(bundle: Bundle, tmp_path: Path) -> None:
     bundle.config["hooks"] = {"createRuntime": [hook(tmp_path, "slow", "sleep 1000", timeout=1)]}
     assert "did not end within 1 s" in bundle.refused()
+
+
+def test_a_tmpfs_has_the_mode_of_what_it_covers(bundle: Bundle) -> None:
+    """As runc: an image's /run is not for everybody to write to, nor does /tmp lose its sticky bit."""
+    for name, mode in (("run", 0o710), ("tmp", 0o1777), ("srv", 0o755)):
+        (bundle.rootfs / name).mkdir(exist_ok=True)
+        (bundle.rootfs / name).chmod(mode)
+        bundle.config["mounts"].append({"destination": f"/{name}", "type": "tmpfs", "source": "tmpfs"})
+    bundle.config["mounts"][-1]["options"] = ["mode=0444"]
+    assert bundle.output("stat -c %a /run /tmp /srv").split() == ["710", "1777", "444"]
+
+
+def test_masked_twice(bundle: Bundle) -> None:
+    bundle.config["linux"]["maskedPaths"] = ["/srv", "/srv"]
+    (bundle.rootfs / "srv").mkdir()
+    assert bundle.output("grep -c ' /srv ' /proc/self/mountinfo") == "1\n"
+
+
+@pytest.mark.here
+@pytest.mark.parametrize(("option", "below"), [("idmap", "0"), ("ridmap", "1000")])
+def test_id_maps_of_what_is_mounted_below(bundle: Bundle, tmp_path: Path, option: str, below: str) -> None:
+    """config.md: idmap is for the mount itself, ridmap also for what lies below it."""
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "below", tree / "deep"], check=True)
+    try:
+        bundle.config["mounts"].append(
+            {
+                "destination": "/tree",
+                "type": "bind",
+                "source": str(tree),
+                "options": ["rbind", option],
+                "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+                "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+            }
+        )
+        assert bundle.output("stat -c %u /tree /tree/deep").split() == ["1000", below]
+    finally:
+        subprocess.run(["umount", tree / "deep"], check=True)
 
 
 @pytest.mark.here
@@ -528,8 +615,52 @@ def test_no_pivot(bundle: Bundle) -> None:
     assert "bin" in done.stdout.split()
 
 
-def test_working_directory_is_an_error_when_missing(bundle: Bundle) -> None:
-    assert "/nowhere" in bundle.refused(lambda config: config["process"].update(cwd="/nowhere"))
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_missing_working_directory_is_made(bundle: Bundle, read_only: bool) -> None:
+    """As runc and crun: containerd leaves an image's WORKDIR to the runtime.  `exec` makes none."""
+    bundle.config["root"]["readonly"] = read_only
+    bundle.config["process"]["cwd"] = "/no/where"
+    assert bundle.output("pwd; stat -c '%u %a' .") == "/no/where\n0 755\n"
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert "/other" in bundle.command("exec", "--cwd", "/other", "c", "true").stderr
+
+
+def test_the_last_of_two_variables_counts(bundle: Bundle) -> None:
+    """getenv(3) would find the first."""
+    bundle.config["process"]["env"] += ["A=first", "HOME=/tmp", "HOME=", "A=last"]
+    assert bundle.output("env | grep -E '^(A|HOME)=' | sort") == "A=last\nHOME=/root\n"
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    done = bundle.command("exec", "--env", "A=mine", "--env", "PATH=/bin:/", "c", "env")
+    assert [line for line in done.stdout.split() if line.startswith(("A=", "PATH="))] == [
+        "A=mine",
+        "PATH=/bin:/",
+    ]
+
+
+def test_the_callers_processors_are_not_the_containers(bundle: Bundle) -> None:
+    """An engine with systemd's CPUAffinity= does not hand it down; execCPUAffinity is for exec alone."""
+    every = sorted(os.sched_getaffinity(0))
+    if len(every) < 2:
+        pytest.skip("needs two processors")
+    show = "grep Cpus_allowed_list /proc/self/status | cut -f2"
+    bundle.config["process"]["execCPUAffinity"] = {"final": str(every[1])}
+    os.sched_setaffinity(0, every[:1])
+    try:
+        with_one = bundle.output(show)
+        bundle.shell("sleep 1000")
+        assert bundle.run_detached("d").returncode == 0
+        in_exec = bundle.command("exec", "d", "sh", "-c", show).stdout
+    finally:
+        os.sched_setaffinity(0, every)
+    assert with_one.strip() != str(every[0])
+    assert in_exec.strip() == str(every[1])
+
+
+def test_a_device_with_a_trailing_slash(bundle: Bundle) -> None:
+    bundle.config["linux"]["devices"] = [{"path": "/srv/own/", "type": "c", "major": 1, "minor": 3}]
+    assert bundle.output("test -c /srv/own && echo there") == "there\n"
 
 
 def test_unknown_members_are_ignored(bundle: Bundle) -> None:

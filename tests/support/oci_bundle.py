@@ -122,6 +122,7 @@ def make_rootfs(directory: Path) -> None:
         pytest.skip("no busybox (apt-get install busybox-static)")
     for name in ("bin", "proc", "dev", "sys", "tmp", "etc", "home/app"):
         (directory / name).mkdir(parents=True, exist_ok=True)
+    (directory / "tmp").chmod(0o1777)  # what a tmpfs over it takes on
     shutil.copy(busybox, directory / "bin/busybox")
     for applet in APPLETS:
         (directory / "bin" / applet).symlink_to("busybox")

@@ -7,7 +7,7 @@ from pathlib import Path
 from .bare import Bare, Floor, FloorDisk
 from .base import Missing, Peer, Running
 from .engines import Docker, Lxc, Podman
-from .oci import Crun, CrunFull, Runc, RuncFull
+from .oci import Crun, CrunCurrent, CrunCurrentFull, CrunFull, Runc, RuncFull
 from .ours import Fastdock, FastdockDetached, FastdockDisk, FastdockShell
 from .sandbox import Bubblewrap, Sandlock
 from .vm import CloudHypervisor, Firecracker, MicrovmEmulated, MicrovmKvm, Q35Emulated, Q35Kvm
@@ -26,6 +26,8 @@ PEERS: tuple[type[Peer], ...] = (
     Sandlock,
     Crun,
     CrunFull,
+    CrunCurrent,
+    CrunCurrentFull,
     Runc,
     RuncFull,
     Lxc,

@@ -13,10 +13,10 @@ from typing import Any
 
 from ..spawn import spawn
 from ..workload import Workload
-from .base import Peer, Running, find_program, first_line
+from .base import Missing, Peer, Running, find_program, first_line
 from .cgroup1 import Cgroup1Namespace
 
-__all__ = ["Crun", "CrunFull", "OciRuntime", "Runc", "RuncFull"]
+__all__ = ["Crun", "CrunCurrent", "CrunCurrentFull", "CrunFull", "OciRuntime", "Runc", "RuncFull"]
 
 _IDS = [{"containerID": 0, "hostID": 1_000_000, "size": 65536}]
 
@@ -125,6 +125,23 @@ def _state(pid: int) -> str:
 
 class Crun(OciRuntime):
     name = program = "crun"
+
+
+class CrunCurrent(OciRuntime):
+    """A crun beside the distribution's: the program that ``FASTDOCK_BENCH_CRUN`` names."""
+
+    name = "crun current"
+
+    def open(self) -> str:
+        self.program = os.environ.get("FASTDOCK_BENCH_CRUN", "")
+        if not self.program:
+            raise Missing("FASTDOCK_BENCH_CRUN does not name a crun")
+        return super().open()
+
+
+class CrunCurrentFull(CrunCurrent):
+    name, full = "crun current full", True
+    isolation = "namespaces with user ids, cgroups, seccomp (Docker's profile); no overlay"
 
 
 class Runc(OciRuntime):
