@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from fastdock import _core
@@ -31,15 +32,19 @@ class Endpoint:
         options: Options,
         exposed: Sequence[str] = (),
         previous: Document | None = None,
+        directory: str = "",
     ) -> None:
         """Takes what the container needs; of ``previous``, the same addresses.
 
+        ``directory``: where its files go, if somebody else sees to their end.
         Raises NotFound, Conflict, SpecError.
         """
         self._networks = networks
         self._id = container_id
+        self._lock = -1
+        self._has_own_directory = not directory
         self.namespace_file = ""  # of the container whose network namespace this one shares
-        self._directory = files_directory(run_directory, container_id)
+        self._directory = directory or files_directory(run_directory, container_id)
         self.plan: NetworkPlan = networks.plan(
             container_id,
             NetworkOptions(
@@ -72,14 +77,14 @@ class Endpoint:
             plan.raise_loopback = False
             self.namespace_file = f"/proc/{pid}/ns/net"
             return
-        os.makedirs(self._directory, 0o700)
+        self._make_directory()
         texts = dict(
             zip(_FILES, (self.plan.hosts, self.plan.hostname + "\n", self.plan.resolv_conf), strict=True)
         )
         mounts = plan.mounts
         for name, text in texts.items():
             path = os.path.join(self._directory, name)
-            with open(path, "x", encoding="utf-8") as file:
+            with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
             os.chmod(path, 0o644)
             if all(mount.destination != f"/etc/{name}" for mount in mounts):
@@ -87,6 +92,18 @@ class Endpoint:
                     _core.Mount(type="bind", source=path, destination=f"/etc/{name}", map_ids=own_ids)
                 )
         plan.mounts = mounts
+
+    def _make_directory(self) -> None:
+        """Where the database does not have the container (``none``, ``host``), a lock says that the files are used."""
+        if self.plan.core is not None or not self._has_own_directory:
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            return
+        parent, _, name = self._directory.rpartition("/")
+        made = f"{parent}/.{name}"  # so that it never stands there without its lock
+        os.makedirs(made, 0o700)
+        self._lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.rename(made, self._directory)
 
     def started(self, pid: int) -> None:
         """The container runs: what it has lives as long as that process."""
@@ -100,6 +117,9 @@ class Endpoint:
         """The container has ended (or did not start): everything is given back."""
         self._networks.detach(self._id)
         _remove(self._directory)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def check_options(options: Options) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from fastdock import _core
 from fastdock._errors import FastdockError, ImageNotFound, KernelError, SpecError
 from fastdock.options import options_from
-from fastdock.planning import Base, Planned, plan_of
+from fastdock.planning import Base, Planned, has_files, plan_of
 from fastdock.store.paths import default_root, is_marked, make_private, run_directory
 
 TYPE_CHECKING = False  # see _light
@@ -196,10 +196,12 @@ class Engine:
         *,
         terminal: tuple[int, int] | None = None,
         outlive_thread: bool = True,
+        files: bool = False,
     ) -> _core.Container:
         """Starts a throw-away container of this process's session.
 
         ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
+        ``files``: it has /etc/hosts, hostname and resolv.conf of its own in any case.
         """
         plan = planned.plan.copy()
         plan.argv = command
@@ -208,7 +210,7 @@ class Engine:
             plan.set_terminal(*terminal)
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
         outlive = outlive_thread and threading.current_thread() is not threading.main_thread()
-        if planned.options.network not in ("none", "host"):
+        if files or has_files(planned.options):
             return self._start_attached(session, planned, plan, outlive)
         return _core.Container.start(
             session,

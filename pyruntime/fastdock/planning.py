@@ -83,6 +83,12 @@ class Planned(NamedTuple):
     """Exactly which image it is of: its id, or the key of a built-in one."""
 
 
+def has_files(options: Options) -> bool:
+    """Whether a throw-away container gets /etc/hosts and the like of its own."""
+    asked = options.dns or options.dns_search or options.dns_option or options.add_host
+    return options.network != "none" or bool(asked)
+
+
 def plan_of(base: Base, options: Options, *, seccomp_cache: str) -> Planned:
     """Builds the plan.  Raises SpecError for what contradicts itself or is unknown."""
     own_ids = has_own_ids(options)

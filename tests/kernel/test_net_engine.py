@@ -157,3 +157,50 @@ def test_the_command_line(lab: Lab, net_engine: Engine) -> None:
     fastdock_("network", "repair")
     assert fastdock_("network", "rm", "app") == "app\n"
     assert "no such network" in fastdock_("network", "rm", "app", code=1)
+
+
+def test_the_host_s_network_comes_with_the_host_s_names(lab: Lab, net_engine: Engine) -> None:
+    script = "cat /etc/resolv.conf; echo; cat /etc/hosts"
+    resolvers, names = shell(net_engine, script, network="host", add_host=["db:10.1.2.3"]).split("\n\n", 1)
+    wanted = [
+        line for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")
+    ]
+    assert [line for line in resolvers.splitlines() if line.startswith("nameserver")] == wanted
+    assert names.startswith(Path("/etc/hosts").read_text())
+    assert "10.1.2.3\tdb\n" in names
+
+
+def test_without_a_network_there_are_names_too(lab: Lab, net_engine: Engine) -> None:
+    script = "cat /etc/hosts /etc/hostname"
+    assert "10.1.2.3\tdb\n" in shell(net_engine, script, add_host=["db:10.1.2.3"])
+    made = net_engine.containers.create("busybox", ["sh", "-c", script], hostname="box")
+    made.start()
+    assert made.wait() == 0
+    written = b"".join(entry.data for entry in made.logs())
+    made.start()  # its files are written anew
+    assert made.wait() == 0
+    made.remove()
+    assert written.startswith(b"127.0.0.1\tlocalhost\n")
+    assert written.endswith(b"box\n")
+    words = [sys.executable, "-m", "fastdock", "--root", net_engine.root, "run", "--rm", "--network", "none"]
+    done = subprocess.run([*words, "busybox", "sh", "-c", script], capture_output=True, check=True)
+    assert done.stdout.startswith(b"127.0.0.1\tlocalhost\n")
+    assert os.listdir(f"{net_engine.run_directory}/networks") == []
+
+
+@pytest.mark.parametrize("network", ["bridge", "none"])
+def test_the_files_of_a_command_that_was_killed_are_removed(
+    network: str, lab: Lab, net_engine: Engine
+) -> None:
+    words = [sys.executable, "-m", "fastdock", "--root", net_engine.root, "run", "--rm", "--network", network]
+    with subprocess.Popen(
+        [*words, "busybox", "sh", "-c", "echo; sleep 1000"], stdout=subprocess.PIPE
+    ) as command:
+        assert command.stdout is not None
+        command.stdout.readline()
+        net_engine.networks.collect()
+        assert len(os.listdir(f"{net_engine.run_directory}/networks")) == 1
+        command.kill()
+        command.stdout.read()  # its container ends, too
+    while os.listdir(f"{net_engine.run_directory}/networks"):
+        net_engine.networks.collect()

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mount.h>
@@ -131,6 +132,9 @@ bool only_local_servers(const std::string& conf) {
   // and the next holder finds the device taken and says so.
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != parent) ::_exit(1);
+  // slirp4netns looks at /etc again when it already runs: it must not find what use_dns() mounts there.
+  if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    ::_exit(1);
   ::setsid();
   for (int target : {1, 2}) ::dup2(log, target);
   ::signal(SIGPIPE, SIG_DFL);  // pasta takes one that is ignored already for an error of signal(2)

@@ -58,7 +58,7 @@ class Foreground:
                 image, command or None, options
             )  # a pull can be interrupted
             self._proxy.hold()
-            self._container = self._engine._launch(planned, argv, stdio, terminal=size)
+            self._container = self._engine._launch(planned, argv, stdio, terminal=size, files=True)
             self._proxy.release_to(self._container.kill)
             self._presence = Presence(self._engine, self._container, planned, image, argv)
         finally:

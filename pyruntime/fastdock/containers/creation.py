@@ -248,21 +248,19 @@ def request_for(
     record: Record,
     start: Start,
     terminal: tuple[int, int] | None,
-    endpoint: Endpoint | None,
+    endpoint: Endpoint,
 ) -> _core.MonitorRequest:
     """What the monitor is told."""
     engine, plan, limits, settings = containers.engine, start.plan, start.limits, start.settings
     if settings.tty:
         plan.set_terminal(*(terminal or (0, 0)))
-    if endpoint is not None:
-        endpoint.apply(plan, record.ids >= 0)
+    endpoint.apply(plan, record.ids >= 0)
     request = _core.MonitorRequest(
         engine.root, engine.run_directory, engine.cgroup_parent, record.id, plan, limits
     )
-    if endpoint is not None:
-        request.network_of = endpoint.namespace_file
-        if endpoint.plan.core is not None:
-            request.set_network(endpoint.plan.core)
+    request.network_of = endpoint.namespace_file
+    if endpoint.plan.core is not None:
+        request.set_network(endpoint.plan.core)
     request.attributes = event_attributes(record)
     request.set_restart(settings.restart, settings.restart_maximum)
     log = log_settings(settings.log_driver, dict(settings.log_options))

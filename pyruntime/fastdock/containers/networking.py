@@ -37,16 +37,19 @@ def check_options(options: Options) -> None:
 
 def open_endpoint(
     containers: Containers, record: Record, options: Options, exposed: tuple[str, ...]
-) -> Endpoint | None:
+) -> Endpoint:
     """Takes addresses and ports for a start.  NotFound, Conflict, SpecError.
 
     The caller holds the container's lock, and it does not run: so what is recorded of it is from the last time.
     """
     from fastdock.endpoint import Endpoint, suspend
 
-    if not uses_networks(record):
-        return None
     engine = containers.engine
+    if not uses_networks(record):
+        return Endpoint(
+            engine.networks, engine.run_directory, record.id, options._replace(name=record.name), exposed,
+            directory=f"{containers.directory}/{record.id}/network",
+        )  # fmt: skip
     engine.networks.collect(record.id)  # those that have ended meanwhile may have the port that is wanted
     previous = suspend(engine.networks, engine.run_directory, record.id)
     try:
@@ -180,7 +183,13 @@ def requested_document(options: Options) -> dict[str, Any]:
 
 def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
     """``NetworkSettings`` of ``docker inspect``; empty of addresses when it does not run."""
-    document = containers.engine.networks.document(record.id) if uses_networks(record) else None
+    if not uses_networks(record):
+        return {
+            **_NO_ADDRESSES,
+            "Ports": {},
+            "Networks": {name: {**_NO_ADDRESSES} for name in _names(record)},
+        }
+    document = containers.engine.networks.document(record.id)
     if document is None:
         return {**_NO_ADDRESSES, "Ports": {}, "Networks": {}}
     ports: dict[str, list[dict[str, str]] | None] = dict.fromkeys(document.exposed)

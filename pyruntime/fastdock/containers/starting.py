@@ -53,11 +53,9 @@ def _start(container: Container, attach: int, terminal: tuple[int, int] | None) 
         request = request_for(containers, record, start, terminal, endpoint)
         _, container.warnings, descriptor = _core.start_monitor(request, attach)
     except BaseException:
-        if endpoint is not None:
-            endpoint.close()
+        endpoint.close()
         raise
-    if endpoint is not None:
-        endpoint.keep(container.run_directory, starting=False)
+    endpoint.keep(container.run_directory, starting=False)
     connection = Control.adopt(descriptor)
     if attach:
         return connection

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 
+from fastdock import _core
 from fastdock._errors import Conflict, FastdockError, SpecError
 from fastdock.store.locks import is_locked
 
@@ -89,6 +90,26 @@ def insert_container(db: sqlite3.Connection, container_id: str, name: str, docum
 def files_directory(run_directory: str, container_id: str) -> str:
     """Where the container's hosts, hostname and resolv.conf are."""
     return f"{run_directory}/networks/{container_id}"
+
+
+def files_directories(run_directory: str) -> set[str]:
+    """The containers that have such a directory, whoever made it and whether they live or not."""
+    try:
+        names = os.listdir(f"{run_directory}/networks")
+    except FileNotFoundError:
+        return set()
+    return {name for name in names if not name.startswith(".")}
+
+
+def remove_files(run_directory: str, containers: set[str]) -> None:
+    """The files of containers that are on no network, but of those whose owner has them locked (``none``, ``host``)."""
+    for container_id in containers:
+        path = files_directory(run_directory, container_id)
+        if not is_locked(path):
+            try:
+                _core.remove_tree(path)
+            except OSError:
+                pass  # another process does the same
 
 
 def forget(db: sqlite3.Connection, container_id: str) -> None:

@@ -523,6 +523,9 @@ class Networks:
         if is_rootless() and not self._ports_are_followed():
             with self._transaction():
                 pass  # its end tells a holder that was started anew
+        directories = details.files_directories(
+            self._run_directory
+        )  # before the rows: a new one has its row first
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
         dead = [
             container_id
@@ -531,6 +534,9 @@ class Networks:
         ]
         for container_id in dead:
             self.detach(container_id)
+        details.remove_files(
+            self._run_directory, directories - ({owner for owner, _ in rows} - {*dead}) - {but}
+        )
         return len(dead)
 
     def repair(self) -> None:
