@@ -371,11 +371,11 @@ class Container:
 
         upper = os.path.join(self.directory, "upper")
         layers = list(origin_of(self._containers, self.record).base.layers)
-        return [
-            (kind, path)
-            for kind, path in _core.changes(upper, layers)
-            if not (kind == "A" and path in _MOUNTED_OVER and _is_empty(upper + path))
-        ]
+        changes = _core.changes(upper, layers)
+        ours = {p for kind, p in changes if kind == "A" and p in _MOUNTED_OVER and _is_empty(upper + p)}
+        if ours and not any(path.startswith("/etc/") and path not in ours for _, path in changes):
+            ours.add("/etc")  # nothing else has changed in it
+        return [(kind, path) for kind, path in changes if path not in ours]
 
     def commit(self, reference: str | None = None, **options: Any) -> Any:
         """Makes an image of what it is now: ``author``, ``message``, ``changes``, ``pause`` (True)."""
