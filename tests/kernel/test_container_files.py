@@ -234,17 +234,17 @@ class TestVolumes:
             engine.volumes.get("tests-named")
 
     def test_filled_from_the_image(self, engine: Engine) -> None:
-        # With a network, the files of names would be mounted in it.
+        mounted_over = {"hosts", "hostname", "resolv.conf"}
         filled = {"volumes": ["tests-fill:/etc"], "network": "none"}
         with container(engine, shell("ls /etc; stat -c %u:%g /var/www"), **filled) as made:
             made.wait()
-            filled = set(os.listdir(engine.volumes.get("tests-fill").path))
+            found = set(os.listdir(engine.volumes.get("tests-fill").path))
             assert filled - {"hosts", "hostname", "resolv.conf"} == {"group", "passwd"}, (
                 "and what is mounted there"
             )
         empty = "type=volume,source=tests-empty,target=/etc,volume-nocopy"
         with container(engine, ["true"], mounts=[empty], network="none"):
-            assert os.listdir(engine.volumes.get("tests-empty").path) == []
+            assert set(os.listdir(engine.volumes.get("tests-empty").path)) <= mounted_over
         engine.volumes.remove("tests-fill")
         engine.volumes.remove("tests-empty")
 
