@@ -239,9 +239,7 @@ class TestVolumes:
         with container(engine, shell("ls /etc; stat -c %u:%g /var/www"), **filled) as made:
             made.wait()
             found = set(os.listdir(engine.volumes.get("tests-fill").path))
-            assert filled - {"hosts", "hostname", "resolv.conf"} == {"group", "passwd"}, (
-                "and what is mounted there"
-            )
+            assert found - mounted_over == {"group", "passwd"}
         empty = "type=volume,source=tests-empty,target=/etc,volume-nocopy"
         with container(engine, ["true"], mounts=[empty], network="none"):
             assert set(os.listdir(engine.volumes.get("tests-empty").path)) <= mounted_over
