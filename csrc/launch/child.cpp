@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "launch/users.h"
+#include "rootfs/mount_point.h"
 
 namespace fastdock::launch {
 namespace {
