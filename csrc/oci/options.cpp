@@ -93,6 +93,10 @@ class Parser {
     auto flag = std::ranges::find_if(flags_, [&](const Flag& candidate) {
       return candidate.name == name || (name.size() == 1 && candidate.letter == name[0]);
     });
+    if (flag == flags_.end() && (name == "help" || name == "h") && !command_.empty()) {
+      arguments_.given_.emplace_back("help", "true");
+      return {};
+    }
     if (flag == flags_.end()) return refused(command_, "unknown flag " + std::string(word));
     if (!flag->takes_value) {
       auto truth = parse_truth(value.value_or("true"));
