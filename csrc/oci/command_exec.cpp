@@ -145,6 +145,8 @@ class Execution {
     std::optional<Foreground> foreground;
     if (!detach) foreground.emplace();
     FASTDOCK_TRY(auto process, launch::launch(plan_, observer()));
+    context_.debug_log("container " + container_.state.id + ": exec is process " +
+                       std::to_string(process.pid));
     if (auto told = tell(process, socket); !told) {
       (void)launch::send_signal(process, SIGKILL);
       (void)launch::wait(process, -1);

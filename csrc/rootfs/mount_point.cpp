@@ -37,9 +37,10 @@ void follow(int directory, const char* name, const char* before, std::size_t bef
   if (raw_failed(length) || length == 0) return;
   std::size_t at = 0;
   bool relative = target[0] != '/';
-  followed.dangling = (!relative || (put(followed, at, before, before_length) && put(followed, at, "/", 1))) &&
-                      put(followed, at, target, static_cast<std::size_t>(length)) &&
-                      put(followed, at, rest, child::length(rest));
+  followed.dangling =
+      (!relative || (put(followed, at, before, before_length) && put(followed, at, "/", 1))) &&
+      put(followed, at, target, static_cast<std::size_t>(length)) &&
+      put(followed, at, rest, child::length(rest));
 }
 
 // Opens the directory that `path` names, the first `length` bytes of `whole`, or makes it; all but its last

@@ -232,7 +232,9 @@ def test_the_kernels_file_systems_on_links(bundle: Bundle, outside: Path, name: 
     assert untouched(outside)
 
 
-@pytest.mark.parametrize("target", ["/made/below", "../../made", "made", "{outside}/made", "/made/../../other"])
+@pytest.mark.parametrize(
+    "target", ["/made/below", "../../made", "made", "{outside}/made", "/made/../../other"]
+)
 @pytest.mark.parametrize("below", ["", "/further/down"])
 def test_mount_points_behind_dangling_links(
     bundle: Bundle, outside: Path, tmp_path: Path, target: str, below: str
