@@ -509,6 +509,32 @@ def test_help_of_a_command(bundle: Bundle, command: str, flag: str) -> None:
     assert ("--bundle, -b" in done.stdout) is (command in ("create", "run", "spec"))
 
 
+def test_exec_in_a_cgroup_below(bundle: Bundle) -> None:
+    """`--cgroup path`, and on cgroup v1 for some controllers only."""
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    for place in bundle.cgroups():
+        if "cpuset" not in place:  # on v1 nobody may enter a new one before it has processors
+            (Path(place) / "below").mkdir()
+
+    def cgroups(*flags: str) -> dict[str, str]:
+        done = bundle.command("exec", *flags, "c", "cat", "/proc/self/cgroup")
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return {line.split(":")[1]: line.split(":")[2] for line in done.stdout.splitlines()}
+
+    try:
+        assert set(cgroups("--cgroup", "below").values()) >= {"/below"}
+        assert "/below" not in cgroups("--cgroup", "/").values()
+        if Path("/sys/fs/cgroup/memory").is_dir():
+            seen = cgroups("--cgroup", "memory:below", "--cgroup", "pids,freezer:/below")
+            assert {name for name, path in seen.items() if path == "/below"} == {"memory", "pids", "freezer"}
+        for word in ("..", "../x", "memory:..", "memory:../x", "nosuch:below", "absent", "pids:absent", ":x"):
+            done = bundle.command("exec", "--cgroup", word, "c", "true")
+            assert (done.returncode, bool(done.stderr)) == (255, True), (word, done)
+    finally:
+        bundle.command("kill", "c", "KILL")
+
+
 def test_debug(bundle: Bundle, tmp_path: Path) -> None:
     """As runc: to --log, or without one to standard error; nothing without --debug."""
     bundle.write()
