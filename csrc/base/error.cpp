@@ -189,6 +189,8 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "a process that has threads cannot change its user namespace: call fastdock.rootless.enter() before any "
     "thread starts",
     "without root this needs a delegated cgroup (cgroup v2: systemd-run --user --scope -p Delegate=yes)",
+    "proc and sysfs must be mounted on an ordinary directory, and the image has a symbolic link or a file "
+    "there",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

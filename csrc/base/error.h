@@ -203,6 +203,7 @@ enum class Hint : std::uint16_t {
   kIdNotMapped,
   kProcessHasThreads,
   kNotDelegated,
+  kMountPointIsLink,
   kCount_,
 };
 

@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "launch/users.h"
+#include "rootfs/mount_point.h"
 
 namespace fastdock::launch {
 namespace {
@@ -612,6 +613,36 @@ bool execute(State& state, Purpose purpose) {
   while (true) raw_syscall(SYS_exit_group, 127);
 }
 
+// The kernel's struct sigaction (asm/signal.h), which libc's hides.
+struct KernelAction {
+  void (*handler)(int);
+  unsigned long flags;
+  void (*restorer)();
+  unsigned long mask;
+};
+
+[[noreturn]] void end_by_signal(int signal) {
+  while (true) raw_syscall(SYS_exit_group, 128 + signal);
+}
+
+// Who waits to be started ends by what would end its program.  The first process of a PID namespace takes no
+// signal that it has no handler for (pid_namespaces(7)).
+constexpr int kEndingSignals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+// Before the filter, which may refuse it; the signals are blocked until allow_ending_signals().
+void handle_ending_signals() {
+  constexpr unsigned long kRestorer = 0x04000000;  // SA_RESTORER; it is never come to
+  KernelAction action{end_by_signal, kRestorer, nullptr, 0};
+  for (int signal : kEndingSignals)
+    raw_syscall(SYS_rt_sigaction, signal, &action, nullptr, sizeof action.mask);
+}
+
+void allow_ending_signals() {
+  unsigned long wanted = 0;
+  for (int signal : kEndingSignals) wanted |= 1UL << (signal - 1);
+  raw_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &wanted, nullptr, sizeof wanted);
+}
+
 // The program is looked for first: after this, nobody would hear that it is missing.
 bool wait_for_start(State& state) {
   if (!execute(state, Purpose::kFind)) return false;
@@ -623,6 +654,7 @@ bool wait_for_start(State& state) {
   if (state.plan.start_fifo > first) raw_syscall(SYS_close_range, first, state.plan.start_fifo - 1, 0);
   raw_syscall(SYS_close_range, state.plan.start_fifo + 1, ~0U, 0);
   state.root = -1;
+  allow_ending_signals();
   char word = 0;
   return check(raw_syscall(SYS_read, state.plan.start_fifo, &word, 1), state.failure,
                Operation::kWaitForStart, "");
@@ -655,6 +687,7 @@ void run_child(void* argument) {
   raw_syscall(SYS_close_range, 3 + plan.preserve, ~0U, CLOSE_RANGE_CLOEXEC);
   // Before the filter, which may refuse it.
   if (!set_affinity(state, plan.final_cpus)) give_up(state);
+  if (plan.start_fifo >= 0) handle_ending_signals();
   if (!drop_privileges(state) || (plan.start_fifo >= 0 && !wait_for_start(state))) give_up(state);
   if (plan.no_new_privileges && (!check(raw_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
                                         state.failure, Operation::kSetNoNewPrivileges, "") ||

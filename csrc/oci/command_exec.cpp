@@ -39,7 +39,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"no-new-privs", 0, false, "as process.noNewPrivileges"},
     {"cap", 'c', true, "a capability to have"},
     {"preserve-fds", 0, true, "how many descriptors from 3 on are kept"},
-    {"cgroup", 0, true, "a cgroup below the container's"},
+    {"cgroup", 0, true, "a cgroup below the container's; on v1 also controllers:path, more than once"},
     {"ignore-paused", 0, false, "also in a paused container: it waits"},
 });
 
@@ -127,6 +127,35 @@ Result<bool> process_from_file(const std::string& path, LaunchPlan& plan, const 
   return terminal;
 }
 
+// "path" or, on cgroup v1, "controller,controller:path"; the path without slashes in front.
+Result<std::pair<std::string, std::string>> read_cgroup(const std::string& word) {
+  auto colon = word.find(':');
+  std::string controllers = colon == std::string::npos ? "" : word.substr(0, colon);
+  std::string path = word.substr(colon == std::string::npos ? 0 : colon + 1);
+  path.erase(0, std::min(path.find_first_not_of('/'), path.size()));
+  if (path.find("..") != std::string::npos || path.find(':') != std::string::npos || colon == 0)
+    return refused("--cgroup must be a path below the container's cgroup, not " + word);
+  return std::pair(std::move(controllers), std::move(path));
+}
+
+// Entered after the container's own, which the process then leaves in the hierarchies of these controllers.
+Result<void> join_of_controllers(const std::vector<std::pair<std::string, std::string>>& directories,
+                                 const std::string& controllers, const std::string& path,
+                                 cgroup::Join& join) {
+  for (std::size_t at = 0; at < controllers.size();) {
+    std::size_t end = std::min(controllers.find(',', at), controllers.size());
+    std::string name = controllers.substr(at, end - at);
+    at = end + 1;
+    auto found = std::ranges::find(directories, name, [](const auto& entry) { return entry.first; });
+    if (name.empty() || found == directories.end())
+      return refused("--cgroup: unknown controller " + name + " (or the container has no cgroup of it)");
+    auto tasks = open_file(found->second + "/" + path + "/tasks", O_WRONLY);
+    if (!tasks) return failed_with(tasks.error().number, Operation::kJoinCgroup, found->second + "/" + path);
+    join.tasks.push_back(std::move(*tasks));
+  }
+  return {};
+}
+
 class Execution {
  public:
   Execution(const Context& context, const Arguments& arguments, Container container, Config config)
@@ -145,6 +174,8 @@ class Execution {
     std::optional<Foreground> foreground;
     if (!detach) foreground.emplace();
     FASTDOCK_TRY(auto process, launch::launch(plan_, observer()));
+    context_.debug_log("container " + container_.state.id + ": exec is process " +
+                       std::to_string(process.pid));
     if (auto told = tell(process, socket); !told) {
       (void)launch::send_signal(process, SIGKILL);
       (void)launch::wait(process, -1);
@@ -178,18 +209,22 @@ class Execution {
   Result<void> join_cgroup() {
     if (container_.state.cgroup.empty()) return {};
     std::string path = container_.state.cgroup;
-    if (auto below = arguments_.value("cgroup")) {
-      if (below->find("..") != std::string::npos || below->find(':') != std::string::npos)
-        return refused("--cgroup must be a path below the container's cgroup");
-      if (std::string rest = below->substr(std::min(below->find_first_not_of('/'), below->size()));
-          !rest.empty())
-        path += "/" + rest;
+    std::vector<std::pair<std::string, std::string>> of_controllers;
+    for (const std::string& word : arguments_.values("cgroup")) {
+      FASTDOCK_TRY(auto below, read_cgroup(word));
+      if (!below.first.empty()) {
+        of_controllers.push_back(std::move(below));
+      } else if (!below.second.empty()) {
+        path = container_.state.cgroup + "/" + below.second;
+      }
     }
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     auto group = cgroup::Cgroup::open(*hierarchies, path);
     if (!group && arguments_.has("cgroup")) return std::unexpected(group.error());
     if (!group) return {};  // made where no cgroup could be made
     FASTDOCK_TRY(join_, group->join());
+    for (const auto& [controllers, below] : of_controllers)
+      FASTDOCK_CHECK(join_of_controllers(group->directories(), controllers, below, join_));
     for (const Fd& tasks : join_.tasks) plan_.cgroup_tasks.push_back(tasks.get());
     plan_.cgroup_directory = join_.directory.get();
     return {};

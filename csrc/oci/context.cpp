@@ -64,6 +64,13 @@ void Context::log(std::string_view level, std::string_view message) const {
   if (::write(file->get(), line.data(), line.size()) < 0) return;
 }
 
+void Context::debug_log(std::string_view message) const {
+  if (!debug) return;
+  if (!log_file.empty()) return log("debug", message);
+  std::string line = log_json ? json_line("debug", message) : text_line("debug", message);
+  if (::write(STDERR_FILENO, line.data(), line.size()) < 0) return;
+}
+
 std::string message_of(const Error& error) {
   if (error.operation == Operation::kExecute) return message_of_execute(error);
   return error.operation == Operation::kUseContainer ? error.path : describe(error);

@@ -24,6 +24,8 @@ struct Context {
   void log(std::string_view level, std::string_view message) const;
   // A warning goes to the log only: callers read standard error as what the container said.
   void warn(std::string_view message) const { log("warning", message); }
+  // With --debug: to --log, or without one to standard error, as runc does.
+  void debug_log(std::string_view message) const;
 };
 
 // The sentence for an error.

@@ -78,7 +78,9 @@ class Creation {
     // The cgroup is known: whoever finds this after our SIGKILL can remove it.
     FASTDOCK_CHECK(container_.save());
     FASTDOCK_CHECK(complete_plan());
+    context_.debug_log("container " + state.id + ": cgroup " + state.cgroup + ", root " + config_.rootfs);
     FASTDOCK_TRY(auto process, launch::launch(config_.plan, observer()));
+    context_.debug_log("container " + state.id + ": process " + std::to_string(process.pid));
     if (auto finished = finish(process); !finished) {
       (void)launch::send_signal(process, SIGKILL);
       (void)launch::wait(process, -1);

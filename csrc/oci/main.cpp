@@ -118,7 +118,12 @@ int run(int argc, char** argv) {
   const std::string_view name = words.front();
   for (const Command& command : kCommands) {
     if (command.name != name) continue;
+    context->debug_log("fastdock-oci " + std::string(name) + ", version " FASTDOCK_VERSION);
     auto done = command.run(*context, words.subspan(1));
+    if (!done && done.error().number == kHelpWanted && done.error().operation == Operation::kUseContainer)
+      return print(done.error().path) ? 0 : 1;
+    if (done)
+      context->debug_log("fastdock-oci " + std::string(name) + ": exit code " + std::to_string(*done));
     return done ? *done : report(*context, done.error(), command.exit_code_of_errors);
   }
   Error unknown{EINVAL, Operation::kUseContainer, "no such command: " + std::string(name), Hint::kNone};

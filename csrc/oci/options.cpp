@@ -83,6 +83,20 @@ class Parser {
   }
 
  private:
+  [[nodiscard]] Result<void> help() const {
+    std::string text =
+        "Usage: fastdock-oci [global flags] " + std::string(command_) + " [flags] [arguments]\n";
+    if (!flags_.empty()) text += "\nFlags:\n";
+    for (const Flag& flag : flags_) {
+      std::string name = "--" + std::string(flag.name);
+      if (flag.letter != 0) name.append(", -").append(1, flag.letter);
+      if (flag.takes_value) name += " <value>";
+      text.append("  ").append(name).append(name.size() < 30 ? 30 - name.size() : 1, ' ');
+      text.append(flag.help).append("\n");
+    }
+    return failed_with(kHelpWanted, Operation::kUseContainer, text);
+  }
+
   Result<void> take_flag(std::string_view word) {
     std::string_view name = word.substr(word.starts_with("--") ? 2 : 1);
     std::optional<std::string_view> value;
@@ -93,6 +107,7 @@ class Parser {
     auto flag = std::ranges::find_if(flags_, [&](const Flag& candidate) {
       return candidate.name == name || (name.size() == 1 && candidate.letter == name[0]);
     });
+    if (flag == flags_.end() && (name == "help" || name == "h")) return help();
     if (flag == flags_.end()) return refused(command_, "unknown flag " + std::string(word));
     if (!flag->takes_value) {
       auto truth = parse_truth(value.value_or("true"));

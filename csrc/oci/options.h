@@ -1,6 +1,7 @@
 // The command line: runc's global flags, and its flags per command.
 #pragma once
 
+#include <cerrno>
 #include <optional>
 #include <span>
 #include <string>
@@ -41,6 +42,9 @@ enum class FlagsEnd : std::uint8_t {
   kNever,            // anywhere; "--" ends them
   kFirstPositional,  // the rest belongs to somebody else: a command, the program of `exec`
 };
+
+// The number of the error that carries a command's help (-h): main() prints it, and that is no failure.
+inline constexpr int kHelpWanted = ECANCELED;
 
 // As Go's flag package and urfave/cli read it: "--name value", "--name=value", "-name value", "-n value", and
 // "--name=false" for what takes no value.  `words` are consumed as far as they were read.

@@ -98,7 +98,9 @@ void read_root_propagation(Json propagation, LaunchPlan& plan) {
     return propagation.refuse("must be shared, slave, private or unbindable, with an r in front or not");
   // The root is taken from the host's mounts before it is made private or a slave of them, so that "slave"
   // and "shared" are of the host's; and what is mounted inside the container follows once more at the end.
-  plan.root->propagation = type;
+  // A shared one is private until then, as runc's: pivot_root(2) refuses to put the old root on a shared
+  // mount.
+  if (type != kShared) plan.root->propagation = type;
   plan.root->propagation_recursive = recursive;
   if (type == kShared || type == kUnbindable) plan.root_propagation = type | (recursive ? kRecursive : 0);
 }

@@ -142,6 +142,7 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
   entry.required("destination").read(mount.destination);
   // Since 1.0.2 relative ones are deprecated, and mean the same as absolute ones.
   if (!mount.destination.starts_with('/')) mount.destination.insert(0, "/");
+  while (mount.destination.size() > 1 && mount.destination.ends_with('/')) mount.destination.pop_back();
   entry["type"].read(mount.type);
   entry["source"].read(mount.source);
   entry["options"].each([&](Json word) {

@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include "rootfs/copy_tree.h"
+#include "rootfs/mount_point.h"
 
 namespace fastdock::rootfs {
 namespace {
@@ -17,7 +18,6 @@ using child::open_in_root;
 // umount2(2); <sys/mount.h> cannot be included beside <linux/mount.h>.
 constexpr int kDetach = 2;
 constexpr unsigned long kBarren = 1 | 2 | 4 | 8;  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC
-constexpr std::size_t kMaximumPath = 4096;
 
 long open_tree_of(int fd, const char* path, std::uint32_t flags) {
   return raw_syscall(SYS_open_tree, fd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags);
@@ -26,68 +26,6 @@ long open_tree_of(int fd, const char* path, std::uint32_t flags) {
 long move_to(int mount, int target) {
   return raw_syscall(SYS_move_mount, mount, "", target, "",
                      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-}
-
-// Opens the directory that holds the last component of `path`, making what is missing; `name` is that
-// component.
-int open_parent(int root, const char* path, const char*& name, Failure& failure);
-
-int create_last(int root, const char* path, bool directory, Failure& failure) {
-  const char* name = nullptr;
-  Descriptor parent(open_parent(root, path, name, failure));
-  if (!parent.ok()) return -1;
-  long answer = directory ? raw_syscall(SYS_mkdirat, parent.get(), name, 0755)
-                          : raw_syscall(SYS_openat, parent.get(), name,
-                                        O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
-  if (raw_failed(answer) && answer != -EEXIST) {
-    fail(failure, answer, Operation::kCreateMountPoint, path, Hint::kMountPointMissing);
-    return -1;
-  }
-  if (!directory && !raw_failed(answer)) child::close(static_cast<int>(answer));
-  long opened = open_in_root(root, path, O_PATH);
-  if (!check(opened, failure, Operation::kOpenMountPoint, path)) return -1;
-  return static_cast<int>(opened);
-}
-
-int open_parent(int root, const char* path, const char*& name, Failure& failure) {
-  std::size_t end = child::length(path);
-  if (end >= kMaximumPath) {
-    fail(failure, -ENAMETOOLONG, Operation::kOpenMountPoint, path);
-    return -1;
-  }
-  while (end > 0 && path[end - 1] != '/') --end;
-  name = path + end;
-  while (end > 0 && path[end - 1] == '/') --end;
-  char prefix[kMaximumPath];
-  // Every missing directory, from the top: at each slash the part before it must exist or be made.
-  std::size_t at = 0;
-  for (; at < end; ++at) {
-    prefix[at] = path[at];
-    if (path[at + 1] != '/' && at + 1 != end) continue;
-    prefix[at + 1] = '\0';
-    long existing = open_in_root(root, prefix, O_PATH | O_DIRECTORY);
-    if (existing == -ENOENT) {
-      std::size_t slash = at + 1;
-      while (slash > 0 && prefix[slash - 1] != '/') --slash;
-      char before[kMaximumPath];
-      for (std::size_t i = 0; i < slash; ++i) before[i] = prefix[i];
-      before[slash] = '\0';
-      Descriptor above(open_in_root(root, slash == 0 ? "." : before, O_PATH | O_DIRECTORY));
-      if (!check(above.get(), failure, Operation::kCreateMountPoint, path)) return -1;
-      long made = raw_syscall(SYS_mkdirat, above.get(), prefix + slash, 0755);
-      if (raw_failed(made) && made != -EEXIST) {
-        fail(failure, made, Operation::kCreateMountPoint, path, Hint::kMountPointMissing);
-        return -1;
-      }
-      existing = open_in_root(root, prefix, O_PATH | O_DIRECTORY);
-    }
-    if (!check(existing, failure, Operation::kOpenMountPoint, path, Hint::kMountPointMissing)) return -1;
-    child::close(static_cast<int>(existing));
-  }
-  prefix[at] = '\0';
-  long parent = open_in_root(root, end == 0 ? "." : prefix, O_PATH | O_DIRECTORY);
-  if (!check(parent, failure, Operation::kOpenMountPoint, path)) return -1;
-  return static_cast<int>(parent);
 }
 
 int mount_filesystem(const ChildMount& mount, Failure& failure) {
@@ -270,7 +208,9 @@ bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& 
     if (made < 0) return false;
     mount.tree = made;
     Descriptor covered(mount.keep_mode ? open_in_root(root, mount.destination, O_PATH) : -1);
-    Descriptor target(open_or_create(root, mount.destination, mount.onto_directory, failure));
+    bool of_kernel = child::equal(mount.type, "proc") || child::equal(mount.type, "sysfs");
+    Descriptor target(of_kernel ? open_plain_directory(root, mount.destination, failure)
+                                : open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
     if (covered.ok() && !take_mode(covered.get(), made, mount.destination, failure)) return false;
     if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;
@@ -371,19 +311,6 @@ bool make_read_only(const char* path, int root, Failure& failure) {
   return check(answer, failure, Operation::kMakeReadOnly, path) &&
          check(move_to(tree.get(), target.get()), failure, Operation::kMakeReadOnly, path);
 }
-
-}  // namespace
-
-int open_or_create(int root, const char* path, bool directory, Failure& failure) {
-  long opened = open_in_root(root, path, O_PATH);
-  if (!raw_failed(opened)) return static_cast<int>(opened);
-  if (opened == -ENOENT) return create_last(root, path, directory, failure);
-  Hint hint = opened == -ELOOP || opened == -EXDEV ? Hint::kEscapesRoot : Hint::kNone;
-  fail(failure, opened, Operation::kOpenMountPoint, path, hint);
-  return -1;
-}
-
-namespace {
 
 int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
   // mount_namespaces(7): nothing of what follows may propagate to the host.

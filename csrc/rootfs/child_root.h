@@ -89,8 +89,4 @@ bool enter_root(int root, bool pivot, std::span<const char* const> bare, child::
 // (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).  -1 with `failure` set.
 int open_private_proc(child::Failure& failure);
 
-// An O_PATH descriptor of `path` in the root; missing directories (and the file, unless `directory`) are
-// made.
-int open_or_create(int root, const char* path, bool directory, child::Failure& failure);
-
 }  // namespace fastdock::rootfs

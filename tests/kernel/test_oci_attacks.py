@@ -223,15 +223,42 @@ def test_a_fake_proc(bundle: Bundle, tmp_path: Path) -> None:
     assert (fake / "sys/net/ipv4/ip_forward").read_text() == "fake"
 
 
-def test_proc_is_a_link(bundle: Bundle, outside: Path) -> None:
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_the_kernels_file_systems_on_links(bundle: Bundle, outside: Path, name: str) -> None:
     """CVE-2019-19921: an image whose /proc is a link to another directory."""
-    (bundle.rootfs / "proc").rmdir()
-    (bundle.rootfs / "proc").symlink_to("/tmp")
-    bundle.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
-    bundle.shell("cat /tmp/sys/net/ipv4/ip_forward")
-    done = bundle.run()
-    assert (done.returncode, done.stdout) in [(0, "1\n"), (1, "")]
+    (bundle.rootfs / name).rmdir()
+    (bundle.rootfs / name).symlink_to("/tmp")
+    assert "must be mounted on an ordinary directory" in bundle.refused()
     assert untouched(outside)
+
+
+@pytest.mark.parametrize(
+    "target", ["/made/below", "../../made", "made", "{outside}/made", "/made/../../other"]
+)
+@pytest.mark.parametrize("below", ["", "/further/down"])
+def test_mount_points_behind_dangling_links(
+    bundle: Bundle, outside: Path, tmp_path: Path, target: str, below: str
+) -> None:
+    """What a link names and is not there is made, in the root and nowhere else."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file").write_text("mounted")
+    (bundle.rootfs / "etc/link").symlink_to(target.format(outside=outside))
+    bundle.config["mounts"].append(
+        {"destination": f"/etc/link{below}", "source": str(tmp_path / "data"), "options": ["bind"]}
+    )
+    (bundle.rootfs / "etc/file").symlink_to("absent/file")
+    bundle.config["mounts"].append(
+        {"destination": "/etc/file", "source": str(tmp_path / "data/file"), "options": ["bind"]}
+    )
+    assert bundle.output(f"cat /etc/link{below}/file /etc/absent/file") == "mountedmounted"
+    assert untouched(outside)
+
+
+def test_mount_points_behind_links_in_circles(bundle: Bundle) -> None:
+    (bundle.rootfs / "etc/one").symlink_to("two/x")
+    (bundle.rootfs / "etc/two").symlink_to("one/x")
+    bundle.config["mounts"].append({"destination": "/etc/one", "source": "/etc", "options": ["bind"]})
+    assert "/etc/one" in bundle.refused()
 
 
 def test_masks_do_not_come_from_the_image(bundle: Bundle, outside: Path) -> None:

@@ -6,6 +6,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -33,8 +34,6 @@ def wait_for_end(pid: int) -> None:
     except ProcessLookupError:
         return
     with open(descriptor) as pidfd:
-        import select
-
         assert select.select([pidfd], [], [], 60)[0]
 
 
@@ -462,6 +461,92 @@ def test_names_that_are_no_names(bundle: Bundle, name: str) -> None:
     done = bundle.run(name)
     assert done.returncode == 1
     assert "invalid container id" in done.stderr
+
+
+@pytest.mark.parametrize("seccomp", [False, True])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signals_to_a_created_container(bundle: Bundle, name: str, seccomp: bool) -> None:
+    """It ends as its program would, though it is the first process of a PID namespace."""
+    if seccomp:
+        calls = {"names": ["sched_yield"], "action": "SCMP_ACT_ERRNO"}
+        bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [calls]}
+    bundle.shell("sleep 1000")
+    assert bundle.create().returncode == 0
+    pidfd = os.pidfd_open(bundle.state()["pid"])
+    signal.pidfd_send_signal(pidfd, getattr(signal, name))
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
+    assert bundle.state()["status"] == "stopped"
+    assert bundle.command("start", "c").returncode == 1
+    assert bundle.command("delete", "c").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "create",
+        "delete",
+        "events",
+        "exec",
+        "features",
+        "kill",
+        "list",
+        "pause",
+        "ps",
+        "resume",
+        "run",
+        "spec",
+        "start",
+        "state",
+        "update",
+    ],
+)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_a_command(bundle: Bundle, command: str, flag: str) -> None:
+    done = bundle.command(command, flag)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert f" {command} [flags]" in done.stdout
+    assert ("--bundle, -b" in done.stdout) is (command in ("create", "run", "spec"))
+
+
+def test_exec_in_a_cgroup_below(bundle: Bundle) -> None:
+    """`--cgroup path`, and on cgroup v1 for some controllers only."""
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    for place in bundle.cgroups():
+        if "cpuset" not in place:  # on v1 nobody may enter a new one before it has processors
+            (Path(place) / "below").mkdir()
+
+    def cgroups(*flags: str) -> dict[str, str]:
+        done = bundle.command("exec", *flags, "c", "cat", "/proc/self/cgroup")
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return {line.split(":")[1]: line.split(":")[2] for line in done.stdout.splitlines()}
+
+    try:
+        assert set(cgroups("--cgroup", "below").values()) >= {"/below"}
+        assert "/below" not in cgroups("--cgroup", "/").values()
+        if Path("/sys/fs/cgroup/memory").is_dir():
+            seen = cgroups("--cgroup", "memory:below", "--cgroup", "pids,freezer:/below")
+            assert {name for name, path in seen.items() if path == "/below"} == {"memory", "pids", "freezer"}
+        for word in ("..", "../x", "memory:..", "memory:../x", "nosuch:below", "absent", "pids:absent", ":x"):
+            done = bundle.command("exec", "--cgroup", word, "c", "true")
+            assert (done.returncode, bool(done.stderr)) == (255, True), (word, done)
+    finally:
+        bundle.command("kill", "c", "KILL")
+
+
+def test_debug(bundle: Bundle, tmp_path: Path) -> None:
+    """As runc: to --log, or without one to standard error; nothing without --debug."""
+    bundle.write()
+    run = ("run", "--bundle", str(bundle.path), "c")
+    assert bundle.command("--log", str(tmp_path / "log"), *run).returncode == 0
+    assert not (tmp_path / "log").exists()
+    words = ("--debug", "--log", str(tmp_path / "log"), "--log-format", "json")
+    assert bundle.command(*words, *run).stderr == ""
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {line["level"] for line in lines} == {"debug"}
+    assert any(str(bundle.rootfs) in line["msg"] and bundle.cgroup in line["msg"] for line in lines)
+    assert "level=debug" in bundle.command("--debug", *run).stderr
 
 
 def test_a_state_of_another_version(bundle: Bundle) -> None:

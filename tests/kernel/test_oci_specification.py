@@ -353,6 +353,35 @@ def test_root_propagation(bundle: Bundle) -> None:
         subprocess.run(["umount", bundle.rootfs], check=True)
 
 
+@pytest.mark.parametrize("word", ["shared", "rshared"])
+def test_a_shared_root(bundle: Bundle, tmp_path: Path, word: str) -> None:
+    """What is mounted in a shared volume of such a container appears on the host, and the other way."""
+    volume = tmp_path / "volume"
+    (volume / "out").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", volume, volume], check=True)
+    subprocess.run(["mount", "--make-shared", volume], check=True)
+    bundle.config["linux"]["rootfsPropagation"] = word
+    bundle.config["mounts"].append(
+        {"destination": "/volume", "source": str(volume), "options": ["rbind", "rshared"]}
+    )
+    for name in ("bounding", "effective", "permitted"):
+        bundle.config["process"]["capabilities"][name] = [*CAPABILITIES, "CAP_SYS_ADMIN"]
+    bundle.shell("sleep 1000")
+    try:
+        assert bundle.run_detached().returncode == 0
+        assert bundle.command("exec", "c", "mount", "-t", "tmpfs", "inner", "/volume/out").returncode == 0
+        assert f"{volume}/out " in Path("/proc/self/mountinfo").read_text()
+        subprocess.run(["umount", volume / "out"], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "outer", volume / "out"], check=True)
+        mounts = bundle.command("exec", "c", "cat", "/proc/self/mountinfo").stdout
+        assert " - tmpfs outer " in mounts
+        root = next(line.split() for line in mounts.splitlines() if line.split()[4] == "/")
+        assert any(field.startswith("shared:") for field in root[6:]), root
+    finally:
+        bundle.command("delete", "--force", "c")
+        subprocess.run(["umount", "--recursive", volume], check=True)
+
+
 def test_cgroup_mount(bundle: Bundle) -> None:
     """The container sees its own cgroup, read-only."""
     options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
