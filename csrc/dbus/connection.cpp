@@ -107,7 +107,7 @@ Result<Connection> Connection::to_peer(const std::string& socket_path, Deadline 
 // "Authentication Protocol": EXTERNAL, with the credentials that the socket itself tells.  They are not named
 // (an empty identity), because in a user namespace ours are others than the daemon's view of us.
 Result<void> Connection::authenticate(Deadline deadline) {
-  FASTDOCK_CHECK(send_all(std::string_view("\0AUTH EXTERNAL\r\nDATA\r\n", 23), deadline));
+  FASTDOCK_CHECK(send_all(std::string_view("\0AUTH EXTERNAL\r\nDATA\r\n", 22), deadline));
   for (const char* wanted : {"DATA", "OK "}) {
     auto line = read_line(deadline);
     if (!line) return std::unexpected(std::move(line.error()));

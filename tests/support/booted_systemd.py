@@ -22,10 +22,10 @@ import pytest
 SYSTEMD = "/lib/systemd/systemd"
 TOP = Path("/sys/fs/cgroup")
 UNITS = {
-    "test.target": "[Unit]\nDefaultDependencies=no\nRequires=bus.socket\nAfter=bus.socket\n",
-    "bus.socket": "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n"
+    "test.target": "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\nAfter=dbus.socket\n",
+    "dbus.socket": "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n"
     "Service=dbus.service\n",
-    "dbus.service": "[Unit]\nDefaultDependencies=no\nRequires=bus.socket\n[Service]\nType=notify\n"
+    "dbus.service": "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\n"
     "NotifyAccess=main\nExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile"
     " --systemd-activation --syslog-only\n",
     "-.slice": "[Slice]\nMemoryAccounting=yes\n",
