@@ -23,7 +23,9 @@ enum Field : std::uint8_t {
   kSignature,
 };
 
-std::unexpected<Error> bad(std::string_view what) { return failed_with(EBADMSG, Operation::kTalkToBus, what); }
+std::unexpected<Error> bad(std::string_view what) {
+  return failed_with(EBADMSG, Operation::kTalkToBus, what);
+}
 
 void put_field(Writer& writer, Field field, std::string_view type, std::string_view value) {
   if (value.empty()) return;

@@ -10,7 +10,9 @@ namespace {
 // "Valid Signatures": arrays and structs may be nested 32 deep each; a variant may hold another.
 constexpr int kDeepest = 64;
 
-std::unexpected<Error> bad(std::string_view what) { return failed_with(EBADMSG, Operation::kTalkToBus, what); }
+std::unexpected<Error> bad(std::string_view what) {
+  return failed_with(EBADMSG, Operation::kTalkToBus, what);
+}
 
 // 0: no type.
 std::size_t alignment_of(char type) {

@@ -1,5 +1,5 @@
-// Marshalling, as the D-Bus specification has it ("Message Protocol", "Marshaling"): every value at a multiple
-// of its alignment from the start.
+// Marshalling, as the D-Bus specification has it ("Message Protocol", "Marshaling"): every value at a
+// multiple of its alignment from the start.
 #pragma once
 
 #include <cstdint>

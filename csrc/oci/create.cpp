@@ -101,7 +101,8 @@ class Creation {
     const cgroup::Hierarchy* devices = hierarchies->of(cgroup::Controller::kDevices);
     if (!in_initial_user_namespace() && (devices == nullptr || devices->base.empty()))
       config_.limits.devices.clear();
-    FASTDOCK_TRY(cgroup::Cgroup group, context_.systemd_cgroup ? make_scope(*hierarchies) : make_group(*hierarchies));
+    FASTDOCK_TRY(cgroup::Cgroup group,
+                 context_.systemd_cgroup ? make_scope(*hierarchies) : make_group(*hierarchies));
     container_.state.cgroup = group.path();
     for (const std::string& warning : group.warnings()) context_.warn(warning);
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
@@ -135,7 +136,8 @@ class Creation {
     cgroup::CreateOptions options;
     options.all_controllers = true;
     options.occupied = true;
-    return cgroup::Cgroup::create(hierarchies, scope_->cgroup(), limits_beside_holder(config_.limits), options);
+    return cgroup::Cgroup::create(hierarchies, scope_->cgroup(), limits_beside_holder(config_.limits),
+                                  options);
   }
 
   // The scope is the container's alone.

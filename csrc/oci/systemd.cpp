@@ -149,8 +149,8 @@ Result<std::string> Systemd::result_of_job(const Message& answer) {
   }
 }
 
-Result<void> Systemd::run_job(const std::string& unit, const std::string& member, const std::string& signature,
-                              std::string body) {
+Result<void> Systemd::run_job(const std::string& unit, const std::string& member,
+                              const std::string& signature, std::string body) {
   FASTDOCK_CHECK(watch_jobs_of(unit));
   FASTDOCK_TRY(Message answer, call(member, signature, std::move(body)));
   if (answer.type == MessageType::kError) {

@@ -1,4 +1,5 @@
-// The systemd cgroup driver: a container's cgroup is a scope, which systemd makes and knows (--systemd-cgroup).
+// The systemd cgroup driver: a container's cgroup is a scope, which systemd makes and knows
+// (--systemd-cgroup).
 #pragma once
 
 #include <sys/types.h>
@@ -33,7 +34,8 @@ class Systemd {
  private:
   explicit Systemd(dbus::Connection connection) : connection_(std::move(connection)) {}
   Result<dbus::Message> call(const std::string& member, const std::string& signature, std::string body);
-  Result<std::string> property(const std::string& path, const std::string& interface, const std::string& name);
+  Result<std::string> property(const std::string& path, const std::string& interface,
+                               const std::string& name);
   // The end of a job of the unit: calls, and waits for the signal that names the job that the answer named.
   Result<void> run_job(const std::string& unit, const std::string& member, const std::string& signature,
                        std::string body);

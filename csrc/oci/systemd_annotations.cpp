@@ -137,7 +137,8 @@ bool put_array(const std::string& name, std::string_view text, Properties& prope
 bool put_seconds(std::string name, std::string_view text, Properties& properties) {
   auto number = parse_number(text);
   std::uint64_t microseconds = 0;
-  if (!number || number->negative || __builtin_mul_overflow(number->bits, std::uint64_t{1000000}, &microseconds))
+  if (!number || number->negative ||
+      __builtin_mul_overflow(number->bits, std::uint64_t{1000000}, &microseconds))
     return false;
   name.replace(name.size() - 3, 3, "USec");
   properties.u64(name, microseconds);

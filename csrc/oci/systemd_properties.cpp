@@ -40,8 +40,7 @@ Result<std::string> expand_slice(const std::string& slice) {
 
 // -1 is no limit; 0 is none that systemd takes.
 void add_number(Properties& properties, std::string_view name, std::optional<std::int64_t> value) {
-  if (value && *value != 0)
-    properties.u64(name, *value < 0 ? kInfinity : static_cast<std::uint64_t>(*value));
+  if (value && *value != 0) properties.u64(name, *value < 0 ? kInfinity : static_cast<std::uint64_t>(*value));
 }
 
 // runc's addCpuQuota: in steps of 10 ms, rounded up, as systemd has them.
@@ -153,10 +152,6 @@ Result<void> add_v2(const cgroup::Limits& limits, unsigned systemd, Properties& 
   if (limits.cpu_shares && *limits.cpu_shares != 0 && limits.cpu_idle.value_or(0) == 0)
     properties.u64("CPUWeight", cgroup::cpu_weight(*limits.cpu_shares));
   if (limits.blkio_weight) properties.u64("IOWeight", cgroup::io_weight(*limits.blkio_weight));
-  if (systemd >= 244) {
-    FASTDOCK_CHECK(add_mask("AllowedCPUs", limits.cpuset_cpus, properties));
-    FASTDOCK_CHECK(add_mask("AllowedMemoryNodes", limits.cpuset_mems, properties));
-  }
   return add_unified(limits, systemd, properties);
 }
 
@@ -168,8 +163,9 @@ Result<ScopePlace> scope_place(const std::string& cgroups_path, const std::strin
     auto first = cgroups_path.find(':');
     auto second = first == std::string::npos ? first : cgroups_path.find(':', first + 1);
     if (second == std::string::npos || cgroups_path.find(':', second + 1) != std::string::npos)
-      return failed_with(EINVAL, Operation::kUseContainer,
-                         "linux.cgroupsPath must be slice:prefix:name with --systemd-cgroup, not " + cgroups_path);
+      return failed_with(
+          EINVAL, Operation::kUseContainer,
+          "linux.cgroupsPath must be slice:prefix:name with --systemd-cgroup, not " + cgroups_path);
     place.slice = cgroups_path.substr(0, first);
     std::string name = cgroups_path.substr(second + 1);
     if (name.empty() || name.ends_with(".slice"))
@@ -220,6 +216,10 @@ Result<void> add_limits(const cgroup::Limits& limits, cgroup::Version version, u
   add_devices(limits.devices, properties);
   add_cpu_quota(limits, systemd, properties);
   add_number(properties, "TasksMax", limits.pids);
+  if (systemd >= 244) {
+    FASTDOCK_CHECK(add_mask("AllowedCPUs", limits.cpuset_cpus, properties));
+    FASTDOCK_CHECK(add_mask("AllowedMemoryNodes", limits.cpuset_mems, properties));
+  }
   if (version == cgroup::Version::kV2) return add_v2(limits, systemd, properties);
   add_v1(limits, properties);
   return {};

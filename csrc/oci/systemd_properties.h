@@ -47,9 +47,9 @@ class Properties {
 Result<void> add_limits(const cgroup::Limits& limits, cgroup::Version version, unsigned systemd,
                         Properties& properties);
 
-// The annotations "org.systemd.property.NAME", whose values are GVariant text: strings, booleans, numbers with
-// their type or without (int32), and arrays of strings.  As runc, NAMESec takes seconds and is sent as NAMEUSec.
-// EINVAL: one is none of these.
+// The annotations "org.systemd.property.NAME", whose values are GVariant text: strings, booleans, numbers
+// with their type or without (int32), and arrays of strings.  As runc, NAMESec takes seconds and is sent as
+// NAMEUSec. EINVAL: one is none of these.
 Result<void> add_annotations(const Annotations& annotations, Properties& properties);
 
 }  // namespace fastdock::oci

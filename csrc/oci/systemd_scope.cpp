@@ -33,7 +33,8 @@ void add_frame(const ScopePlace& place, const std::string& id, pid_t process, cg
   // What is below is the container's: systemd keeps its hands off.
   properties.boolean("Delegate", true);
   properties.process_ids("PIDs", {static_cast<std::uint32_t>(process)});
-  for (const char* name : {"MemoryAccounting", "CPUAccounting", "TasksAccounting"}) properties.boolean(name, true);
+  for (const char* name : {"MemoryAccounting", "CPUAccounting", "TasksAccounting"})
+    properties.boolean(name, true);
   properties.boolean(version == cgroup::Version::kV2 ? "IOAccounting" : "BlockIOAccounting", true);
   // Else it would be stopped early at the machine's end, and ordered after what is not there yet.
   properties.boolean("DefaultDependencies", false);

