@@ -167,13 +167,15 @@ def booted_systemd() -> Iterator[Systemd]:
         deadline = time.monotonic() + 120
         ready = False
         while not ready:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             if children:
                 systemd.pid = int(children[0])
                 ready = os.path.exists(f"/proc/{systemd.pid}/root/run/dbus/system_bus_socket")
         while systemd.run("systemctl", "is-active", "test.target").stdout.strip() != "active":
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
         yield systemd
     except BaseException:
         sys.stderr.write(log.read_text()[-4000:])
