@@ -116,8 +116,7 @@ class Systemd:
 
     def directories(self, name: str) -> list[str]:
         """Where below it there are cgroups of this name."""
-        found = [str(path) for place in self.places() for path in place.rglob(name)]
-        return found
+        return [str(path) for place in self.places() for path in place.rglob(name)]
 
 
 def _remove(directory: Path) -> None:
