@@ -126,6 +126,7 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "use the container:",
     "find the Python interpreter of the fastdock in",
     "run without root:",
+    "talk to the message bus:",
 });
 static_assert(kOperationTexts.size() == static_cast<std::size_t>(Operation::kCount_));
 

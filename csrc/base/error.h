@@ -145,6 +145,8 @@ enum class Operation : std::uint16_t {
   kFindPython,
   // rootless: the path is the whole sentence
   kUseRootless,
+  // D-Bus
+  kTalkToBus,
   kCount_,
 };
 

@@ -82,7 +82,7 @@ Result<Cgroup> Cgroup::create(const Hierarchies& hierarchies, std::string_view p
   Made made;
   for (const Hierarchy& hierarchy : hierarchies.all()) {
     if (hierarchy.base.empty() || !is_needed(hierarchies, hierarchy, limited, options)) continue;
-    FASTDOCK_CHECK(make_cgroup(hierarchy, path, made));
+    FASTDOCK_CHECK(make_cgroup(hierarchy, path, made, options.occupied));
     FASTDOCK_CHECK(offer_controllers(hierarchy, path, wanted_on(hierarchies, hierarchy, limited), limited));
     cgroup.made_in_.push_back(&hierarchy);
   }

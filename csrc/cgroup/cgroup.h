@@ -32,6 +32,8 @@ struct CreateOptions {
   // Its processes end with the first one, which is process 1 of a PID namespace of their own: then it needs
   // neither the freezer nor, on a hybrid machine, the v2 hierarchy to be killed as a whole.
   bool ends_with_first = false;
+  // systemd has made some of it, and a process holds it: then that is no error.
+  bool occupied = false;
 };
 
 // What a process needs to enter, held open so that it takes one system call each.

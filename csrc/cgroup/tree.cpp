@@ -116,13 +116,13 @@ Made::~Made() {
     ::rmdir(directory->c_str());
 }
 
-Result<void> make_cgroup(const Hierarchy& hierarchy, std::string_view path, Made& made) {
+Result<void> make_cgroup(const Hierarchy& hierarchy, std::string_view path, Made& made, bool occupied) {
   const std::string& top = path.starts_with('/') ? hierarchy.mount_point : hierarchy.base;
   std::string directory = directory_of(hierarchy, path);
   if (auto created = make_below(top, directory, made); !created) {
     if (created.error().number != EEXIST) return created;
     FASTDOCK_TRY(std::string processes, Files(directory).read("cgroup.procs"));
-    if (!processes.empty()) return created;
+    if (!processes.empty() && !occupied) return created;
   }
   if (!hierarchy.controllers.contains(Controller::kCpuset) || hierarchy.version == Version::kV2) return {};
   return inherit_cpuset(hierarchy.mount_point, directory);

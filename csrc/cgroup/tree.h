@@ -27,8 +27,9 @@ class Made {
 
 // Makes the directory of `path` and what is missing above it.  In a v1 cpuset hierarchy every new
 // directory inherits its parent's processors and memory nodes.  A directory that is there already is taken
-// if it holds no process (EEXIST otherwise).
-Result<void> make_cgroup(const Hierarchy& hierarchy, std::string_view path, Made& made);
+// if it holds no process (EEXIST otherwise) or may be `occupied`.
+Result<void> make_cgroup(const Hierarchy& hierarchy, std::string_view path, Made& made,
+                         bool occupied = false);
 
 // v2: sees to it that the cgroup has the controllers `wanted`, from the top down; fails only for those
 // that are `required`.

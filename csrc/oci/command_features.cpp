@@ -78,7 +78,7 @@ void put_linux(Printer& out) {
   out.begin("cgroup");
   out.put("v1", true);
   out.put("v2", true);
-  out.put("systemd", false);
+  out.put("systemd", true);
   out.put("systemdUser", false);
   out.put("rdma", true);
   out.end();

@@ -8,6 +8,7 @@
 #include "cgroup/cgroup.h"
 #include "oci/context.h"
 #include "oci/state.h"
+#include "oci/systemd.h"
 
 namespace fastdock::oci {
 namespace {
@@ -113,6 +114,9 @@ Result<int> command_update(const Context& context, Words words) {
   }
   FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
   FASTDOCK_TRY(auto group, cgroup::Cgroup::open(*hierarchies, container.state.cgroup));
+  // systemd first, as runc: what it refuses changes nothing.
+  if (const std::string& unit = container.state.systemd_unit; !unit.empty())
+    FASTDOCK_CHECK(update_scope(unit, limits, hierarchies->version()));
   FASTDOCK_CHECK(group.update(limits));
   for (const std::string& warning : group.warnings()) context.warn(warning);
   return 0;

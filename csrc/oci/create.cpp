@@ -15,6 +15,7 @@
 #include "oci/listener.h"
 #include "oci/network_device.h"
 #include "oci/rootless.h"
+#include "oci/systemd.h"
 #include "oci/terminal.h"
 
 namespace fastdock::oci {
@@ -45,6 +46,12 @@ Result<void> check_descriptors(int count) {
       return failed_with(EBADF, Operation::kUseContainer,
                          "--preserve-fds: descriptor " + std::to_string(3 + i) + " is not open");
   return {};
+}
+
+// In a new scope a process of ours counts, too, until the container's is there.
+cgroup::Limits limits_beside_holder(cgroup::Limits limits) {
+  if (limits.pids && *limits.pids > 0) ++*limits.pids;
+  return limits;
 }
 
 // One creation, from an empty directory to a process that waits or runs.
@@ -90,31 +97,62 @@ class Creation {
   }
 
   Result<void> make_cgroup() {
-    FASTDOCK_TRY(std::string path, cgroup_path(config_, container_.state.id));
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     // Rules of devices need the host's root, and where nobody can make nodes they add nothing (runc leaves
     // them out, too).
     const cgroup::Hierarchy* devices = hierarchies->of(cgroup::Controller::kDevices);
     if (!in_initial_user_namespace() && (devices == nullptr || devices->base.empty()))
       config_.limits.devices.clear();
-    cgroup::CreateOptions options;
-    options.all_controllers = true;
-    auto made = cgroup::Cgroup::create(*hierarchies, path, config_.limits, options);
-    // Its state does not name such a cgroup: it is somebody else's, and stays.
-    if (!made && made.error().number == EEXIST)
-      return failed_with(EBUSY, Operation::kUseContainer, "the container's cgroup is not empty: " + path);
-    if (!made) return std::unexpected(std::move(made.error()));
-    cgroup::Cgroup& group = *made;
-    // Who enters it would stop, and we would wait for ever.
-    if (auto frozen = group.is_frozen(); frozen && *frozen)
-      return failed_with(EBUSY, Operation::kUseContainer,
-                         "the container's cgroup unexpectedly frozen: " + path);
-    container_.state.cgroup = path;
+    FASTDOCK_TRY(cgroup::Cgroup group,
+                 context_.systemd_cgroup ? make_scope(*hierarchies) : make_group(*hierarchies));
+    container_.state.cgroup = group.path();
     for (const std::string& warning : group.warnings()) context_.warn(warning);
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
     FASTDOCK_TRY(join_, group.join());
     for (const Fd& tasks : join_.tasks) config_.plan.cgroup_tasks.push_back(tasks.get());
     config_.plan.cgroup_directory = join_.directory.get();
+    return {};
+  }
+
+  Result<cgroup::Cgroup> make_group(const cgroup::Hierarchies& hierarchies) {
+    FASTDOCK_TRY(std::string path, cgroup_path(config_, container_.state.id));
+    cgroup::CreateOptions options;
+    options.all_controllers = true;
+    auto made = cgroup::Cgroup::create(hierarchies, path, config_.limits, options);
+    // Its state does not name such a cgroup: it is somebody else's, and stays.
+    if (!made && made.error().number == EEXIST)
+      return failed_with(EBUSY, Operation::kUseContainer, "the container's cgroup is not empty: " + path);
+    if (!made) return made;
+    // Who enters it would stop, and we would wait for ever.
+    if (auto frozen = made->is_frozen(); frozen && *frozen)
+      return failed_with(EBUSY, Operation::kUseContainer,
+                         "the container's cgroup unexpectedly frozen: " + path);
+    return made;
+  }
+
+  Result<cgroup::Cgroup> make_scope(const cgroup::Hierarchies& hierarchies) {
+    FASTDOCK_TRY(scope_, NewScope::start(config_, container_.state.id, hierarchies.version()));
+    // From here on it is ours, to be removed.
+    container_.state.systemd_unit = scope_->unit();
+    container_.state.cgroup = scope_->cgroup();
+    cgroup::CreateOptions options;
+    options.all_controllers = true;
+    options.occupied = true;
+    return cgroup::Cgroup::create(hierarchies, scope_->cgroup(), limits_beside_holder(config_.limits),
+                                  options);
+  }
+
+  // The scope is the container's alone.
+  Result<void> empty_scope() {
+    if (!scope_) return {};
+    scope_.reset();
+    if (!config_.limits.pids) return {};
+    cgroup::Limits limits;
+    limits.pids = config_.limits.pids;
+    FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
+    FASTDOCK_TRY(auto group, cgroup::Cgroup::open(*hierarchies, container_.state.cgroup));
+    // Gone with its last process: no limit to be kept.
+    if (auto updated = group.update(limits); !updated && updated.error().number != ENOENT) return updated;
     return {};
   }
 
@@ -183,6 +221,7 @@ class Creation {
   }
 
   Result<void> finish(launch::Process& process) {
+    FASTDOCK_CHECK(empty_scope());
     container_.state.pid = process.pid;
     container_.state.start_time = start_time_of(process.pid);
     FASTDOCK_CHECK(container_.save());
@@ -201,6 +240,7 @@ class Creation {
 
   void undo() {
     join_ = {};
+    scope_.reset();
     container_.state.pid = 0;
     if (auto removed = remove_container(context_, container_, config_.hooks); !removed)
       context_.warn(message_of(removed.error()));
@@ -210,6 +250,7 @@ class Creation {
   const CreateRequest& request_;
   Config config_;
   Container container_;
+  std::optional<NewScope> scope_;
   cgroup::Join join_;
   SeccompListener listener_;
 };
@@ -225,11 +266,6 @@ Result<Created> create_container(const Context& context, const CreateRequest& re
   for (const std::string& warning : config.warnings) context.warn(warning);
   FASTDOCK_CHECK(check_terminal(config, request));
   FASTDOCK_CHECK(check_rootfs(config));
-  if (context.systemd_cgroup)
-    return failed_with(
-        ENOSYS, Operation::kUseContainer,
-        "--systemd-cgroup: cgroups are made here, not by systemd; set the caller's cgroup driver "
-        "to cgroupfs");
   FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
   return Creation(context, request, std::move(config), std::move(container)).run(text);
 }
@@ -258,26 +294,41 @@ namespace {
 
 // Its creator was killed before it wrote where the cgroup is.  Without processes: those that are in there may
 // be somebody else's.
-void remove_unrecorded_cgroup(const Container& container) {
+void remove_unrecorded_cgroup(const Context& context, const Container& container) {
   auto config = saved_config(container);
   auto hierarchies = cgroup::Hierarchies::machine();
   if (!config || !hierarchies) return;
   auto path = cgroup_path(*config, container.state.id);
+  if (context.systemd_cgroup) {
+    auto place = scope_place(config->cgroups_path, container.state.id);
+    if (!place) return;
+    path = std::move(place->cgroup);
+  }
   if (!path) return;
   if (auto group = cgroup::Cgroup::open(**hierarchies, *path))
     (void)group->remove(std::chrono::milliseconds(0));
+}
+
+// Without processes it goes by itself; where systemd cannot be asked, that has to do.
+void stop_unit(const Context& context, const Container& container) {
+  if (container.state.systemd_unit.empty()) return;
+  if (auto stopped = stop_scope(container.state.systemd_unit); !stopped)
+    context.warn(message_of(stopped.error()));
 }
 
 }  // namespace
 
 Result<void> remove_container(const Context& context, Container& container, const Hooks& hooks) {
   Result<void> result;
-  if (container.state.created.empty()) remove_unrecorded_cgroup(container);
+  if (container.state.created.empty()) remove_unrecorded_cgroup(context, container);
   if (!container.state.cgroup.empty()) {
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     if (auto group = cgroup::Cgroup::open(*hierarchies, container.state.cgroup)) {
       (void)group->kill_all();
+      stop_unit(context, container);
       result = group->remove();
+    } else {
+      stop_unit(context, container);
     }
   }
   FASTDOCK_CHECK(container.remove());
