@@ -20,6 +20,7 @@ OBJECTS = (
     "launch/users.cpp.o",
     "rootfs/child_root.cpp.o",
     "rootfs/copy_tree.cpp.o",
+    "rootfs/mount_point.cpp.o",
 )
 # What the compiler itself puts in: copies and comparisons of memory, the stack protector, position independence.
 OF_THE_COMPILER = {

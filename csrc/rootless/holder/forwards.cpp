@@ -86,7 +86,7 @@ Result<std::unique_ptr<Relay>> Relay::start(Fd net) {
   if (!relay->wake_) return failed(Operation::kCreatePipe);
   std::promise<Result<void>> answer;
   auto ready = answer.get_future();
-  std::thread([&relay, &answer, own = relay.get(), net = std::move(net)]() mutable {
+  std::thread([&answer, own = relay.get(), net = std::move(net)]() mutable {
     own->run(std::move(net), [&answer](Result<void> result) { answer.set_value(std::move(result)); });
   }).detach();
   FASTDOCK_CHECK(ready.get());
