@@ -534,9 +534,10 @@ class Networks:
         ]
         for container_id in dead:
             self.detach(container_id)
-        details.remove_files(
-            self._run_directory, directories - ({owner for owner, _ in rows} - {*dead}) - {but}
-        )
+        # Of throw-away containers only, whose ids do not come back: a kept one may be starting at this moment.
+        gone = directories - ({container_id for container_id, _ in rows} - {*dead}) - {but}
+        kept = {name for name in gone if os.path.exists(f"{self._root}/containers/{name}")}
+        details.remove_files(self._run_directory, gone - kept)
         return len(dead)
 
     def repair(self) -> None:
