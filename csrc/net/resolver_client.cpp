@@ -5,10 +5,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <vector>
+
+#include "base/descriptors.h"
 
 namespace fastdock::net {
 namespace {
@@ -48,21 +49,8 @@ Result<Fd> connect_to(const std::string& path) {
 Result<std::string> converse(const std::string& path, std::string_view request,
                              const std::vector<int>& descriptors) {
   FASTDOCK_TRY(auto socket, connect_to(path));
-  iovec part{const_cast<char*>(request.data()), request.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(3 * sizeof(int))> control{};
-  if (!descriptors.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size() * sizeof(int));
-  }
-  if (::sendmsg(socket.get(), &message, MSG_NOSIGNAL) < 0) return failed(Operation::kConnectResolver, path);
+  if (send_with_descriptors(socket.get(), request, descriptors) < 0)
+    return failed(Operation::kConnectResolver, path);
   std::string answer(64 * 1024, '\0');
   ssize_t size = ::recv(socket.get(), answer.data(), answer.size(), 0);
   if (size < 0) return failed(Operation::kConnectResolver, path);

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/descriptors.h"
 #include "base/path.h"
 
 namespace fastdock::oci {
@@ -65,19 +66,7 @@ Result<Fd> connect_to(const std::string& path) {
 }
 
 Result<void> send_descriptor(int socket, int descriptor, std::string_view data) {
-  iovec part{const_cast<char*>(data.data()), data.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  cmsghdr* first = CMSG_FIRSTHDR(&header);
-  first->cmsg_level = SOL_SOCKET;
-  first->cmsg_type = SCM_RIGHTS;
-  first->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(first), &descriptor, sizeof descriptor);
-  if (::sendmsg(socket, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(data.size())) return {};
+  if (send_with_descriptors(socket, data, {&descriptor, 1}) == static_cast<ssize_t>(data.size())) return {};
   return failed(Operation::kSendDescriptor);
 }
 

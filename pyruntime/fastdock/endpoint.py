@@ -8,7 +8,7 @@ import os
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
-from fastdock.network.details import files_directory
+from fastdock.network.details import files_directory, remove_files
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Endpoint:
     def close(self) -> None:
         """The container has ended (or did not start): everything is given back."""
         self._networks.detach(self._id)
-        _remove(self._directory)
+        remove_files(self._directory)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -157,22 +157,14 @@ def attachments_of(options: Options) -> list[Attachment]:
 def suspend(networks: Networks, run_directory: str, container_id: str) -> Document | None:
     """As ``give_back``, but its addresses are still its own: for the next Endpoint."""
     document = networks.suspend(container_id)
-    _remove(files_directory(run_directory, container_id))
+    remove_files(files_directory(run_directory, container_id))
     return document
 
 
 def give_back(networks: Networks, run_directory: str, container_id: str) -> None:
     """What is left of a kept container's endpoint; it does not run."""
     networks.detach(container_id)
-    _remove(files_directory(run_directory, container_id))
-
-
-def _remove(directory: str) -> None:
-    """``shutil.rmtree`` without importing it, which takes 2 ms of each ``fastdock run``."""
-    try:
-        _core.remove_tree(directory)
-    except OSError:
-        pass  # as far as it goes: the next start of an engine sweeps the run directory
+    remove_files(files_directory(run_directory, container_id))
 
 
 class AttachedContainer:

@@ -229,7 +229,7 @@ class Engine:
         outlive_thread: bool,
         tries: int = 2,
     ) -> _core.Container:
-        """Starts a container with networks."""
+        """Starts a container with networks, or with none but the files of names."""
         from fastdock.endpoint import AttachedContainer, Endpoint, is_lost
 
         identifier, own = session.new_id(), plan.copy()

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "base/descriptors.h"
 #include "rootless/protocol.h"
 
 namespace fastdock::rootless {
@@ -26,24 +27,6 @@ bool is_owner(int socket) {
   ucred peer{};
   socklen_t size = sizeof peer;
   return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == ::geteuid();
-}
-
-void send_answer(int socket, const std::string& text, const std::vector<int>& descriptors) {
-  iovec part{const_cast<char*>(text.data()), text.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(3 * sizeof(int))> control{};
-  if (!descriptors.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size() * sizeof(int));
-  }
-  (void)::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 }  // namespace
@@ -95,7 +78,7 @@ void Server::serve_one() {
   std::string text = static_cast<std::size_t>(count) > kMaximumPacket
                          ? refused(E2BIG)
                          : answer(std::string(bytes.data(), static_cast<std::size_t>(count)), descriptors);
-  send_answer(client.get(), text, descriptors);
+  (void)send_with_descriptors(client.get(), text, descriptors, MSG_DONTWAIT);
 }
 
 std::string Server::answer(const std::string& request, std::vector<int>& descriptors) {

@@ -54,10 +54,8 @@ class Foreground:
         if self._tty:
             options["tty"] = True
         try:
-            planned, argv = self._engine._prepare(
-                image, command or None, options
-            )  # a pull can be interrupted
-            self._proxy.hold()
+            planned, argv = self._engine._prepare(image, command or None, options)
+            self._proxy.hold()  # not before: a pull can be interrupted
             self._container = self._engine._launch(planned, argv, stdio, terminal=size, files=True)
             self._proxy.release_to(self._container.kill)
             self._presence = Presence(self._engine, self._container, planned, image, argv)

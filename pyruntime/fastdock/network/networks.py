@@ -33,6 +33,7 @@ from fastdock._errors import (
     NotFound,
     SpecError,
 )
+from fastdock.store.locks import is_locked
 from fastdock.store.paths import is_rootless, main_root
 
 from . import details, files, ipam, planning, resolver, rules
@@ -110,10 +111,21 @@ class Networks:
 
             forwarding.follow(db)
 
-    def _ports_are_followed(self) -> bool:
+    def _ports_are_lost(self) -> bool:
+        """Whether, without root, a holder was started anew that nobody has told of the ports."""
+        if not is_rootless():
+            return False
         from . import forwarding
 
-        return forwarding.is_known(self._database.connection)
+        return not forwarding.is_known(self._database.connection)
+
+    @staticmethod
+    def _need_way_out() -> None:
+        """FastdockError where, without root, networks cannot be had."""
+        if is_rootless():
+            from . import forwarding
+
+            forwarding.need_way_out()
 
     # --- networks ---
 
@@ -238,10 +250,7 @@ class Networks:
         """The network's part of the kernel's state; good at any time."""
         from . import host
 
-        if is_rootless():
-            from . import forwarding
-
-            forwarding.need_way_out()
+        self._need_way_out()
         if network.driver == "macvlan":
             net.find_link(network.device)
             return
@@ -363,10 +372,7 @@ class Networks:
             )
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
-        if is_rootless():
-            from . import forwarding
-
-            forwarding.need_way_out()
+        self._need_way_out()
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
         try:
             if not self._is_whole(network for network, _ in chosen):
@@ -520,12 +526,11 @@ class Networks:
 
     def collect(self, but: str = "") -> int:
         """Takes off their networks the containers whose owner is dead, ``but`` that one; how many."""
-        if is_rootless() and not self._ports_are_followed():
+        if self._ports_are_lost():
             with self._transaction():
                 pass  # its end tells a holder that was started anew
-        directories = details.files_directories(
-            self._run_directory
-        )  # before the rows: a new one has its row first
+        # Before the rows: a new container has its row first.
+        directories = details.files_directories(self._run_directory)
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
         dead = [
             container_id
@@ -534,11 +539,17 @@ class Networks:
         ]
         for container_id in dead:
             self.detach(container_id)
-        # Of throw-away containers only, whose ids do not come back: a kept one may be starting at this moment.
-        gone = directories - ({container_id for container_id, _ in rows} - {*dead}) - {but}
-        kept = {name for name in gone if os.path.exists(f"{self._root}/containers/{name}")}
-        details.remove_files(self._run_directory, gone - kept)
+        alive = {container_id for container_id, _ in rows} - {*dead}
+        for container_id in directories - alive - {but}:
+            self._sweep_files(container_id)
         return len(dead)
+
+    def _sweep_files(self, container_id: str) -> None:
+        """Of a throw-away container, whose id does not come back (a kept one may be starting at this moment), unless
+        its owner has them locked (``none``, ``host``)."""
+        directory = details.files_directory(self._run_directory, container_id)
+        if not os.path.exists(f"{self._root}/containers/{container_id}") and not is_locked(directory):
+            details.remove_files(directory)
 
     def repair(self) -> None:
         """Makes the kernel's state again what the database says: bridges, firewall, names.
@@ -561,7 +572,7 @@ class Networks:
     def _is_whole(self, networks: Iterable[Network]) -> bool:
         if not net.firewall_is_current(self._scope):
             return False
-        if is_rootless() and not self._ports_are_followed():
+        if self._ports_are_lost():
             return False
         try:
             for network in networks:
