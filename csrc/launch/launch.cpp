@@ -201,6 +201,15 @@ bool needs_own_memory(const LaunchPlan& plan) {
   return joins || makes(plan, Namespace::kTime) || !plan.start_fifo.empty();
 }
 
+// What makes the clone, on the thread that the child is to die with.
+template <class Work>
+auto clone_by(const Observer& observer, Work&& work) -> decltype(work()) {
+  if (!observer.cloning) return work();
+  decltype(work()) done;
+  observer.cloning([&] { done = work(); });
+  return done;
+}
+
 bool exposed(const LaunchPlan& plan) { return needs_own_memory(plan) || !makes(plan, Namespace::kUser); }
 
 }  // namespace
@@ -209,7 +218,9 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
   FASTDOCK_TRY(Sockets sockets, make_sockets());
   Conversation conversation(plan, observer, std::move(sockets.ours));
   if (exposed(plan) && !runs_from_sealed_memory()) {
-    FASTDOCK_TRY(auto helper, start_helper(plan, sync_points(observer), sockets.theirs.get()));
+    FASTDOCK_TRY(auto helper, clone_by(observer, [&] {
+                   return start_helper(plan, sync_points(observer), sockets.theirs.get());
+                 }));
     sockets.theirs.reset();
     auto process = conversation.run();
     helper->reap();
@@ -217,10 +228,11 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
   }
   FASTDOCK_TRY(auto flat, Flattened::make(plan, sockets.theirs.get()));
   flat->child()->sync_points = sync_points(observer);
-  FASTDOCK_TRY(Child child, needs_own_memory(plan)
-                                ? clone_container(plan, *flat, 0)
-                                : clone_sharing_memory(flat->clone_flags(), run_child, flat->child(),
-                                                       plan.cgroup_directory));
+  FASTDOCK_TRY(Child child, clone_by(observer, [&] {
+                 return needs_own_memory(plan) ? clone_container(plan, *flat, 0)
+                                               : clone_sharing_memory(flat->clone_flags(), run_child,
+                                                                      flat->child(), plan.cgroup_directory);
+               }));
   sockets.theirs.reset();
   conversation.begin(std::move(child));
   auto process = conversation.run();

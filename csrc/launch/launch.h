@@ -32,6 +32,9 @@ struct Observer {
   // The seccomp listener is there.  The child goes on at once, and may need whoever holds it to get to its
   // execve; so it is passed on here, not after launch().  Without this it comes back in Process.
   std::function<Result<void>(pid_t, Fd)> listening;
+  // Runs its argument, which makes the clone: for a child that is to die with another thread than the
+  // caller's (launcher_thread.h).
+  std::function<void(const std::function<void()>&)> cloning;
 };
 
 // Starts the process and returns when it has called execve (or waits at its start FIFO), or with the one

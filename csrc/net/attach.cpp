@@ -67,7 +67,7 @@ Result<Inside> enter(int namespace_fd, bool inet6, bool resolver) {
   return inside;
 }
 
-Result<void> create_devices(const AttachPlan& plan, int namespace_fd) {
+Result<void> create_devices(NetlinkSocket& socket, const AttachPlan& plan, int namespace_fd) {
   Batch batch;
   for (const auto& endpoint : plan.endpoints) {
     FASTDOCK_TRY(auto device, find_link(endpoint.device));
@@ -88,7 +88,6 @@ Result<void> create_devices(const AttachPlan& plan, int namespace_fd) {
                           .isolated = endpoint.isolated});
     }
   }
-  FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_ROUTE));
   auto created = socket.execute(batch);
   // The names are the container's own, so it is its last life's device that has one of them: the kernel takes
   // devices down some time after their namespace's last process has ended (cleanup_net()).
@@ -135,8 +134,7 @@ Result<void> configure_inside(NetlinkSocket& socket, const std::vector<Endpoint>
 // and a first SYN that is lost costs a second.  Asking for the device makes it happen now (rtnl_getlink(),
 // Linux 6.8). And the bridge believes an address where it saw it last, which may be the port of the
 // container's last life.
-Result<void> settle_ports(const AttachPlan& plan) {
-  FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_ROUTE));
+Result<void> settle_ports(NetlinkSocket& socket, const AttachPlan& plan) {
   Batch batch;
   for (const auto& endpoint : plan.endpoints) {
     if (endpoint.driver != Driver::kBridge) continue;
@@ -163,11 +161,12 @@ bool uses_inet6(const AttachPlan& plan) {
 
 Result<void> attach_all(const AttachPlan& plan, int namespace_fd, int process) {
   FASTDOCK_TRY(auto inside, enter(namespace_fd, uses_inet6(plan), !plan.resolver_socket.empty()));
-  FASTDOCK_CHECK(create_devices(plan, namespace_fd));
+  FASTDOCK_TRY(auto host, NetlinkSocket::open(NETLINK_ROUTE));
+  FASTDOCK_CHECK(create_devices(host, plan, namespace_fd));
   // Before the container can send: what it sends is refused until its own addresses are known.
   FASTDOCK_CHECK(add_rules(plan.scope, plan.firewall));
   FASTDOCK_CHECK(configure_inside(*inside.netlink, plan.endpoints));
-  FASTDOCK_CHECK(settle_ports(plan));
+  FASTDOCK_CHECK(settle_ports(host, plan));
   if (plan.resolver_socket.empty()) return {};
   return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver, process);
 }

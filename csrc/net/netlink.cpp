@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 namespace fastdock::net {
 namespace {
@@ -133,17 +134,18 @@ Result<void> NetlinkSocket::send(Batch& batch) {
 
 // Reads until `last` is answered: by its acknowledgement, its error, or the end of its dump.
 Result<void> NetlinkSocket::receive(const Batch& batch, const Batch::Request& last, const Visit& visit) {
-  std::vector<std::byte> buffer(kReceiveBuffer);
+  // Not cleared: that costs more than most answers.  Not on the stack: the monitor's is small.
+  auto buffer = std::make_unique_for_overwrite<std::byte[]>(kReceiveBuffer);
   const auto& requests = batch.requests();
   Result<void> first;
   for (;;) {
     // sendmsg(2) to the kernel returns after the work is done, so every answer is there already: not waiting
     // means that a lost one is an error and not a hang.
-    ssize_t size = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    ssize_t size = ::recv(fd_.get(), buffer.get(), kReceiveBuffer, MSG_DONTWAIT);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0 && errno == EAGAIN && !first) return first;
     if (size < 0) return failed(last.operation, last.path);
-    Bytes rest(buffer.data(), static_cast<std::size_t>(size));
+    Bytes rest(buffer.get(), static_cast<std::size_t>(size));
     while (rest.size() >= sizeof(nlmsghdr)) {
       nlmsghdr header{};
       std::memcpy(&header, rest.data(), sizeof header);

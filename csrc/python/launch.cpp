@@ -195,6 +195,22 @@ py::object wait_interruptibly(Container& container, int timeout_ms) {
   }
 }
 
+// Asks `plan_for` (Python) what the new process is attached to, and does it.  What it raises is put into
+// `raised`.
+Result<void> attach(const py::object& plan_for, pid_t pid, std::optional<py::error_already_set>& raised) {
+  net::AttachPlan plan;
+  {
+    py::gil_scoped_acquire acquire;
+    try {
+      plan = plan_for(pid).cast<net::AttachPlan>();
+    } catch (py::error_already_set& error) {
+      raised.emplace(std::move(error));
+      return failed_with(ECANCELED, Operation::kNone, {});
+    }
+  }
+  return net::attach_process(plan, pid);
+}
+
 void register_container(py::module_& module) {
   py::class_<Session, std::shared_ptr<Session>>(module, "Session", "The containers that this process owns.")
       .def_static(
@@ -218,26 +234,31 @@ void register_container(py::module_& module) {
       .def_static(
           "start",
           [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
-             bool own_ids, bool in_memory, bool outlive_thread, std::string id,
-             const net::AttachPlan* network, std::string network_of) {
+             bool own_ids, bool in_memory, bool outlive_thread, std::string id, const py::object& network,
+             std::string network_of) {
             ContainerOptions options{std::move(id), limits, own_ids, in_memory};
             Observer observer;
-            if (network != nullptr)
-              observer.created = [network](pid_t pid) { return net::attach_process(*network, pid); };
-            // A network namespace belongs to the user namespace it was made in, so a container with its own
-            // ids cannot join another's: it is born there.
+            std::optional<py::error_already_set> raised;
+            if (!network.is_none()) observer.created = [&](pid_t pid) { return attach(network, pid, raised); };
             auto start = [&]() -> Result<std::unique_ptr<Container>> {
               if (network_of.empty()) return Container::start(session, plan, options, observer);
               FASTDOCK_TRY(auto target, open_file(network_of, O_RDONLY));
               FASTDOCK_TRY(auto visit, net::NamespaceVisit::begin(target.get()));
               return Container::start(session, plan, options, observer);
             };
-            return without_gil([&] {
-              if (!outlive_thread) return start();
-              Result<std::unique_ptr<Container>> started;
-              run_on_launcher_thread([&] { started = start(); });
-              return started;
-            });
+            Result<std::unique_ptr<Container>> started;
+            {
+              py::gil_scoped_release release;
+              if (outlive_thread && network_of.empty()) observer.cloning = run_on_launcher_thread;
+              // A network namespace belongs to the user namespace it was made in, so a container with its own
+              // ids cannot join another's: it is born there, of a thread that is there.
+              if (outlive_thread && !network_of.empty())
+                run_on_launcher_thread([&] { started = start(); });
+              else
+                started = start();
+            }
+            if (raised) throw std::move(*raised);
+            return unwrap(std::move(started));
           },
           py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
           py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true,

@@ -5,7 +5,7 @@ Every function may raise ``KernelError`` (a system call failed); those that read
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
 from typing_extensions import Buffer
@@ -435,10 +435,11 @@ class Container:
         in_memory: bool = True,
         outlive_thread: bool = True,
         id: str = "",
-        network: net.AttachPlan | None = None,
+        network: Callable[[int], net.AttachPlan] | None = None,
         network_of: str = "",
     ) -> Container:
-        """``network`` is attached while the process waits to execute; ``id`` is ``Session.new_id()``'s.
+        """``network`` is called with the process's id while that prepares its mounts, and says what it is
+        attached to before it executes; ``id`` is ``Session.new_id()``'s.
 
         ``network_of``: a network namespace's file (``/proc/PID/ns/net``) that the container is born in.
 

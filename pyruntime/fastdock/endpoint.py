@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+from functools import lru_cache
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
-from fastdock.network.details import files_directory, remove_files
+from fastdock.network.details import FILES, claim_files, files_prefix, remove_files
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from fastdock._core import net
     from fastdock.network import Document
     from fastdock.options import Options
 
-_FILES = ("hosts", "hostname", "resolv.conf")
-
 
 class Endpoint:
-    """Addresses, ports and files of one container.  Give it back with ``close``."""
+    """Addresses, ports and files of one container.  Give it back with ``close``.
+
+    Its order::
+
+        endpoint = Endpoint(...)
+        endpoint.take()                         # for a container with a monitor
+        endpoint.apply(plan, own_ids)
+        Container.start(..., network=endpoint.created)   # for one without: taken while it is being made
+
+    """
 
     def __init__(
         self,
@@ -31,95 +39,131 @@ class Endpoint:
         container_id: str,
         options: Options,
         exposed: Sequence[str] = (),
-        previous: Document | None = None,
         directory: str = "",
     ) -> None:
-        """Takes what the container needs; of ``previous``, the same addresses.
-
-        ``directory``: where its files go, if somebody else sees to their end.
-        Raises NotFound, Conflict, SpecError.
-        """
+        """``directory``: where its files go, if somebody else sees to their end.  Raises SpecError."""
         self._networks = networks
         self._id = container_id
-        self._lock = -1
-        self._has_own_directory = not directory
+        self._claim = -1  # of the files: see claim_files()
         self.namespace_file = ""  # of the container whose network namespace this one shares
-        self._directory = directory or files_directory(run_directory, container_id)
-        self.plan: NetworkPlan = networks.plan(
-            container_id,
-            NetworkOptions(
-                attachments=attachments_of(options),
-                hostname=options.hostname or (os.uname().nodename if options.uts == "host" else ""),
-                domainname=options.domainname,
-                dns=options.dns,
-                dns_search=options.dns_search,
-                dns_options=options.dns_option,
-                add_host=options.add_host,
-                publish=options.publish,
-                publish_all=options.publish_all,
-                exposed=(*exposed, *options.expose),
-                egress=options.egress,
-            ),
-            options.name,
-            previous,
-        )
+        self._prefix = f"{directory}/" if directory else files_prefix(run_directory, container_id)
+        self._wanted = networks.want(container_id, _network_options(options, tuple(exposed)), options.name)
+        self._plan = self._wanted if isinstance(self._wanted, NetworkPlan) else None
+
+    @property
+    def uses_bridge(self) -> bool:
+        """Whether something has to be taken: a network, and not another's namespace, or none."""
+        return not isinstance(self._wanted, NetworkPlan)
+
+    @property
+    def core(self) -> net.AttachPlan | None:
+        """What has been taken, for the core."""
+        return self._plan.core if self._plan else None
+
+    def take(self, previous: Document | None = None, pid: int | None = None) -> None:
+        """Takes what the container needs; of ``previous``, the same addresses.
+
+        Raises NotFound, Conflict, SpecError.
+        """
+        if not isinstance(self._wanted, NetworkPlan):
+            self._plan = self._networks.take(self._wanted, pid=pid, previous=previous)
+
+    def created(self, pid: int) -> net.AttachPlan:
+        """Takes it for a process that is being made, with files that are there already.  Raises the same."""
+        self.take(pid=pid)
+        assert self._plan is not None
+        assert self._plan.core is not None
+        os.write(self._claim, self._plan.hosts.encode())
+        self._write("resolv.conf", self._plan.resolv_conf)
+        self._let_go()  # the database has it now, so nobody sweeps its files
+        return self._plan.core
 
     def apply(self, plan: _core.LaunchPlan, own_ids: bool) -> None:
         """Host name, files and namespace into the container's own copy of the launch plan."""
-        namespace = self.plan.namespace
-        if namespace not in ("new", "host"):
-            pid = self._networks.process_of(namespace)
+        taken = self._plan
+        if taken is not None and taken.namespace not in ("new", "host"):
+            pid = self._networks.process_of(taken.namespace)
             if pid is None:
                 raise ContainerNotRunning(
-                    f"the container {namespace} has no network to share: it is not running"
+                    f"the container {taken.namespace} has no network to share: it is not running"
                 )
             plan.set_namespace("net", "host")  # it is born in the other's: see ``namespace_file``
             plan.raise_loopback = False
             self.namespace_file = f"/proc/{pid}/ns/net"
             return
-        self._make_directory()
-        texts = dict(
-            zip(_FILES, (self.plan.hosts, self.plan.hostname + "\n", self.plan.resolv_conf), strict=True)
-        )
+        self._make_files()
         mounts = plan.mounts
-        for name, text in texts.items():
-            path = os.path.join(self._directory, name)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(path, 0o644)
-            if all(mount.destination != f"/etc/{name}" for mount in mounts):
+        own = {mount.destination for mount in mounts}
+        for name in FILES:
+            if f"/etc/{name}" not in own:
                 mounts.append(
-                    _core.Mount(type="bind", source=path, destination=f"/etc/{name}", map_ids=own_ids)
+                    _core.Mount(
+                        type="bind", source=self._prefix + name, destination=f"/etc/{name}", map_ids=own_ids
+                    )
                 )
         plan.mounts = mounts
 
-    def _make_directory(self) -> None:
-        """Where the database does not have the container (``none``, ``host``), a lock says that the files are used."""
-        if self.plan.core is not None or not self._has_own_directory:
-            os.makedirs(self._directory, 0o700, exist_ok=True)
+    def _make_files(self) -> None:
+        """So that they can be mounted: what is not known yet, ``created`` writes."""
+        self._claim = claim_files(self._prefix)
+        if self._plan is None:
+            self._write("hostname", self._wanted.hostname + "\n")
+            self._write("resolv.conf", "")
             return
-        parent, _, name = self._directory.rpartition("/")
-        made = f"{parent}/.{name}"  # so that it never stands there without its lock
-        os.makedirs(made, 0o700)
-        self._lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        os.rename(made, self._directory)
+        os.write(self._claim, self._plan.hosts.encode())
+        self._write("hostname", self._plan.hostname + "\n")
+        self._write("resolv.conf", self._plan.resolv_conf)
+        if self._plan.core is not None:
+            self._let_go()
+
+    def _write(self, name: str, text: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self._prefix + name, flags, 0o644)
+        try:
+            os.fchmod(fd, 0o644)  # whatever the umask
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+    def _let_go(self) -> None:
+        if self._claim >= 0:
+            os.close(self._claim)
+            self._claim = -1
 
     def started(self, pid: int) -> None:
-        """The container runs: what it has lives as long as that process."""
-        self._networks.started(self.plan, pid)
+        """It runs."""
+        if self._plan is not None and self._plan.document is not None and self._plan.document.uses_resolver:
+            self._networks.started(self._plan, pid)
 
     def keep(self, run_directory: str, *, starting: bool) -> None:
-        """For a container with a monitor, in place of ``started``: see Networks.keep()."""
-        self._networks.keep(self.plan, run_directory, starting=starting)
+        """For a container with a monitor: see Networks.keep()."""
+        if self._plan is not None:
+            self._networks.keep(self._plan, run_directory, starting=starting)
 
     def close(self) -> None:
         """The container has ended (or did not start): everything is given back."""
-        self._networks.detach(self._id)
-        remove_files(self._directory)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self.uses_bridge:
+            self._networks.detach(self._id, self._plan)
+        if not self.namespace_file:
+            remove_files(self._prefix)
+        self._let_go()
+
+
+@lru_cache(64)
+def _network_options(options: Options, exposed: tuple[str, ...]) -> NetworkOptions:
+    return NetworkOptions(
+        attachments=attachments_of(options),
+        hostname=options.hostname or (os.uname().nodename if options.uts == "host" else ""),
+        domainname=options.domainname,
+        dns=options.dns,
+        dns_search=options.dns_search,
+        dns_options=options.dns_option,
+        add_host=options.add_host,
+        publish=options.publish,
+        publish_all=options.publish_all,
+        exposed=(*exposed, *options.expose),
+        egress=options.egress,
+    )
 
 
 def check_options(options: Options) -> None:
@@ -157,14 +201,14 @@ def attachments_of(options: Options) -> list[Attachment]:
 def suspend(networks: Networks, run_directory: str, container_id: str) -> Document | None:
     """As ``give_back``, but its addresses are still its own: for the next Endpoint."""
     document = networks.suspend(container_id)
-    remove_files(files_directory(run_directory, container_id))
+    remove_files(files_prefix(run_directory, container_id))
     return document
 
 
 def give_back(networks: Networks, run_directory: str, container_id: str) -> None:
     """What is left of a kept container's endpoint; it does not run."""
     networks.detach(container_id)
-    remove_files(files_directory(run_directory, container_id))
+    remove_files(files_prefix(run_directory, container_id))
 
 
 class AttachedContainer:

@@ -244,7 +244,7 @@ class Engine:
                 in_memory=planned.in_memory,
                 outlive_thread=outlive_thread,
                 id=identifier,
-                network=endpoint.plan.core,
+                network=endpoint.created if endpoint.uses_bridge else None,
                 network_of=endpoint.namespace_file,
             )
             endpoint.started(container.pid)

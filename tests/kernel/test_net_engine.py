@@ -199,7 +199,7 @@ def test_the_files_of_a_command_that_was_killed_are_removed(
         assert command.stdout is not None
         command.stdout.readline()
         net_engine.networks.collect()
-        assert len(os.listdir(f"{net_engine.run_directory}/networks")) == 1
+        assert len(os.listdir(f"{net_engine.run_directory}/networks")) == 3
         command.kill()
         command.stdout.read()  # its container ends, too
     while os.listdir(f"{net_engine.run_directory}/networks"):

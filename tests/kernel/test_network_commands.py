@@ -142,7 +142,7 @@ def test_hosts_that_are_no_text_or_too_large(lab: Lab, net_engine: Engine, app: 
     with container(net_engine) as made:
         says(made, r"printf '\377\r\n' >> /etc/hosts")
         made.connect(app)
-        path = Path(net_engine.run_directory, "networks", made.id, "hosts")
+        path = Path(net_engine.run_directory, "networks", f"{made.id}.hosts")
         assert b"\xff\r\n" in path.read_bytes()
         says(made, "dd if=/dev/zero of=/etc/hosts bs=1M count=2 2>/dev/null")
         made.disconnect(app)
@@ -154,8 +154,7 @@ def test_a_link_in_place_of_its_hosts_is_not_followed(lab: Lab, net_engine: Engi
     with container(net_engine) as made:
         assert made.exec(shell("rm /etc/hosts || ln -sf /etc/passwd /etc/hosts"), stderr=PIPE).returncode != 0
         made.connect(app)
-        directory = Path(net_engine.run_directory, "networks", made.id)
-        assert not (directory / "hosts").is_symlink()
+        assert not Path(net_engine.run_directory, "networks", f"{made.id}.hosts").is_symlink()
 
 
 def test_restart_keeps_the_address(lab: Lab, net_engine: Engine) -> None:

@@ -478,3 +478,34 @@ def test_busy_database_says_so(tmp_path, monkeypatch):
     other.close()
     with store.database.transaction() as connection:
         connection.execute("DELETE FROM names")
+
+
+def test_a_connection_outlives_its_thread(tmp_path):
+    kept = database.Database(str(tmp_path / "fastdock.db"))
+    seen = [kept.connection]
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: seen.append(kept.connection))
+        thread.start()
+        thread.join()
+    assert seen[0] is not seen[1]
+    assert seen[1] is seen[2]
+    child = os.fork()
+    if child == 0:  # what threads of the parent have left is not the child's to use
+        taken = []
+        thread = threading.Thread(target=lambda: taken.append(kept.connection))
+        thread.start()
+        thread.join()
+        os._exit(0 if taken[0] not in seen else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    kept.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        seen[1].execute("SELECT 1")
+
+
+def test_the_stamp_is_the_same_after_what_is_unstamped(tmp_path):
+    kept = database.Database(str(tmp_path / "fastdock.db"))
+    before = kept.stamp()
+    for unstamped in (True, False):
+        with kept.transaction(unstamped=unstamped) as db:
+            db.execute("INSERT INTO volumes VALUES (?, 0, 0, '{}', '{}')", (str(unstamped),))
+        assert (kept.stamp() == before) is unstamped

@@ -259,8 +259,8 @@ def request_for(
         engine.root, engine.run_directory, engine.cgroup_parent, record.id, plan, limits
     )
     request.network_of = endpoint.namespace_file
-    if endpoint.plan.core is not None:
-        request.set_network(endpoint.plan.core)
+    if endpoint.core is not None:
+        request.set_network(endpoint.core)
     request.attributes = event_attributes(record)
     request.set_restart(settings.restart, settings.restart_maximum)
     log = log_settings(settings.log_driver, dict(settings.log_options))

@@ -59,8 +59,8 @@ def open_endpoint(
             record.id,
             options._replace(name=record.name),
             exposed,
-            previous,
         )
+        endpoint.take(previous)
     except BaseException:
         engine.networks.detach(record.id)
         raise

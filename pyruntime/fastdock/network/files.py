@@ -5,6 +5,7 @@ Pure functions: what they need of the host (its resolv.conf) is an argument.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 
@@ -37,10 +38,12 @@ class ResolvConf(NamedTuple):
         return tuple(server for server in self.nameservers if not _is_loopback(server))
 
 
+@functools.lru_cache(16)
 def _is_loopback(server: str) -> bool:
     return ipaddress.ip_address(server.split("%")[0]).is_loopback
 
 
+@functools.lru_cache(4)  # it is the host's, at each start
 def parse_resolv_conf(text: str) -> ResolvConf:
     """Reads a resolv.conf; lines that the C library would ignore are ignored."""
     nameservers: list[str] = []

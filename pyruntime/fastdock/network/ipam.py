@@ -5,6 +5,7 @@ Everything here runs inside a write transaction of the database, which is what m
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import sqlite3
@@ -95,8 +96,7 @@ def allocate(
     ).fetchone()
     size = 4 if subnet.version == 4 else 16
     value = int.from_bytes(free)
-    first, last = _bounds(subnet)
-    gateway = int(ipaddress.ip_address(subnet.gateway))
+    first, last, gateway = _bounds(subnet)
     value = max(value, first)
     for (taken,) in db.execute(
         "SELECT address FROM network_addresses WHERE network_id = ? AND address >= ? AND length(address) = ?"
@@ -132,15 +132,16 @@ def _is_free(db: sqlite3.Connection, network_id: str, address: str) -> bool:
     return row is None
 
 
-def _bounds(subnet: Subnet) -> tuple[int, int]:
-    """The first and last address that may be given out."""
+@functools.lru_cache(64)
+def _bounds(subnet: Subnet) -> tuple[int, int, int]:
+    """The first and last address that may be given out, and the gateway, which may not."""
     whole, given = ipaddress.ip_network(subnet.subnet), ipaddress.ip_network(subnet.ip_range)
     first, last = int(given[0]), int(given[-1])
     if given[0] == whole[0]:
         first += 1  # the network's own address; for IPv6 the routers' anycast address
     if whole.version == 4 and given[-1] == whole[-1]:
         last -= 1
-    return first, last
+    return first, last, int(ipaddress.ip_address(subnet.gateway))
 
 
 def _allocate_fixed(

@@ -157,12 +157,10 @@ def _rewrite_files(
     removed: Iterable[str] = (),
 ) -> None:
     """The container's /etc/hosts, and its /etc/resolv.conf where it begins to use our resolver."""
-    directory = details.files_directory(networks._run_directory, container_id)
-    _rewrite(
-        f"{directory}/hosts", lambda text: files.hosts_with(text, document.hostname, added, tuple(removed))
-    )
+    prefix = details.files_prefix(networks._run_directory, container_id)
+    _rewrite(f"{prefix}hosts", lambda text: files.hosts_with(text, document.hostname, added, tuple(removed)))
     if document.uses_resolver:
-        _rewrite(f"{directory}/resolv.conf", _through_resolver)
+        _rewrite(f"{prefix}resolv.conf", _through_resolver)
 
 
 def _through_resolver(text: str) -> str:

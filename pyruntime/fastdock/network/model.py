@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastdock._core import net
+
+    from .files import ResolvConf
 
 DEFAULT = "bridge"
 PREDEFINED = (DEFAULT, "host", "none")
@@ -59,6 +62,23 @@ class Network(NamedTuple):
     def ipv6(self) -> bool:
         """Whether it has IPv6 addresses."""
         return any(subnet.version == 6 for subnet in self.subnets)
+
+
+@functools.lru_cache(64)  # nearly each start reads the same one
+def network_from(row: tuple[Any, ...], subnets: tuple[tuple[Any, ...], ...]) -> Network:
+    """From a row of ``networks`` (id, name, driver, device, internal, options, labels, created) and its subnets."""
+    network_id, name, driver, device, internal, options, labels, created = row
+    return Network(
+        network_id,
+        name,
+        driver,
+        device,
+        bool(internal),
+        tuple(Subnet(*subnet) for subnet in subnets),
+        json.loads(options),
+        json.loads(labels),
+        created,
+    )
 
 
 def _flag(options: Mapping[str, str], key: str, default: bool) -> bool:
@@ -185,6 +205,16 @@ def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 
+class Wanted(NamedTuple):
+    """What a container asks of its networks, read and checked: what Networks.take() needs."""
+
+    container_id: str
+    name: str
+    options: NetworkOptions
+    hostname: str
+    host_conf: ResolvConf
+
+
 class NetworkPlan(NamedTuple):
     """What the engine needs to start a container with its networks.
 
@@ -198,6 +228,7 @@ class NetworkPlan(NamedTuple):
     container_id: str = ""
     document: Document | None = None
     core: net.AttachPlan | None = None  # what net.attach() takes; None: at most a loopback device
+    recorded: str = ""  # the document as the database has it
 
     @property
     def ports(self) -> tuple[PublishedPort, ...]:

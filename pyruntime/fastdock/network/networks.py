@@ -7,6 +7,11 @@ A container's life with it, in this order::
     networks.started(plan, pid)                       # from here on they live as long as that process
     networks.detach(container_id)                     # it has ended
 
+or, where its process is there already, which saves the third::
+
+    wanted = networks.want(container_id, options)
+    plan = networks.take(wanted, pid=pid)
+
 ``plan.core`` is what the C++ core needs: ``fastdock::net::attach_process(plan, pid)`` does the second step without
 Python.  Whatever dies in between, ``collect()`` finds by the owner that is recorded with each container.
 """
@@ -33,7 +38,6 @@ from fastdock._errors import (
     NotFound,
     SpecError,
 )
-from fastdock.store.locks import is_locked
 from fastdock.store.paths import is_rootless, main_root
 
 from . import details, files, ipam, planning, resolver, rules
@@ -48,13 +52,16 @@ from .model import (
     Network,
     NetworkOptions,
     NetworkPlan,
+    Wanted,
     attachment_of,
     document_from,
+    network_from,
 )
+from .turns import Turns
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Any, Unpack
 
     from fastdock.store.database import Database
 
@@ -68,6 +75,7 @@ class Networks:
         """``root`` tells engines on one machine apart: each has its own firewall tables and default bridge."""
         self._database = database
         self._run_directory = run_directory
+        self._turns = Turns(self._transaction)
         self._root = os.path.realpath(root)
         self.resolver_socket = f"{run_directory}/dns.sock"
         if root == main_root():
@@ -94,7 +102,7 @@ class Networks:
             fd = os.open(path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            with self._database.transaction() as db:
+            with self._database.transaction(unstamped=True) as db:
                 yield db
                 self._follow_ports(db)
         except BaseException:
@@ -277,7 +285,7 @@ class Networks:
     def get(self, reference: str) -> Network:
         """By name, id, or the beginning of an id.  Raises NotFound; SpecError when several fit."""
         if reference == DEFAULT:
-            self.ensure_default()
+            return self.ensure_default()
         found = self._stored("name = ?1 OR id = ?1", (reference,))
         if not found and re.fullmatch(r"[0-9a-f]+", reference):
             found = self._stored("id LIKE ? || '%'", (reference,))
@@ -357,10 +365,14 @@ class Networks:
     def plan(
         self, container_id: str, options: NetworkOptions, name: str = "", previous: Document | None = None
     ) -> NetworkPlan:
-        """Takes addresses and ports for a container.  ``detach`` gives them back.
+        """Takes addresses and ports for a container: ``want`` and ``take`` in one."""
+        wanted = self.want(container_id, options, name)
+        return wanted if isinstance(wanted, NetworkPlan) else self.take(wanted, previous=previous)
 
-        ``previous``: what ``suspend`` returned; it has the same addresses again.
-        Raises NotFound for an unknown network, Conflict for a taken address or port, SpecError.
+    def want(self, container_id: str, options: NetworkOptions, name: str = "") -> Wanted | NetworkPlan:
+        """What a container asks for, checked as far as nothing has to be taken; or its plan, if it needs nothing.
+
+        Raises SpecError.
         """
         hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
         first = options.attachments[0].network if options.attachments else ""
@@ -373,6 +385,20 @@ class Networks:
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         self._need_way_out()
+        return Wanted(container_id, name, options, hostname, host_conf)
+
+    def take(
+        self, wanted: Wanted, *, pid: int | None = None, previous: Document | None = None
+    ) -> NetworkPlan:
+        """Takes addresses and ports.  ``detach`` gives them back.
+
+        They live as long as the process ``pid``; without one as long as this process, until ``started`` or ``keep``.
+        With one, ``started`` has to be called where the document says that it uses the resolver.
+        ``previous``: what ``suspend`` returned; it has the same addresses again.
+        Raises NotFound for an unknown network, Conflict for a taken address or port, SpecError.
+        """
+        container_id, name, options, hostname, host_conf = wanted
+        first = options.attachments[0].network if options.attachments else ""
         chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
         try:
             if not self._is_whole(network for network, _ in chosen):
@@ -382,7 +408,9 @@ class Networks:
                 raise
             raise details.no_default_network(error) from error
         gateways = self._host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
-        with self._transaction() as db:
+        owner = details.identity(os.getpid() if pid is None else pid)
+
+        def work(db: sqlite3.Connection) -> tuple[Document, str]:
             if previous is not None:
                 details.forget(db, container_id)
             document = planning.make_document(
@@ -396,18 +424,26 @@ class Networks:
                 hostname,
                 previous,
             )
+            text = document.to_json()
+            # Nobody else is to open the resolver's sockets in it meanwhile: see repairing.start_resolver().
+            starts = pid is None or document.uses_resolver
+            details.insert_container(
+                db, container_id, name, text, document, details.STARTING + owner if starts else owner
+            )
+            return document, text
+
+        document, text = self._turns.run(work)
+        try:
             hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
-            details.insert_container(db, container_id, name, document)
-        if document.uses_resolver:
-            try:
+            if document.uses_resolver:
                 self._ensure_resolver()
-            except BaseException:
-                self.detach(container_id)
-                raise
+        except BaseException:
+            self.detach(container_id)
+            raise
         core = rules.attach_plan(
             self._scope, document, self.resolver_socket, resolver.record(container_id, document)
         )
-        return NetworkPlan("new", hostname, hosts, resolv, container_id, document, core)
+        return NetworkPlan("new", hostname, hosts, resolv, container_id, document, core, text)
 
     def attach(self, plan: NetworkPlan, pid: int) -> None:
         """Gives the process's network namespace its networks.  Raises KernelError, and leaves nothing behind then."""
@@ -433,28 +469,38 @@ class Networks:
 
     def document(self, container_id: str) -> Document | None:
         """A container's endpoints and ports, while it has any."""
+        text = self._recorded(container_id)
+        return None if text is None else document_from(text)
+
+    def _recorded(self, container_id: str) -> str | None:
         row = self._database.execute(
             "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
         ).fetchone()
-        return None if row is None else document_from(row[0])
+        return None if row is None else str(row[0])
 
-    def detach(self, container_id: str, *, running: bool = False) -> None:
+    def detach(self, container_id: str, plan: NetworkPlan | None = None, *, running: bool = False) -> None:
         """Takes a container off its networks and gives everything back.  Good at any time, and twice.
 
         Devices end with the container's namespace; of one that is ``running`` they are removed (30 ms).
+        ``plan``: what it got at its start, where that is known.
         """
-        document = self.document(container_id)
-        if document is None:
+        text = self._recorded(container_id)
+        if text is None:
             return
-        self._release(container_id, document, running)
-        with self._transaction() as db:
-            details.forget(db, container_id)
+        if plan is not None and plan.core is not None and plan.recorded == text:
+            document, core = plan.document, plan.core
+        else:
+            document = document_from(text)
+            core = rules.attach_plan(self._scope, document, "", "")
+        assert document is not None
+        self._release(container_id, document, core, running)
+        self._turns.run(lambda db: details.forget(db, container_id))
 
     def suspend(self, container_id: str) -> Document | None:
         """As ``detach``, but its addresses and ports stay its own until the next ``plan``, while this process lives."""
         document = self.document(container_id)
         if document is not None:
-            self._release(container_id, document, False)
+            self._release(container_id, document, rules.attach_plan(self._scope, document, "", ""), False)
         return document
 
     def hold(self, container_id: str) -> None:
@@ -464,8 +510,8 @@ class Networks:
             (details.STARTING + details.identity(os.getpid()), container_id),
         )
 
-    def _release(self, container_id: str, document: Document, running: bool) -> None:
-        (net.detach if running else net.release)(rules.attach_plan(self._scope, document, "", ""))
+    def _release(self, container_id: str, document: Document, core: net.AttachPlan, running: bool) -> None:
+        (net.detach if running else net.release)(core)
         if document.uses_resolver:
             self._forget_in_resolver(container_id)
 
@@ -529,8 +575,7 @@ class Networks:
         if self._ports_are_lost():
             with self._transaction():
                 pass  # its end tells a holder that was started anew
-        # Before the rows: a new container has its row first.
-        directories = details.files_directories(self._run_directory)
+        owners = details.files_owners(self._run_directory)
         rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
         dead = [
             container_id
@@ -540,16 +585,17 @@ class Networks:
         for container_id in dead:
             self.detach(container_id)
         alive = {container_id for container_id, _ in rows} - {*dead}
-        for container_id in directories - alive - {but}:
+        for container_id in owners - alive - {but}:
             self._sweep_files(container_id)
         return len(dead)
 
     def _sweep_files(self, container_id: str) -> None:
-        """Of a throw-away container, whose id does not come back (a kept one may be starting at this moment), unless
-        its owner has them locked (``none``, ``host``)."""
-        directory = details.files_directory(self._run_directory, container_id)
-        if not os.path.exists(f"{self._root}/containers/{container_id}") and not is_locked(directory):
-            details.remove_files(directory)
+        """Of a throw-away container, whose id does not come back: a kept one may be starting at this moment."""
+        if not os.path.exists(f"{self._root}/containers/{container_id}"):
+            details.sweep_files(
+                details.files_prefix(self._run_directory, container_id),
+                lambda: self._recorded(container_id) is not None,
+            )
 
     def repair(self) -> None:
         """Makes the kernel's state again what the database says: bridges, firewall, names.
@@ -605,27 +651,14 @@ class Networks:
             f" WHERE {where} ORDER BY name",
             parameters,
         ).fetchall()
-        return [
-            Network(
-                id=row[0],
-                name=row[1],
-                driver=row[2],
-                device=row[3],
-                internal=bool(row[4]),
-                subnets=self._subnets_of(row[0]),
-                options=json.loads(row[5]),
-                labels=json.loads(row[6]),
-                created=row[7],
-            )
-            for row in found
-        ]
+        return [network_from(row, self._subnets_of(row[0])) for row in found]
 
-    def _subnets_of(self, network_id: str) -> tuple[Subnet, ...]:
+    def _subnets_of(self, network_id: str) -> tuple[tuple[Any, ...], ...]:
         rows = self._database.execute(
             "SELECT version, subnet, gateway, ip_range FROM network_subnets WHERE network_id = ? ORDER BY version",
             (network_id,),
         )
-        return tuple(Subnet(*row) for row in rows)
+        return tuple(rows)
 
     def _documents(self) -> Mapping[str, Document]:
         rows = self._database.execute(

@@ -171,29 +171,68 @@ MIGRATIONS: Sequence[str] = (
 )
 
 
+class _Connection:
+    """A connection, and whose it is."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.sqlite, self.pid = connection, os.getpid()
+        self.unstamped = 0
+
+
+class _Lease:
+    """What a thread has of a connection.  When the thread ends, the next one that begins gets the connection.
+
+    Opening one, reading the schema and compiling the statements anew takes longer than what a short-lived thread
+    uses it for: starting one container.
+    """
+
+    def __init__(self, held: _Connection, idle: list[_Connection], inherited: list[_Connection]) -> None:
+        self.held, self._idle, self._inherited = held, idle, inherited
+
+    def __del__(self) -> None:
+        if self.held.pid != os.getpid():
+            self._inherited.append(self.held)  # of a thread that was not forked with this process
+        elif len(self._idle) < _MAXIMUM_IDLE and not self.held.sqlite.in_transaction:
+            self._idle.append(self.held)
+
+
+_MAXIMUM_IDLE = 16
+
+
 class Database:
     """Connections to one database file: one for each thread, opened when it is first used.
 
     A connection must not be carried over a fork (sqlite.org/howtocorrupt.html, 2.6): a forked child opens its
-    own, and leaves the inherited one alone.
+    own, and leaves the inherited ones alone.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._local = threading.local()
-        self._inherited: list[sqlite3.Connection] = []  # kept, so that the child never closes them
-        self._connect()
+        self._idle: list[_Connection] = []
+        self._inherited: list[_Connection] = []  # kept, so that the child never closes them
+        self._own()
 
     @property
     def connection(self) -> sqlite3.Connection:
-        local = self._local
-        connection: sqlite3.Connection | None = getattr(local, "connection", None)
-        if connection is None:
-            return self._connect()
-        if local.pid != os.getpid():
-            self._inherited.append(connection)
-            return self._connect()
-        return connection
+        return self._own().sqlite
+
+    def _own(self) -> _Connection:
+        lease: _Lease | None = getattr(self._local, "lease", None)
+        if lease is None or lease.held.pid != os.getpid():
+            lease = self._local.lease = _Lease(self._take(), self._idle, self._inherited)
+        return lease.held
+
+    def _take(self) -> _Connection:
+        """One that a thread has left, or a new one."""
+        while True:
+            try:
+                held = self._idle.pop()
+            except IndexError:
+                return _Connection(self._connect())
+            if held.pid == os.getpid():
+                return held
+            self._inherited.append(held)
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """Runs one statement outside any transaction of its own."""
@@ -212,18 +251,22 @@ class Database:
         return FastdockError(said, operation="use database", path=self.path, hint=hint)
 
     def stamp(self) -> tuple[int, ...]:
-        """The same as before in this thread: nobody has changed the database meanwhile.
+        """The same as before in this thread: nobody has changed the database meanwhile, but for ``unstamped`` changes.
 
         ``data_version`` tells of other connections' changes, ``total_changes`` of this one's (sqlite.org/pragma).
         """
-        connection = self.connection
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        return id(connection), version, connection.total_changes
+        own = self._own()
+        (version,) = own.sqlite.execute("PRAGMA data_version").fetchone()
+        return id(own), version, own.sqlite.total_changes - own.unstamped
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: all or nothing; waits for other writers up to BUSY_TIMEOUT."""
-        connection = self.connection
+    def transaction(self, *, unstamped: bool = False) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all or nothing; waits for other writers up to BUSY_TIMEOUT.
+
+        ``unstamped``: nothing that this thread keeps while the ``stamp`` is the same depends on what it changes.
+        """
+        own = self._own()
+        connection, before = own.sqlite, own.sqlite.total_changes
         self.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -231,6 +274,8 @@ class Database:
             connection.execute("ROLLBACK")
             raise
         self.execute("COMMIT")
+        if unstamped:
+            own.unstamped += connection.total_changes - before
 
     def leave_open(self) -> None:
         """This process is about to end: the kernel closes this thread's connection, not SQLite.
@@ -241,20 +286,29 @@ class Database:
         """
         from fastdock import _core
 
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            _core.keep_for_ever(connection)
+        lease: _Lease | None = getattr(self._local, "lease", None)
+        for held in (*self._idle, *([lease.held] if lease else ())):
+            _core.keep_for_ever(held.sqlite)
 
     def close(self) -> None:
-        """Closes this thread's connection (others go with their threads)."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and self._local.pid == os.getpid():
-            connection.close()
-            del self._local.connection
+        """Closes this thread's connection and those that threads have left (others go with their threads)."""
+        lease: _Lease | None = getattr(self._local, "lease", None)
+        if lease is not None:
+            del self._local.lease
+        del lease  # now it is among the idle ones
+        while self._idle:
+            held = self._idle.pop()
+            if held.pid == os.getpid():
+                held.sqlite.close()
+            else:
+                self._inherited.append(held)
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
+            # Used by one thread at a time, if not always the same one.
+            connection = sqlite3.connect(
+                self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -264,7 +318,6 @@ class Database:
             raise FastdockError(
                 f"cannot open the database {self.path}: {error}", operation="open database", path=self.path
             ) from error
-        self._local.connection, self._local.pid = connection, os.getpid()
         return connection
 
 
