@@ -70,7 +70,7 @@ Result<Inside> enter(int namespace_fd, bool inet6, bool resolver) {
 Result<void> create_devices(NetlinkSocket& socket, const AttachPlan& plan, int namespace_fd) {
   Batch batch;
   for (const auto& endpoint : plan.endpoints) {
-    FASTDOCK_TRY(auto device, find_link(endpoint.device));
+    FASTDOCK_TRY(auto device, socket.index_of(endpoint.device));
     if (endpoint.driver == Driver::kMacvlan) {
       create_macvlan(batch, {.name = endpoint.name,
                              .mac = endpoint.mac,
@@ -102,26 +102,10 @@ Result<void> create_devices(NetlinkSocket& socket, const AttachPlan& plan, int n
   return created;
 }
 
-// The index of a device in the socket's namespace.
-Result<std::uint32_t> find_by(NetlinkSocket& socket, const std::string& name) {
-  Batch batch;
-  ifinfomsg header{};
-  batch.begin(RTM_GETLINK, NLM_F_ACK, header, Operation::kConfigureLinkDevice, name);
-  batch.put_string(IFLA_IFNAME, name);
-  std::uint32_t index = 0;
-  FASTDOCK_CHECK(socket.ask(batch, [&](std::uint16_t type, Bytes message) {
-    ifinfomsg link{};
-    if (type != RTM_NEWLINK || message.size() < sizeof link) return;
-    std::memcpy(&link, message.data(), sizeof link);
-    index = static_cast<std::uint32_t>(link.ifi_index);
-  }));
-  return index;
-}
-
 Result<void> configure_inside(NetlinkSocket& socket, const std::vector<Endpoint>& endpoints) {
   Batch batch;
   for (const auto& endpoint : endpoints) {
-    FASTDOCK_TRY(auto index, find_by(socket, endpoint.name));
+    FASTDOCK_TRY(auto index, socket.index_of(endpoint.name));
     set_up(batch, index, endpoint.name);
     for (const auto& address : endpoint.addresses) add_address(batch, index, address);
     for (const auto& gateway : endpoint.gateways) add_default_route(batch, index, gateway);
@@ -132,13 +116,22 @@ Result<void> configure_inside(NetlinkSocket& socket, const std::vector<Endpoint>
 // The kernel notices that both ends of a pair are up on a worker (linkwatch) that waits for the RTNL lock,
 // which the end of another container may hold for long.  Until then the bridge takes nothing from the port,
 // and a first SYN that is lost costs a second.  Asking for the device makes it happen now (rtnl_getlink(),
-// Linux 6.8). And the bridge believes an address where it saw it last, which may be the port of the
-// container's last life.
+// Linux 6.8).
+Result<void> notice_link(NetlinkSocket& socket, const std::string& name) {
+  Batch batch;
+  batch.begin(RTM_GETLINK, NLM_F_ACK, ifinfomsg{}, Operation::kConfigureLinkDevice, name);
+  batch.put_string(IFLA_IFNAME, name);
+  batch.put_number<std::uint32_t>(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  return socket.ask(batch, {});
+}
+
+// The bridge believes an address where it saw it last, which may be the port of the container's last life.
 Result<void> settle_ports(NetlinkSocket& socket, const AttachPlan& plan) {
   Batch batch;
   for (const auto& endpoint : plan.endpoints) {
     if (endpoint.driver != Driver::kBridge) continue;
-    FASTDOCK_TRY(auto port, find_by(socket, endpoint.host_name));
+    FASTDOCK_CHECK(notice_link(socket, endpoint.host_name));
+    FASTDOCK_TRY(auto port, socket.index_of(endpoint.host_name));
     ndmsg entry{};
     entry.ndm_family = AF_BRIDGE;
     entry.ndm_ifindex = static_cast<std::int32_t>(port);
@@ -227,7 +220,7 @@ Result<void> add_default_routes(pid_t pid, const std::string& device,
     FASTDOCK_TRY(auto visit, NamespaceVisit::begin(target.namespace_fd.get()));
     FASTDOCK_TRY(inside, NetlinkSocket::open(NETLINK_ROUTE));
   }
-  FASTDOCK_TRY(auto index, find_by(*inside, device));
+  FASTDOCK_TRY(auto index, inside->index_of(device));
   Batch batch;
   for (const auto& gateway : gateways) add_default_route(batch, index, gateway);
   return inside->execute(batch);

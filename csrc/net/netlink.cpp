@@ -1,5 +1,7 @@
 #include "net/netlink.h"
 
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -194,6 +196,17 @@ Result<void> NetlinkSocket::execute_transaction(Batch& batch) {
   batch.want_answer(last);
   FASTDOCK_CHECK(send(batch));
   return receive(batch, last, {});
+}
+
+// Any socket answers this, and without the RTNL lock, which RTM_GETLINK takes.
+Result<std::uint32_t> NetlinkSocket::index_of(const std::string& device) {
+  ifreq request{};
+  if (device.size() >= sizeof request.ifr_name)
+    return failed_with(ENODEV, Operation::kConfigureLinkDevice, device);
+  std::memcpy(request.ifr_name, device.data(), device.size());
+  if (::ioctl(fd_.get(), SIOCGIFINDEX, &request) != 0)
+    return failed(Operation::kConfigureLinkDevice, device);
+  return static_cast<std::uint32_t>(request.ifr_ifindex);
 }
 
 Result<void> NetlinkSocket::ask(Batch& batch, const Visit& visit) {

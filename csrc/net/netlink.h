@@ -95,6 +95,9 @@ class NetlinkSocket {
   using Visit = std::function<void(std::uint16_t type, Bytes message)>;
   Result<void> ask(Batch& batch, const Visit& visit);
 
+  // The index of a device in the socket's network namespace; ENODEV when there is none.
+  Result<std::uint32_t> index_of(const std::string& device);
+
   // Throws away what has been answered but not read.
   void discard_answers();
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
-from fastdock.network.details import FILES, claim_files, files_prefix, remove_files
+from fastdock.network.details import FILES, claim_files, empty, files_prefix, remove_files
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ class Endpoint:
             self._let_go()
 
     def _write(self, name: str, text: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(self._prefix + name, flags, 0o644)
         try:
-            os.fchmod(fd, 0o644)  # whatever the umask
+            empty(fd)
             os.write(fd, text.encode())
         finally:
             os.close(fd)

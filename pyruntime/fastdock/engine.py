@@ -266,10 +266,10 @@ class Engine:
         if self._recent.__dict__.get("stamp") != stamp or len(recent) >= _MAXIMUM_PLANS:
             recent.clear()
             self._recent.stamp = stamp
-        key = (image, *given.items())
+        key = (image, *((name, _frozen(value)) for name, value in given.items()))
         try:
             known = recent.get(key)
-        except TypeError:  # a list or a dictionary among the options
+        except TypeError:  # something of the user's own among the options
             return self._newly_planned(image, given)
         if known is None:
             known = recent[key] = self._newly_planned(image, given)
@@ -314,6 +314,13 @@ class Engine:
         with self._lock:
             if image_id not in self._leases:
                 self._leases[image_id] = self.store.lease(image_id)
+
+
+def _frozen(value: Any) -> Any:
+    """A list's or dictionary's value, for a key."""
+    if isinstance(value, dict):
+        return (dict, *((name, _frozen(each)) for name, each in value.items()))
+    return (list, *map(_frozen, value)) if isinstance(value, list) else value
 
 
 def base_of(record: Any) -> Base:

@@ -120,10 +120,16 @@ def claim_files(prefix: str) -> int:
             continue
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:
-            os.ftruncate(fd, 0)
-            os.fchmod(fd, 0o644)  # whatever the umask
+            empty(fd)
             return fd
         os.close(fd)  # swept just now
+
+
+def empty(fd: int) -> None:
+    """A file of names before it is written: nothing is in it, and everybody may read it, whatever the umask."""
+    if os.fstat(fd).st_size:  # ext4 writes what was truncated, however small, to the disk at its close
+        os.ftruncate(fd, 0)
+    os.fchmod(fd, 0o644)
 
 
 def sweep_files(prefix: str, is_used: Callable[[], bool]) -> None:
