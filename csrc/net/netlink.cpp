@@ -204,8 +204,7 @@ Result<std::uint32_t> NetlinkSocket::index_of(const std::string& device) {
   if (device.size() >= sizeof request.ifr_name)
     return failed_with(ENODEV, Operation::kConfigureLinkDevice, device);
   std::memcpy(request.ifr_name, device.data(), device.size());
-  if (::ioctl(fd_.get(), SIOCGIFINDEX, &request) != 0)
-    return failed(Operation::kConfigureLinkDevice, device);
+  if (::ioctl(fd_.get(), SIOCGIFINDEX, &request) != 0) return failed(Operation::kConfigureLinkDevice, device);
   return static_cast<std::uint32_t>(request.ifr_ifindex);
 }
 

@@ -239,7 +239,8 @@ void register_container(py::module_& module) {
             ContainerOptions options{std::move(id), limits, own_ids, in_memory};
             Observer observer;
             std::optional<py::error_already_set> raised;
-            if (!network.is_none()) observer.created = [&](pid_t pid) { return attach(network, pid, raised); };
+            if (!network.is_none())
+              observer.created = [&](pid_t pid) { return attach(network, pid, raised); };
             auto start = [&]() -> Result<std::unique_ptr<Container>> {
               if (network_of.empty()) return Container::start(session, plan, options, observer);
               FASTDOCK_TRY(auto target, open_file(network_of, O_RDONLY));
