@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import SOCK_STREAM
 
@@ -129,6 +131,40 @@ def test_a_flush_between_plan_and_start(lab: Lab, net_engine: Engine) -> None:
     shell(net_engine, "true", network="bridge")
     lab.nft("flush", "ruleset")
     assert "1 packets received" in shell(net_engine, "ping -c1 -W2 192.0.2.1", network="bridge")
+
+
+def test_the_plan_is_kept_though_each_start_writes_to_the_database(lab: Lab, net_engine: Engine) -> None:
+    for _ in range(2):
+        net_engine.run("busybox", ["true"], network="bridge", publish=["80"])
+    assert net_engine._recent.stamp == net_engine.store.database.stamp()
+    assert len(net_engine._recent.plans) == 1
+
+
+def test_many_threads_at_once_and_one_that_fails(lab: Lab, net_engine: Engine) -> None:
+    """They share transactions, but not what becomes of them."""
+    net_engine.networks.ensure_default()
+
+    def run(number: int) -> str:
+        publish = ["8080:80"] if number in (3, 9) else ["80"]
+        try:
+            with net_engine.Popen(
+                "busybox", ["cat"], network="bridge", publish=publish, stdin=PIPE
+            ) as started:
+                document = net_engine.networks.document(started.id)
+                assert document is not None
+                barrier.wait()
+                return document.endpoints[0].addresses[0]
+        except Conflict as error:
+            barrier.wait()
+            return str(error)
+
+    barrier = threading.Barrier(16)
+    with ThreadPoolExecutor(16) as pool:
+        said = list(pool.map(run, range(16)))
+    failed = [text for text in said if "port 8080/tcp is in use by the container" in text]
+    assert len(failed) == 1
+    assert len(set(said) - {*failed}) == 15
+    assert net_engine.networks.endpoints(net_engine.networks.get("bridge")) == {}
 
 
 def test_the_command_line(lab: Lab, net_engine: Engine) -> None:
