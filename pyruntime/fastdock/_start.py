@@ -30,7 +30,19 @@ def main() -> None:
         sys.meta_path.append(_SiteWhenNeeded())  # type: ignore[arg-type]
     from fastdock.cli import main
 
-    main()
+    main(leave=_leave)
+
+
+def _leave(status: int) -> None:
+    """Ends the process without taking the interpreter apart, which takes 9 of 90 ms.
+
+    What has to be done at the end is C++'s: the session's directory and cgroup go.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    from fastdock import _core
+
+    _core.exit(status)
 
 
 if __name__ == "__main__":

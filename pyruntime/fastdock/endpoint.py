@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
-from fastdock.network.details import files_directory, remove_files
+from fastdock.network.details import files_directory
+from fastdock.network.files import Names
+from fastdock.unbridged import remove_directory, write_names
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
+    from fastdock._core import net
     from fastdock.network import Document
     from fastdock.options import Options
-
-_FILES = ("hosts", "hostname", "resolv.conf")
 
 
 class Endpoint:
     """Addresses, ports and files of one container.  Give it back with ``close``."""
+
+    @property
+    def core(self) -> net.AttachPlan | None:
+        """What its process's network namespace gets; None: at most a loopback device."""
+        return self.plan.core
 
     def __init__(
         self,
@@ -41,8 +45,6 @@ class Endpoint:
         """
         self._networks = networks
         self._id = container_id
-        self._lock = -1
-        self._has_own_directory = not directory
         self.namespace_file = ""  # of the container whose network namespace this one shares
         self._directory = directory or files_directory(run_directory, container_id)
         self.plan: NetworkPlan = networks.plan(
@@ -77,33 +79,9 @@ class Endpoint:
             plan.raise_loopback = False
             self.namespace_file = f"/proc/{pid}/ns/net"
             return
-        self._make_directory()
-        texts = dict(
-            zip(_FILES, (self.plan.hosts, self.plan.hostname + "\n", self.plan.resolv_conf), strict=True)
-        )
-        mounts = plan.mounts
-        for name, text in texts.items():
-            path = os.path.join(self._directory, name)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(path, 0o644)
-            if all(mount.destination != f"/etc/{name}" for mount in mounts):
-                mounts.append(
-                    _core.Mount(type="bind", source=path, destination=f"/etc/{name}", map_ids=own_ids)
-                )
-        plan.mounts = mounts
-
-    def _make_directory(self) -> None:
-        """Where the database does not have the container (``none``, ``host``), a lock says that the files are used."""
-        if self.plan.core is not None or not self._has_own_directory:
-            os.makedirs(self._directory, 0o700, exist_ok=True)
-            return
-        parent, _, name = self._directory.rpartition("/")
-        made = f"{parent}/.{name}"  # so that it never stands there without its lock
-        os.makedirs(made, 0o700)
-        self._lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        os.rename(made, self._directory)
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        names = Names(self.plan.hostname, self.plan.hosts, self.plan.resolv_conf)
+        write_names(names, self._directory, plan, own_ids)
 
     def started(self, pid: int) -> None:
         """The container runs: what it has lives as long as that process."""
@@ -116,10 +94,7 @@ class Endpoint:
     def close(self) -> None:
         """The container has ended (or did not start): everything is given back."""
         self._networks.detach(self._id)
-        remove_files(self._directory)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        remove_directory(self._directory)
 
 
 def check_options(options: Options) -> None:
@@ -157,32 +132,14 @@ def attachments_of(options: Options) -> list[Attachment]:
 def suspend(networks: Networks, run_directory: str, container_id: str) -> Document | None:
     """As ``give_back``, but its addresses are still its own: for the next Endpoint."""
     document = networks.suspend(container_id)
-    remove_files(files_directory(run_directory, container_id))
+    remove_directory(files_directory(run_directory, container_id))
     return document
 
 
 def give_back(networks: Networks, run_directory: str, container_id: str) -> None:
     """What is left of a kept container's endpoint; it does not run."""
     networks.detach(container_id)
-    remove_files(files_directory(run_directory, container_id))
-
-
-class AttachedContainer:
-    """A ``_core.Container`` with networks: ``finish`` gives them back, too."""
-
-    def __init__(self, container: _core.Container, endpoint: Endpoint) -> None:
-        self._container = container
-        self.endpoint = endpoint
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._container, name)
-
-    def finish(self) -> tuple[int, int | None, int]:
-        """What it used; afterwards nothing is left of it."""
-        try:
-            return self._container.finish()
-        finally:
-            self.endpoint.close()
+    remove_directory(files_directory(run_directory, container_id))
 
 
 def is_lost(error: KernelError) -> bool:
