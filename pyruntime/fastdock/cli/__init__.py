@@ -11,7 +11,6 @@ import sys
 
 TYPE_CHECKING = False  # see cli.direct
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 # name: (where the command is: a click command, or in capitals one that does without (cli.plain); its help)
@@ -72,11 +71,8 @@ _ANYWHERE = ("info", "version", "--version", "-v", "--help", "-h", "bench")
 _REGISTRY = ("pull", "push", "login", "logout", "manifest")
 
 
-def main(arguments: list[str] | None = None, leave: Callable[[int], object] = sys.exit) -> Any:
-    """The command line's entry point.
-
-    ``leave``: how to end this process after a command that did without click.
-    """
+def main(arguments: list[str] | None = None) -> Any:
+    """The command line's entry point."""
     words = sys.argv[1:] if arguments is None else arguments
     root, rest = (words[1], words[2:]) if words[:1] == ["--root"] and len(words) > 1 else (None, words)
     if os.geteuid() != 0 and rest and rest[0] not in _ANYWHERE:
@@ -85,7 +81,7 @@ def main(arguments: list[str] | None = None, leave: Callable[[int], object] = sy
     gc.set_threshold(50_000)
     status = _run_plainly(rest, root)
     if status is not None:
-        leave(status)
+        sys.exit(status)
     from fastdock.cli.group import cli
 
     return cli.main(args=words, prog_name="fastdock")
@@ -104,7 +100,12 @@ def _enter_namespaces(*, network: bool) -> None:
 
 
 def _run_plainly(words: list[str], root: str | None) -> int | None:
-    """Runs a command that does without click, if its arguments are plain; its exit code, or None."""
+    """Runs what does without click, if its arguments are plain; its exit code, or None."""
+    if words in ([], ["--help"], ["-h"]):
+        from fastdock.cli.usage import usage
+
+        print(usage())
+        return 0
     module, _, attribute = COMMANDS.get(words[0], ("",))[0].partition(":") if words else ("", "", "")
     if not attribute.isupper():
         return None
