@@ -105,6 +105,35 @@ Result<void> enable_down_to(const std::string& top, const std::string& directory
   return enable_in(directory, wanted, required);
 }
 
+// A file that every non-root v2 cgroup has once the controller is there, or "" where it depends on the
+// kernel's options.
+std::string_view first_file_of(Controller controller) {
+  switch (controller) {
+    case Controller::kCpu:
+      return "cpu.weight";
+    case Controller::kCpuset:
+      return "cpuset.cpus";
+    case Controller::kMemory:
+      return "memory.max";
+    case Controller::kPids:
+      return "pids.max";
+    default:
+      return "";
+  }
+}
+
+// The kernel names a controller in cgroup.controllers before it has made the files
+// (cgroup_subtree_control_write sets subtree_control, then calls cgroup_apply_control_enable), so another
+// process that offers it at the same time may be ahead of them.  Offering it once more waits: that write
+// takes cgroup_mutex, which the first one holds until the files exist.
+void wait_for_files(const std::string& directory, ControllerSet controllers) {
+  controllers.for_each([&](Controller controller) {
+    std::string_view file = first_file_of(controller);
+    if (file.empty() || Files(directory).has(file)) return;
+    (void)write_file(parent_of(directory) + "/cgroup.subtree_control", enabling({controller}));
+  });
+}
+
 struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
@@ -134,8 +163,10 @@ Result<void> offer_controllers(const Hierarchy& hierarchy, std::string_view path
   const std::string& top = path.starts_with('/') ? hierarchy.mount_point : hierarchy.base;
   std::string directory = directory_of(hierarchy, path);
   FASTDOCK_TRY(ControllerSet offered, read_controllers(directory, "cgroup.controllers"));
-  if ((wanted - offered).empty()) return {};
-  return enable_down_to(top, parent_of(directory), wanted - offered, required);
+  if (!(wanted - offered).empty())
+    FASTDOCK_CHECK(enable_down_to(top, parent_of(directory), wanted - offered, required));
+  wait_for_files(directory, required);
+  return {};
 }
 
 Result<void> remove_cgroup(const std::string& directory, std::chrono::steady_clock::time_point deadline) {

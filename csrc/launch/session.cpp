@@ -124,9 +124,12 @@ Result<void> remove_containers_of(const std::string& session, const Places& plac
       FASTDOCK_CHECK(group->remove());
     }
   }
-  FASTDOCK_TRY(auto ids, names_in(places.state + "/containers"));
-  for (const std::string& id : ids)
-    if (id.ends_with(session)) FASTDOCK_CHECK(remove_tree(AT_FDCWD, places.state + "/containers/" + id));
+  // What it wrote, and its /etc/hosts and the like (unbridged.py).
+  for (const std::string& directory : {places.state + "/containers", places.run + "/names"}) {
+    FASTDOCK_TRY(auto ids, names_in(directory));
+    for (const std::string& id : ids)
+      if (id.ends_with(session)) FASTDOCK_CHECK(remove_tree(AT_FDCWD, directory + "/" + id));
+  }
   return {};
 }
 

@@ -28,6 +28,7 @@ auto without_gil(Call&& call) {
 }
 
 void register_errors(pybind11::module_& module);
+void register_json(pybind11::module_& module);
 void register_cgroup(pybind11::module_& module);
 void register_launch(pybind11::module_& module);
 void register_security(pybind11::module_& module);

@@ -1,8 +1,11 @@
+#include <cstdlib>
+
 #include "python/binding.h"
 
 PYBIND11_MODULE(_core, module) {
   using namespace fastdock::python;
   register_errors(module);
+  register_json(module);
   register_net(module);  // before launch, whose signatures name its classes
   register_cgroup(module);
   register_launch(module);
@@ -13,4 +16,5 @@ PYBIND11_MODULE(_core, module) {
   module.def(
       "keep_for_ever", [](const pybind11::object& value) { value.inc_ref(); }, pybind11::arg("value"),
       "What would be done when this object goes is not done: the process ends with it.");
+  module.def("exit", [](int status) { std::exit(status); }, pybind11::arg("status"));
 }

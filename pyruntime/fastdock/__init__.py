@@ -117,15 +117,15 @@ def run(
 
 
 def __getattr__(name: str) -> Any:
-    import importlib
+    if name not in _HOME and name != "aio":  # also asked for each part of the package that is imported
+        raise AttributeError(f"module 'fastdock' has no attribute {name!r}")
+    from importlib import import_module
 
     if name == "aio":
-        return importlib.import_module("fastdock.aio")
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'fastdock' has no attribute {name!r}")
+        return import_module("fastdock.aio")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

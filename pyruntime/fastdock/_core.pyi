@@ -6,7 +6,7 @@ Every function may raise ``KernelError`` (a system call failed); those that read
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict
+from typing import Any, NoReturn, TypedDict
 
 from typing_extensions import Buffer
 
@@ -467,6 +467,18 @@ def release_kept() -> None:
 
 def keep_for_ever(value: object) -> None:
     """What would be done when this object goes is not done: the process ends with it."""
+
+def exit(status: int) -> NoReturn:
+    """exit(3): ends the process with what C++ does at its end, and without what Python does."""
+
+def parse_json(text: str) -> Any:
+    """``json.loads``.  ValueError for what is no JSON (RFC 8259: neither NaN nor lone surrogates)."""
+
+def dump_json(value: object) -> str:
+    """``json.dumps`` without blanks, of None, bool, int, float, str, list, tuple and dict.
+
+    TypeError for other types; ValueError for NaN and infinity; UnicodeEncodeError for lone surrogates.
+    """
 
 def memory_holds_upper() -> bool:
     """Whether a tmpfs can hold an overlay's upper directory here (Linux 6.6)."""

@@ -6,6 +6,7 @@ package; what does not is looked for once more after ``site`` has run.
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -30,7 +31,32 @@ def main() -> None:
         sys.meta_path.append(_SiteWhenNeeded())  # type: ignore[arg-type]
     from fastdock.cli import main
 
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _leave(end.code)
+        raise
+
+
+def _leave(status: int) -> None:
+    """Ends the process without taking the interpreter apart, which takes 9 of 90 ms.
+
+    What has to be done at the end is C++'s: the session's directory and cgroup go.  Returns where there is more to
+    do: other threads are waited for, and output that cannot be written is Python's to tell.
+    """
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return
+    core = sys.modules.get("fastdock._core")
+    if core is not None:
+        core.exit(status)
+    os._exit(status)
 
 
 if __name__ == "__main__":

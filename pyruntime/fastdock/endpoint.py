@@ -8,12 +8,13 @@ from functools import lru_cache
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
-from fastdock.network.details import FILES, claim_files, empty, files_prefix, remove_files
+from fastdock.network.details import claim_files, empty, files_prefix, remove_files
+from fastdock.network.files import Names
+from fastdock.unbridged import mount_names, remove_directory, write_names
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
 
     from fastdock._core import net
     from fastdock.network import Document
@@ -28,7 +29,7 @@ class Endpoint:
         endpoint = Endpoint(...)
         endpoint.take()                         # for a container with a monitor
         endpoint.apply(plan, own_ids)
-        Container.start(..., network=endpoint.created)   # for one without: taken while it is being made
+        Container.start(..., network=endpoint.network)   # for one without: taken while it is being made
 
     """
 
@@ -46,7 +47,8 @@ class Endpoint:
         self._id = container_id
         self._claim = -1  # of the files: see claim_files()
         self.namespace_file = ""  # of the container whose network namespace this one shares
-        self._prefix = f"{directory}/" if directory else files_prefix(run_directory, container_id)
+        self._directory = directory
+        self._prefix = files_prefix(run_directory, container_id)
         self._wanted = networks.want(container_id, _network_options(options, tuple(exposed)), options.name)
         self._plan = self._wanted if isinstance(self._wanted, NetworkPlan) else None
 
@@ -54,6 +56,11 @@ class Endpoint:
     def uses_bridge(self) -> bool:
         """Whether something has to be taken: a network, and not another's namespace, or none."""
         return not isinstance(self._wanted, NetworkPlan)
+
+    @property
+    def network(self) -> Callable[[int], net.AttachPlan] | None:
+        """For Container.start()."""
+        return self.created if self.uses_bridge else None
 
     @property
     def core(self) -> net.AttachPlan | None:
@@ -91,17 +98,13 @@ class Endpoint:
             plan.raise_loopback = False
             self.namespace_file = f"/proc/{pid}/ns/net"
             return
+        if taken is not None and taken.core is None:  # a kept one on no network, or the host's
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            names = Names(taken.hostname, taken.hosts, taken.resolv_conf)
+            write_names(names, self._directory, plan, own_ids)
+            return
         self._make_files()
-        mounts = plan.mounts
-        own = {mount.destination for mount in mounts}
-        for name in FILES:
-            if f"/etc/{name}" not in own:
-                mounts.append(
-                    _core.Mount(
-                        type="bind", source=self._prefix + name, destination=f"/etc/{name}", map_ids=own_ids
-                    )
-                )
-        plan.mounts = mounts
+        mount_names(self._prefix, plan, own_ids)
 
     def _make_files(self) -> None:
         """So that they can be mounted: what is not known yet, ``created`` writes."""
@@ -113,8 +116,7 @@ class Endpoint:
         os.write(self._claim, self._plan.hosts.encode())
         self._write("hostname", self._plan.hostname + "\n")
         self._write("resolv.conf", self._plan.resolv_conf)
-        if self._plan.core is not None:
-            self._let_go()
+        self._let_go()
 
     def _write(self, name: str, text: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -144,8 +146,9 @@ class Endpoint:
         """The container has ended (or did not start): everything is given back."""
         if self.uses_bridge:
             self._networks.detach(self._id, self._plan)
-        if not self.namespace_file:
             remove_files(self._prefix)
+        elif self._directory:
+            remove_directory(self._directory)
         self._let_go()
 
 
@@ -209,24 +212,6 @@ def give_back(networks: Networks, run_directory: str, container_id: str) -> None
     """What is left of a kept container's endpoint; it does not run."""
     networks.detach(container_id)
     remove_files(files_prefix(run_directory, container_id))
-
-
-class AttachedContainer:
-    """A ``_core.Container`` with networks: ``finish`` gives them back, too."""
-
-    def __init__(self, container: _core.Container, endpoint: Endpoint) -> None:
-        self._container = container
-        self.endpoint = endpoint
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._container, name)
-
-    def finish(self) -> tuple[int, int | None, int]:
-        """What it used; afterwards nothing is left of it."""
-        try:
-            return self._container.finish()
-        finally:
-            self.endpoint.close()
 
 
 def is_lost(error: KernelError) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
 import os
-import threading
-from collections.abc import Mapping, Sequence
 
 from fastdock import _core
 from fastdock._errors import FastdockError, ImageNotFound, KernelError, SpecError
@@ -14,9 +13,11 @@ from fastdock.store.paths import default_root, is_marked, make_private, run_dire
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from fastdock.containers import Containers
+    from fastdock.endpoint import Endpoint
     from fastdock.image import Images
     from fastdock.network import Networks
     from fastdock.options import RunOptions
@@ -45,9 +46,9 @@ class Engine:
         # A root of its own gets cgroups of its own, so that its sweeps meet nobody else's containers.
         suffix = os.path.basename(self.run_directory)
         self.cgroup_parent = "fastdock" if suffix == "fastdock" else f"fastdock/{suffix}"
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
         self._plans: dict[tuple[Any, ...], Planned] = {}
-        self._recent = threading.local()
+        self._recent = _thread._local()
         self._leases: dict[str, int] = {}
         self._store: Store | None = None
         self._images: Images | None = None
@@ -148,7 +149,7 @@ class Engine:
         with self._lock:
             leases, self._leases = self._leases, {}
             self._plans.clear()
-            self._recent = threading.local()
+            self._recent = _thread._local()
         for descriptor in leases.values():
             os.close(descriptor)
         if self._store is not None:
@@ -209,7 +210,7 @@ class Engine:
         if terminal is not None:
             plan.set_terminal(*terminal)
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
-        outlive = outlive_thread and threading.current_thread() is not threading.main_thread()
+        outlive = outlive_thread and _thread.get_native_id() != os.getpid()
         if files or has_files(planned.options):
             return self._start_attached(session, planned, plan, outlive)
         return _core.Container.start(
@@ -230,10 +231,18 @@ class Engine:
         tries: int = 2,
     ) -> _core.Container:
         """Starts a container with networks, or with none but the files of names."""
-        from fastdock.endpoint import AttachedContainer, Endpoint, is_lost
+        from fastdock.unbridged import AttachedContainer, UnbridgedEndpoint
 
         identifier, own = session.new_id(), plan.copy()
-        endpoint = Endpoint(self.networks, self.run_directory, identifier, planned.options, planned.exposed)
+        endpoint: Endpoint | UnbridgedEndpoint
+        if planned.options.network in ("none", "host"):
+            endpoint = UnbridgedEndpoint(self.run_directory, identifier, planned.options)
+        else:
+            from fastdock.endpoint import Endpoint
+
+            endpoint = Endpoint(
+                self.networks, self.run_directory, identifier, planned.options, planned.exposed
+            )
         try:
             endpoint.apply(own, planned.own_ids)
             container = _core.Container.start(
@@ -244,13 +253,13 @@ class Engine:
                 in_memory=planned.in_memory,
                 outlive_thread=outlive_thread,
                 id=identifier,
-                network=endpoint.created if endpoint.uses_bridge else None,
+                network=endpoint.network,
                 network_of=endpoint.namespace_file,
             )
             endpoint.started(container.pid)
         except BaseException as error:
             endpoint.close()
-            if tries > 1 and isinstance(error, KernelError) and is_lost(error):
+            if tries > 1 and isinstance(error, KernelError) and _is_lost(error):
                 return self._start_attached(session, planned, plan, outlive_thread, tries - 1)
             raise
         return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods
@@ -323,6 +332,12 @@ def _frozen(value: Any) -> Any:
     return (list, *map(_frozen, value)) if isinstance(value, list) else value
 
 
+def _is_lost(error: KernelError) -> bool:
+    from fastdock.endpoint import is_lost
+
+    return is_lost(error)
+
+
 def base_of(record: Any) -> Base:
     """What an image of the store says about starting it."""
     config = record.config
@@ -366,7 +381,7 @@ def command_of(planned: Planned, image: str, args: Sequence[str] | str | None) -
 
 
 _default: Engine | None = None
-_default_lock = threading.Lock()
+_default_lock = _thread.allocate_lock()
 
 
 def default_engine() -> Engine:

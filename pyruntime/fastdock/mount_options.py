@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 
 from fastdock._errors import SpecError
-from fastdock._light import NamedTuple
+from fastdock._light import NamedTuple, Pattern
 from fastdock.sizes import parse_size
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from typing import Any, Literal
 
-_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_VOLUME_NAME = Pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_MODE = Pattern("[0-7]{1,5}")
 
 
 class MountOption(NamedTuple):
@@ -89,7 +89,7 @@ def parse_mount(value: str | Mapping[str, Any]) -> MountOption:
     if given.get("size"):
         words.append(f"size={parse_size(given['size'], 'tmpfs-size')}")
     if given.get("mode"):
-        if not re.fullmatch("[0-7]{1,5}", str(given["mode"])):
+        if not _MODE.fullmatch(str(given["mode"])):
             raise SpecError(f"mount {value!r}: tmpfs-mode is octal, as in 1777")
         words.append(f"mode={given['mode']}")
     return MountOption(

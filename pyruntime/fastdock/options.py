@@ -6,11 +6,10 @@ Everything is a plain, hashable value here.  ``planning.py`` turns it, with an i
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 from fastdock._errors import LimitError, SpecError
-from fastdock._light import NamedTuple, TypedDict
+from fastdock._light import NamedTuple, Pattern, TypedDict
 from fastdock.mount_options import (
     DeviceOption,
     MountOption,
@@ -32,9 +31,10 @@ MINIMUM_MEMORY = 6 * 1024 * 1024
 DEFAULT_NETWORK = "bridge"
 """Of ``fastdock run``, ``create`` and ``Container``, as with Docker; ``fastdock.run`` and ``Popen`` have "none"."""
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_ULIMIT = re.compile(r"([a-z]+)=(-1|unlimited|[0-9]{1,20})(?::(-1|unlimited|[0-9]{1,20}))?")
-_HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
+_NAME = Pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_ULIMIT = Pattern(r"([a-z]+)=(-1|unlimited|[0-9]{1,20})(?::(-1|unlimited|[0-9]{1,20}))?")
+_HOSTNAME = Pattern(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?")
+_SIGNAL_NUMBER = Pattern(r"RTM(?:IN(?:\+[0-9]{1,2})?|AX(?:-[0-9]{1,2})?)|[1-9]|[1-5][0-9]|6[0-4]", "a")
 
 
 class RunOptions(TypedDict, total=False):
@@ -152,9 +152,7 @@ def check_signal(value: Any) -> str:
     import signal
 
     name = str(value).upper().removeprefix("SIG")
-    real_time = re.fullmatch(r"RTM(?:IN(?:\+[0-9]{1,2})?|AX(?:-[0-9]{1,2})?)", name, re.ASCII)
-    number = re.fullmatch(r"[1-9]|[1-5][0-9]|6[0-4]", name, re.ASCII)
-    if not (real_time or number or f"SIG{name}" in signal.Signals.__members__):
+    if not (f"SIG{name}" in signal.Signals.__members__ or _SIGNAL_NUMBER.fullmatch(name)):
         raise SpecError(f"stop_signal: {value!r} is no signal")
     return str(value)
 

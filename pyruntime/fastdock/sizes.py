@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from fastdock._errors import LimitError
+from fastdock._light import Pattern
 
 Size = int | str
 """Bytes, or Docker's text: ``"64m"``, ``"1.5g"``, ``"512"``."""
@@ -13,7 +12,7 @@ LARGEST = (1 << 63) - 1
 """What the kernel's signed 64 bits hold."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-_SIZE = re.compile(r"(\d{1,19})(\.\d{1,19})? ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_SIZE = Pattern(r"(\d{1,19})(\.\d{1,19})? ?([kmgtp]?)(?:i?b)?", "ai")
 
 
 def parse_size(value: Size, what: str) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
 import time
-from dataclasses import dataclass
 
 from fastdock import _core
 from fastdock._errors import Conflict, NotFound, SpecError
+from fastdock._light import NamedTuple, sqlite3
 from fastdock.mount_options import _VOLUME_NAME, MountOption
 
 TYPE_CHECKING = False  # see _light
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
     from fastdock.options import Options
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(NamedTuple):
     """One volume.  Its files have the ids that containers see (the mount is id-mapped)."""
 
     name: str
@@ -74,7 +71,7 @@ class Volumes:
         name = name or os.urandom(32).hex()
         # The directory first: a row means that it is there.
         os.makedirs(os.path.join(self._directory, name, "_data"), mode=0o755, exist_ok=True)
-        row = (name, time.time(), anonymous, json.dumps(dict(labels or {})), "{}")
+        row = (name, time.time(), anonymous, _core.dump_json(dict(labels or {})), "{}")
         made = self._database.execute("INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?)", row).rowcount
         if made:
             _core.append_event(self._engine.root, "volume", "create", name, [("driver", "local")])
@@ -189,7 +186,9 @@ class Volumes:
     def _volume(self, row: tuple[Any, ...]) -> Volume:
         name, created, anonymous, labels, options = row
         path = os.path.join(self._directory, name, "_data")
-        return Volume(name, path, created, bool(anonymous), json.loads(labels), json.loads(options))
+        return Volume(
+            name, path, created, bool(anonymous), _core.parse_json(labels), _core.parse_json(options)
+        )
 
 
 def disk_use(path: str) -> int:

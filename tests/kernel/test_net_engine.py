@@ -221,22 +221,28 @@ def test_without_a_network_there_are_names_too(lab: Lab, net_engine: Engine) -> 
     words = [sys.executable, "-m", "fastdock", "--root", net_engine.root, "run", "--rm", "--network", "none"]
     done = subprocess.run([*words, "busybox", "sh", "-c", script], capture_output=True, check=True)
     assert done.stdout.startswith(b"127.0.0.1\tlocalhost\n")
-    assert os.listdir(f"{net_engine.run_directory}/networks") == []
+    assert os.listdir(f"{net_engine.run_directory}/names") == []
 
 
-@pytest.mark.parametrize("network", ["bridge", "none"])
+@pytest.mark.parametrize(("network", "directory"), [("bridge", "networks"), ("none", "names")])
 def test_the_files_of_a_command_that_was_killed_are_removed(
-    network: str, lab: Lab, net_engine: Engine
+    network: str, directory: str, lab: Lab, net_engine: Engine
 ) -> None:
     words = [sys.executable, "-m", "fastdock", "--root", net_engine.root, "run", "--rm", "--network", network]
+    files = f"{net_engine.run_directory}/{directory}"
+
+    def sweep() -> None:
+        with Engine(net_engine.root) as engine:
+            engine.networks.collect()
+
     with subprocess.Popen(
         [*words, "busybox", "sh", "-c", "echo; sleep 1000"], stdout=subprocess.PIPE
     ) as command:
         assert command.stdout is not None
         command.stdout.readline()
-        net_engine.networks.collect()
-        assert len(os.listdir(f"{net_engine.run_directory}/networks")) == 3
+        sweep()
+        assert os.listdir(files)
         command.kill()
         command.stdout.read()  # its container ends, too
-    while os.listdir(f"{net_engine.run_directory}/networks"):
-        net_engine.networks.collect()
+    while os.listdir(files):
+        sweep()

@@ -1,6 +1,6 @@
-"""A start may not quietly become dearer: its system calls are counted and compared with those of the last release.
+"""A start may not quietly become dearer: its system calls and instructions are compared with those of the last release.
 
-The count is the same on every run, whatever the load.  After a change that is worth more calls:
+The counts are the same on every run, whatever the load.  After a change that is worth more:
 ``FASTDOCK_WRITE_BASELINE=1 pytest tests/system/test_launch_cost.py``, and commit launch_cost.json with the reason.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from fastdock import Engine, _core
 from fastdock.bench.peers.ours import import_workload
 from fastdock.bench.syscalls import count_between_marks, count_launch
 from fastdock.bench.workload import WORKLOADS, rootfs_for
+from fastdock.engine import base_of
+from fastdock.options import options_from
+from fastdock.planning import plan_of
+from support import missing
 
 pytestmark = pytest.mark.system
 
@@ -53,16 +58,43 @@ def shape() -> str:
     return f"cgroup v{info['version']}, {len(info['hierarchies'])} hierarchies, {masked} masked paths"
 
 
+def baseline(what: str, counted: dict[str, int]) -> dict[str, int]:
+    """The committed counts of this kind of machine; with FASTDOCK_WRITE_BASELINE they become those given."""
+    known = json.loads(BASELINE.read_text())
+    machine = known.setdefault(shape(), {})
+    if os.environ.get("FASTDOCK_WRITE_BASELINE"):
+        machine[what] = counted
+        BASELINE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    if what not in machine:
+        pytest.skip(f"no baseline for a machine like this: {shape()}")
+    before: dict[str, int] = machine[what]
+    return before
+
+
+def test_the_core_executes_no_more_instructions_for_a_start_than_it_did(root: Path, tmp_path: Path) -> None:
+    """At most 5 % more than the committed baseline of this kind of machine."""
+    build = Path(os.environ.get("FASTDOCK_BUILD", Path(__file__).parents[2] / "build/release"))
+    program = build / "tests/payload/count_instructions"
+    if not program.exists():
+        missing(f"{program} is missing (tools/test builds it)")
+    with Engine(root=root) as engine:
+        planned = plan_of(base_of(engine.store.get("fdbench/busybox")), options_from({}), seccomp_cache="")
+    planned.plan.argv = ["/bin/true"]
+    plan, state, run = (tmp_path / name for name in ("plan", "state", "run"))
+    plan.write_bytes(planned.plan.to_bytes())
+    for directory in (state, run):
+        directory.mkdir()
+    done = subprocess.run([program, plan, state, run, "fastdock-cost"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    counted = int(done.stdout)
+    before = baseline("instructions", {"start": counted})["start"]
+    assert counted <= GROWTH * before, f"{before} -> {counted}"
+
+
 def test_a_start_makes_no_more_system_calls_than_it_did(root: Path) -> None:
     """At most 5 % more than the committed baseline of this kind of machine."""
     counted = count_launch(root)
-    known = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-    if os.environ.get("FASTDOCK_WRITE_BASELINE"):
-        BASELINE.write_text(json.dumps({**known, shape(): counted}, indent=1, sort_keys=True) + "\n")
-        return
-    if shape() not in known:
-        pytest.skip(f"no baseline for a machine like this: {shape()}")
-    before = known[shape()]
+    before = baseline("system calls", counted)
     more = {
         name: f"{before.get(name, 0)} -> {count}"
         for name, count in counted.items()

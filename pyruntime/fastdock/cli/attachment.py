@@ -9,8 +9,9 @@ import sys
 import termios
 import tty
 
-from fastdock.cli.foreground import _size_of, _write_all
+from fastdock.cli.foreground import _write_all
 from fastdock.cli.keys import Detacher, parse_keys
+from fastdock.cli.terminal import size_of
 from fastdock.containers import control
 
 TYPE_CHECKING = False  # see _light
@@ -58,12 +59,12 @@ class Attachment:
 
     def redraw(self) -> None:
         """Has the program draw its screen again: two changes of the size, as docker attach does."""
-        rows, columns = _size_of(1)
+        rows, columns = size_of(1)
         if self._terminal and os.isatty(1) and rows and columns:
             self._connection.send(control.RESIZE, (rows + 1) << 16 | (columns + 1))
 
     def _resize(self, *_: object) -> None:
-        rows, columns = _size_of(1)
+        rows, columns = size_of(1)
         if rows and columns:
             try:
                 self._connection.send(control.RESIZE, rows << 16 | columns)

@@ -7,15 +7,10 @@ stdout is a regular file, programs that open /dev/stdout again could not write t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import signal
 import stat
-import struct
 import sys
-import termios
-import tty
 
 from fastdock.cli.signals import SignalProxy
 from fastdock.containers.presence import Presence
@@ -50,9 +45,11 @@ class Foreground:
     ) -> int:
         """Returns the exit code as a shell gives it."""
         stdio, ours = self._streams()
-        size = _size_of(0) if self._tty else None
+        size = None
         if self._tty:
-            options["tty"] = True
+            from fastdock.cli.terminal import size_of
+
+            size, options["tty"] = size_of(0), True
         try:
             planned, argv = self._engine._prepare(image, command or None, options)
             self._proxy.hold()  # not before: a pull can be interrupted
@@ -106,19 +103,12 @@ class Foreground:
         return self._wait()
 
     def _attend_terminal(self) -> tuple[int, int]:
+        from fastdock.cli.terminal import Attended
+
         assert self._container is not None
         self._terminal = self._container.take_terminal()
-        before = None
-        if self._interactive and os.isatty(0):
-            before = termios.tcgetattr(0)
-            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
-            signal.signal(signal.SIGWINCH, self._resize)
-            self._resize()
-        try:
+        with Attended(self._terminal, 0, typed=self._interactive):
             self._copy_terminal(self._container)
-        finally:
-            if before is not None:
-                termios.tcsetattr(0, termios.TCSADRAIN, before)
         return self._wait()
 
     def _copy_terminal(self, container: _core.Container) -> None:
@@ -149,18 +139,6 @@ class Foreground:
         status = self._container.wait()
         assert status is not None
         return status
-
-    def _resize(self, *_: object) -> None:
-        rows, columns = _size_of(0)
-        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-def _size_of(descriptor: int) -> tuple[int, int]:
-    try:
-        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))
-    except OSError:  # no terminal
-        return 0, 0
-    return rows, columns
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -202,7 +180,11 @@ class ForegroundExec:
         """Returns the exit code as a shell gives it."""
         from fastdock.containers.execution import Execution
 
-        size = _size_of(1) if self._tty else False
+        size: tuple[int, int] | bool = False
+        if self._tty:
+            from fastdock.cli.terminal import size_of
+
+            size = size_of(1)
         stdin = None if self._interactive else -3
         relays: dict[int, int] = {}
         streams: list[Any] = [None, None]
@@ -234,25 +216,15 @@ class ForegroundExec:
         return 128 - code if code < 0 else code
 
     def _attend_terminal(self, process: Execution) -> None:
+        from fastdock.cli.terminal import Attended
+
         terminal = process.take_terminal()
-        before = None
-
-        def resize(*_: object) -> None:
-            rows, columns = _size_of(1)
-            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-        if self._interactive and os.isatty(0):
-            before = termios.tcgetattr(0)
-            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
-        signal.signal(signal.SIGWINCH, resize)
         detached = False
-        try:
-            self._copy_terminal(process, terminal)
-        except _Detached:
-            detached = True
-        finally:
-            if before is not None:
-                termios.tcsetattr(0, termios.TCSADRAIN, before)
+        with Attended(terminal, 1, typed=self._interactive):
+            try:
+                self._copy_terminal(process, terminal)
+            except _Detached:
+                detached = True
         if detached:
             _write_all(1, b"read escape sequence\n")
             _leave_terminal(terminal)

@@ -9,6 +9,7 @@ import click
 
 from fastdock import __version__
 from fastdock.cli import COMMANDS
+from fastdock.cli.usage import usage
 
 
 def find(name: str, place: str) -> click.Command:
@@ -33,9 +34,8 @@ class LazyGroup(click.Group):
             return None
         return find(cmd_name, COMMANDS[cmd_name][0])
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+    def get_help(self, ctx: click.Context) -> str:
+        return usage()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -59,10 +59,8 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--root", envvar="FASTDOCK_ROOT", metavar="DIRECTORY", help="State directory [/var/lib/fastdock]."
-)
-@click.option("--debug", "-D", is_flag=True, help="Show tracebacks.")
+@click.option("--root", envvar="FASTDOCK_ROOT", metavar="DIRECTORY")
+@click.option("--debug", "-D", is_flag=True)
 @click.version_option(__version__, "--version", "-v", message="fastdock %(version)s")
 def cli(root: str | None, debug: bool) -> None:
-    """fastdock: containers in single-digit milliseconds."""
+    """The options of all commands; their help is in ``cli.usage``."""

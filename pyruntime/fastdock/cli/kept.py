@@ -6,9 +6,9 @@ import sys
 
 from fastdock._errors import FastdockError
 from fastdock.cli.attachment import DETACHED, Attachment
-from fastdock.cli.foreground import _size_of
 from fastdock.cli.run import KEPT_SETTINGS
 from fastdock.cli.signals import SignalProxy
+from fastdock.cli.terminal import size_of
 from fastdock.containers import Container, control
 
 TYPE_CHECKING = False  # see cli.direct
@@ -51,7 +51,7 @@ def run(
 def start(container: Container, flags: dict[str, Any]) -> int:
     tty, interactive = flags["tty"], flags["interactive"]
     if flags["detach"]:
-        container.start(terminal=_size_of(1) if tty else None)
+        container.start(terminal=size_of(1) if tty else None)
         _warn(container)
         print(container.id, flush=True)
         return 0
@@ -64,7 +64,7 @@ def start(container: Container, flags: dict[str, Any]) -> int:
     if interactive:
         wanted |= control.ATTACH_INPUT
     # Attached at least to its end: one that is removed at its end can not be asked for its exit code.
-    connection = container.start(attach=wanted or control.ATTACH_END, terminal=_size_of(1) if tty else None)
+    connection = container.start(attach=wanted or control.ATTACH_END, terminal=size_of(1) if tty else None)
     _warn(container)
     if connection is None:  # somebody else has started it meanwhile
         proxy.release_to(container.kill)

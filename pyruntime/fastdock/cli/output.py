@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False  # see cli.direct
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,18 +40,34 @@ def fields_in(format: str | None, default: str) -> tuple[str, ...] | None:
     """The fields that ``format_rows`` may look at; None: any of them."""
     text = default if format in (None, "", "table") else format
     assert text is not None
-    if text == "json" or re.search(r"\.(?!\w)|\$", text):
+    if text == "json":
+        return None
+    parts = _split(text)
+    if parts is not None:
+        return tuple(dict.fromkeys(parts[1::2]))
+    import re
+
+    if re.search(r"\.(?!\w)|\$", text):
         return None
     return tuple(dict.fromkeys(re.findall(r"\.(\w+)", text)))
 
 
-_FIELD = re.compile(r"\{\{\.(\w+)\}\}")
+def _split(template: str) -> list[str] | None:
+    """Text, field, text, … field, text; None where there is more in it than fields."""
+    text, *rest = template.split("{{.")
+    parts = [text]
+    for piece in rest:
+        name, end, text = piece.partition("}}")
+        if not end or not name.isidentifier():
+            return None
+        parts += [name, text]
+    return None if any("{{" in text for text in parts[::2]) else parts
 
 
 def _renderer(text: str) -> Callable[[Mapping[str, Any]], str]:
     """A template's ``render``; a quick one where it is fields and no more, as every default is."""
-    parts = _FIELD.split(text)
-    if any("{{" in literal for literal in parts[::2]):
+    parts = _split(text)
+    if parts is None:
         return _template(text)
     names = parts[1::2]
 
@@ -120,7 +134,7 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unescape(format: str) -> str:
     """Shells leave ``\\t`` and ``\\n`` alone; Docker makes them what they say."""
-    return re.sub(r"\\([tn])", lambda match: {"t": "\t", "n": "\n"}[match[1]], format)
+    return format.replace("\\t", "\t").replace("\\n", "\n")
 
 
 def human_size(size: float) -> str:
@@ -166,6 +180,8 @@ def parse_time(text: str) -> float:
             return datetime.fromisoformat(text).timestamp()
         except ValueError:
             pass
+    import re
+
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", text)
     if not match:
         return 0.0

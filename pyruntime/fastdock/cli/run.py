@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # docker run's exit codes of its own
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
 def exit_code_of(error: Exception) -> int:
@@ -108,7 +109,7 @@ FLAGS = [
     option("--storage", help="Where it writes: memory or disk."),
     option("-d", "--detach", is_flag=True, help="Run in the background and print the id."),
     several("-a", "--attach", help="Attach to stdin, stdout or stderr."),
-    option("--detach-keys", default="ctrl-p,ctrl-q", help="Keys that detach from the container."),
+    option("--detach-keys", default=DETACH_KEYS, help="Keys that detach from the container."),
     option("--restart", help="no, on-failure[:N], always or unless-stopped."),
     option("--stop-timeout", type=int, help="Seconds from the stop signal to SIGKILL."),
     option("--log-driver", help="json-file, local or none."),
@@ -213,9 +214,10 @@ def run(root: str | None, image: str, command: tuple[str, ...], flags: dict[str,
     for stream in flags["attach"]:
         if stream.lower() not in ("stdin", "stdout", "stderr"):
             raise SpecError(f"cannot attach to {stream!r}: valid streams are STDIN, STDOUT and STDERR")
-    from fastdock.cli.keys import parse_keys
+    if flags["detach_keys"] != DETACH_KEYS:
+        from fastdock.cli.keys import parse_keys
 
-    parse_keys(flags["detach_keys"])
+        parse_keys(flags["detach_keys"])
     options = options_of(flags)
     if "host" in flags["network"] and (flags["publish"] or flags["publish_all"]):
         print(

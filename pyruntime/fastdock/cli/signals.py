@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
+else:
+    import _signal as signal  # signal itself makes enumerations of its numbers: 4 ms
 
 # Everything that may be sent to us, but what cannot be caught, and what is about us (job control, children).
 _NOT_FORWARDED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG,

@@ -3,6 +3,8 @@
 # ruff: noqa: SIM905  (twenty lines instead of two hundred)
 from __future__ import annotations
 
+import os
+
 _QUALITIES = (
     "able amber ample aqua azure bold brave breezy bright brisk broad bronze calm candid cheery civil clear clever "
     "cosy crisp curious dapper deft eager early easy even fair famous fast fine firm fleet fond frank free fresh "
@@ -26,10 +28,8 @@ _CREATURES = (
 
 def random_name(attempt: int = 0) -> str:
     """Two words; with a number from the second attempt on."""
-    import random
-
-    name = name_of(random.randbytes(32).hex())
-    return f"{name}{random.randrange(10 ** min(attempt, 6))}" if attempt else name
+    name, number = name_of(os.urandom(4).hex()), int.from_bytes(os.urandom(4))
+    return f"{name}{number % 10 ** min(attempt, 6)}" if attempt else name
 
 
 def name_of(container_id: str) -> str:

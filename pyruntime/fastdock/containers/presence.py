@@ -5,7 +5,6 @@ It is on the path of every such run, so it imports nothing that is not there alr
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -16,6 +15,15 @@ TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from fastdock.engine import Engine
     from fastdock.planning import Planned
+
+
+def _text_of(document: object) -> str:
+    try:
+        return _core.dump_json(document)
+    except UnicodeEncodeError:  # a word of the command is no UTF-8
+        import json
+
+        return json.dumps(document)
 
 
 class Presence:
@@ -42,8 +50,8 @@ class Presence:
         state = {"status": "running", "pid": container.pid, "started_at": started_at}
         try:
             self._lock = _core.take_run_directory(engine.root, engine.run_directory, container.id)
-            self._write("record.json", json.dumps(document), os.O_CREAT)
-            _core.write_state(self._directory, json.dumps(state, separators=(",", ":")), False)
+            self._write("record.json", _text_of(document), os.O_CREAT)
+            _core.write_state(self._directory, _core.dump_json(state), False)
             self._event("create")
             self._event("start")
         except OSError:

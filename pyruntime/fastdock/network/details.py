@@ -165,9 +165,7 @@ def forget(db: sqlite3.Connection, container_id: str) -> None:
     db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
 
-def plan_without_bridge(
-    mode: str, count: int, hostname: str, options: NetworkOptions, host_conf: files.ResolvConf
-) -> NetworkPlan:
+def plan_without_bridge(mode: str, count: int, hostname: str, options: NetworkOptions) -> NetworkPlan:
     if count > 1:
         raise SpecError(f"the network {mode} cannot be combined with others")
     if options.egress != "allow":
@@ -176,25 +174,11 @@ def plan_without_bridge(
         if options.publish or options.publish_all:
             raise SpecError("ports are published by the container whose network is shared")
         return NetworkPlan(mode.partition(":")[2], hostname)
-    conf = files.ResolvConf(
-        tuple(options.dns) or host_conf.nameservers,
-        tuple(options.dns_search) or host_conf.search,
-        tuple(options.dns_options) or host_conf.options,
-    )
-    extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, ())]
+    conf = files.wanted_resolv_conf(options.dns, options.dns_search, options.dns_options)
     if mode == "host":
-        own = options.hostname or os.uname().nodename
-        lines = "".join(f"{address}\t{name}\n" for name, address in extra)
-        return NetworkPlan("host", own, host_file("/etc/hosts") + lines, files.resolv_conf(conf))
-    return NetworkPlan("new", hostname, files.hosts(hostname, (), extra), files.resolv_conf(conf))
-
-
-def host_file(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
+        hostname = options.hostname or os.uname().nodename
+    names = files.names_without_bridge(mode, hostname, conf, options.add_host)
+    return NetworkPlan("host" if mode == "host" else "new", *names)
 
 
 def identity(pid: int) -> str:

@@ -1,16 +1,18 @@
 """The text of a container's /etc/hosts, /etc/hostname and /etc/resolv.conf, as Docker writes them.
 
-Pure functions: what they need of the host (its resolv.conf) is an argument.
+On the path of ``fastdock run --network none``, so it imports little.
 """
 
 from __future__ import annotations
 
-import functools
-import ipaddress
-from collections.abc import Iterable, Sequence
+import _socket  # socket itself takes 5 ms to import
 
 from fastdock._errors import SpecError
 from fastdock._light import NamedTuple
+
+TYPE_CHECKING = False  # see fastdock._light
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 RESOLVER = "127.0.0.11"
 """Where fastdock's resolver answers inside a container."""
@@ -38,12 +40,28 @@ class ResolvConf(NamedTuple):
         return tuple(server for server in self.nameservers if not _is_loopback(server))
 
 
-@functools.lru_cache(16)
+class Names(NamedTuple):
+    """What a container is called, and the texts of its files."""
+
+    hostname: str
+    hosts: str
+    resolv_conf: str
+
+
 def _is_loopback(server: str) -> bool:
-    return ipaddress.ip_address(server.split("%")[0]).is_loopback
+    packed = _packed(server)
+    return packed[0] == 127 if len(packed) == 4 else packed == _packed("::1")
 
 
-@functools.lru_cache(4)  # it is the host's, at each start
+def _packed(server: str) -> bytes:
+    """An address in the kernel's form, without its zone (``%eth0``); ValueError."""
+    address = server.split("%")[0]
+    try:
+        return _socket.inet_pton(_socket.AF_INET6 if ":" in address else _socket.AF_INET, address)
+    except OSError:
+        raise ValueError(f"{address!r} is not an address") from None
+
+
 def parse_resolv_conf(text: str) -> ResolvConf:
     """Reads a resolv.conf; lines that the C library would ignore are ignored."""
     nameservers: list[str] = []
@@ -55,7 +73,7 @@ def parse_resolv_conf(text: str) -> ResolvConf:
             continue
         if words[0] == "nameserver":
             try:
-                ipaddress.ip_address(words[1].split("%")[0])
+                _packed(words[1])
             except ValueError:
                 continue
             nameservers.append(words[1])
@@ -93,6 +111,34 @@ def own_names(hostname: str, domainname: str) -> str:
     return f"{hostname}.{domainname} {hostname}" if domainname else hostname
 
 
+def wanted_resolv_conf(dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> ResolvConf:
+    """``--dns`` and its kin; what is not given is the host's."""
+    conf = parse_resolv_conf(host_file("/etc/resolv.conf"))
+    return ResolvConf(
+        tuple(dns) or conf.nameservers, tuple(search) or conf.search, tuple(options) or conf.options
+    )
+
+
+def names_without_bridge(
+    network: str, hostname: str, conf: ResolvConf, add_host: Sequence[str] = ()
+) -> Names:
+    """With ``host`` the host's own files, and what was added; with ``none`` no address.  SpecError."""
+    extra = [pair for entry in add_host for pair in parse_add_host(entry, ())]
+    if network == "host":
+        added = "".join(f"{address}\t{name}\n" for name, address in extra)
+        return Names(hostname, host_file("/etc/hosts") + added, resolv_conf(conf))
+    return Names(hostname, hosts(hostname, (), extra), resolv_conf(conf))
+
+
+def host_file(path: str) -> str:
+    """A file of the host; empty if it is not there."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
 def hosts_with(text: str, names: str, added: Sequence[str], removed: Iterable[str]) -> str:
     """The text of /etc/hosts after the container got ``added`` addresses and lost others.
 
@@ -122,6 +168,8 @@ def parse_add_host(entry: str, gateways: Sequence[str]) -> list[tuple[str, str]]
         if not gateways:
             raise SpecError("--add-host with host-gateway needs a bridge network that reaches the host")
         return [(name, gateway) for gateway in gateways]
+    import ipaddress
+
     try:
         return [(name, str(ipaddress.ip_address(address)))]
     except ValueError:

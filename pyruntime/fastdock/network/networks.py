@@ -376,12 +376,12 @@ class Networks:
         """
         hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
         first = options.attachments[0].network if options.attachments else ""
-        host_conf = files.parse_resolv_conf(details.host_file("/etc/resolv.conf"))
         alone = [a.network for a in options.attachments if a.network in ("host", "none") or ":" in a.network]
         if alone or first == "none":
             return details.plan_without_bridge(
-                alone[0] if alone else first, len(options.attachments), hostname, options, host_conf
+                alone[0] if alone else first, len(options.attachments), hostname, options
             )
+        host_conf = files.parse_resolv_conf(files.host_file("/etc/resolv.conf"))
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         self._need_way_out()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _thread  # threading takes 1 ms to import
 import os
-import threading
 from collections import deque
 
 TYPE_CHECKING = False  # see fastdock._light
@@ -39,7 +39,7 @@ class Turns:
         self._renew()
 
     def _renew(self) -> None:
-        self._pid, self._state = os.getpid(), (threading.Lock(), deque[_Request]())
+        self._pid, self._state = os.getpid(), (_thread.allocate_lock(), deque[_Request]())
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Does ``work`` in a transaction, maybe in another thread, and twice: then the first time was taken back."""

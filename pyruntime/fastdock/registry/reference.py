@@ -5,20 +5,18 @@ The grammar is that of github.com/distribution/reference: ``busybox`` is ``docke
 
 from __future__ import annotations
 
-import re
-
 from fastdock._errors import SpecError
-from fastdock._light import NamedTuple
+from fastdock._light import NamedTuple, Pattern
 
 DEFAULT_DOMAIN = "docker.io"
 
 _DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_DOMAIN = re.compile(rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?")
+_DOMAIN = Pattern(rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_IDENTIFIER = re.compile(r"[0-9a-f]{64}")
+_PATH = Pattern(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = Pattern(r"sha256:[0-9a-f]{64}")
+_IDENTIFIER = Pattern(r"[0-9a-f]{64}")
 
 
 class Reference(NamedTuple):
@@ -68,20 +66,29 @@ def familiar(name: str) -> str:
     return name.removeprefix("docker.io/")
 
 
-def parse(text: str) -> Reference:
-    """Parses what a user typed; SpecError, saying what is wrong with it."""
-    if not text or len(text) > 600:
-        raise SpecError("an image reference is between 1 and 600 characters long")
-    rest, at, digest = text.partition("@")
-    if at and not _DIGEST.fullmatch(digest):
-        raise _invalid(text, "what follows the @ must be sha256: and 64 hexadecimal digits")
+def split(text: str) -> Reference:
+    """The parts of what a user typed, with Docker's defaults, whether well-formed or not."""
+    rest, _, digest = text.partition("@")
     slash, colon = rest.rfind("/"), rest.rfind(":")
     tag: str | None = None
     if colon > slash:
         rest, tag = rest[:colon], rest[colon + 1 :]
-        if not _TAG.fullmatch(tag):
-            raise _invalid(text, f"{tag!r} is not a tag")
     domain, path = _split_domain(rest)
+    if tag is None and not digest:
+        tag = "latest"
+    return Reference(domain, path, tag, digest or None)
+
+
+def parse(text: str) -> Reference:
+    """Parses what a user typed; SpecError, saying what is wrong with it."""
+    if not text or len(text) > 600:
+        raise SpecError("an image reference is between 1 and 600 characters long")
+    reference = split(text)
+    domain, path, tag, digest = reference
+    if "@" in text and not _DIGEST.fullmatch(digest or ""):
+        raise _invalid(text, "what follows the @ must be sha256: and 64 hexadecimal digits")
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise _invalid(text, f"{tag!r} is not a tag")
     if not _DOMAIN.fullmatch(domain):
         raise _invalid(text, f"{domain!r} is not the name of a registry")
     if not _PATH.fullmatch(path):
@@ -89,11 +96,9 @@ def parse(text: str) -> Reference:
         raise _invalid(text, "the repository must be lowercase" if lower else f"{path!r} is not a repository")
     if len(path) > 255:
         raise _invalid(text, "the repository is longer than 255 characters")
-    if _IDENTIFIER.fullmatch(rest):
+    if _IDENTIFIER.fullmatch(text.partition(":")[0].partition("@")[0]):
         raise _invalid(text, "64 hexadecimal digits are an image's ID, not a name")
-    if tag is None and not digest:
-        tag = "latest"
-    return Reference(domain, path, tag, digest or None)
+    return reference
 
 
 def _split_domain(rest: str) -> tuple[str, str]:

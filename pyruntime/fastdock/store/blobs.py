@@ -7,12 +7,12 @@ killed download leaves is ``ingest/<digest>``: the next download of the same blo
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 
 from fastdock._errors import ImageError
+from fastdock._light import Pattern
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = Pattern(r"sha256:[0-9a-f]{64}")
 CHUNK = 1 << 20
 
 

@@ -10,13 +10,11 @@ remembers another boot is unpacked again from its blob.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 import time
 
 from fastdock._errors import ImageError
-from fastdock._light import NamedTuple
+from fastdock._light import NamedTuple, sqlite3
 from fastdock.store.blobs import CHUNK, BlobStore, check_digest
 from fastdock.store.database import Database
 from fastdock.store.locks import FileLock
@@ -183,8 +181,10 @@ class LayerStore:
             import threading
 
             def attempt() -> None:
-                with contextlib.suppress(OSError, sqlite3.Error):  # the next writer tries again
+                try:
                     self.settle()
+                except (OSError, sqlite3.Error):  # the next writer tries again
+                    pass
 
             threading.Thread(target=attempt, name="fastdock-settle", daemon=True).start()
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from types import TracebackType
+
+TYPE_CHECKING = False  # see _light
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class FileLock:
@@ -68,6 +71,11 @@ def _is_file_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
+
+
+def lease_path(root: str, image_id: str) -> str:
+    """The lock that who uses an image for a while holds shared (Store.lease)."""
+    return os.path.join(root, "locks", f"lease-{image_id.removeprefix('sha256:')}")
 
 
 def is_locked(directory: str) -> bool:

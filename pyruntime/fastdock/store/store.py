@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import _thread
 import os
-import re
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 
+from fastdock import _core
 from fastdock._errors import Conflict, ImageNotFound, SpecError
-from fastdock.registry.reference import familiar, parse
-from fastdock.store import sweep
+from fastdock._light import sqlite3
+from fastdock.registry.reference import familiar, parse, split
 from fastdock.store.blobs import BlobStore
 from fastdock.store.database import Database
 from fastdock.store.layers import LayerStore, is_whole
-from fastdock.store.locks import FileLock
+from fastdock.store.locks import FileLock, lease_path
 from fastdock.store.paths import make_private, run_directory
 from fastdock.store.record import ImageRecord
 
-_HEX = re.compile(r"(?:sha256:)?([0-9a-f]{2,64})")
 _DIRECTORIES = ("blobs", "blobs/sha256", "layers", "ingest", "staging", "locks")
 _COLUMNS = "id, document, architecture, manifest, size, tagged"
 
@@ -45,7 +41,7 @@ class Store:
         for name in _DIRECTORIES:
             make_private(os.path.join(self.root, name))
         # Written last and renamed: its presence says that all the directories are there.
-        temporary = os.path.join(self.root, f".oci-layout-{os.getpid()}-{threading.get_ident()}")
+        temporary = os.path.join(self.root, f".oci-layout-{os.getpid()}-{_thread.get_ident()}")
         with open(temporary, "w") as file:
             file.write('{"imageLayoutVersion":"1.0.0"}')
         os.rename(temporary, os.path.join(self.root, "oci-layout"))
@@ -74,21 +70,18 @@ class Store:
 
     def find_id(self, reference: str) -> str | None:
         """The ID of the image that ``reference`` stands for, or None; SpecError where it is ambiguous."""
-        match = _HEX.fullmatch(reference)
-        if match and len(match[1]) == 64:
-            return self._one("SELECT id FROM images WHERE id = ? AND NOT removed", "sha256:" + match[1])
-        try:
-            parsed = parse(reference)
-        except SpecError:
-            parsed = None
-        if parsed and parsed.digest:
+        digits = _digits_of(reference)
+        if len(digits) == 64:
+            return self._one("SELECT id FROM images WHERE id = ? AND NOT removed", "sha256:" + digits)
+        name = split(reference)  # its grammar was checked when it came in
+        if name.digest:
             by_digest = "SELECT image_id FROM digests WHERE name = ? AND digest = ?"
-            return self._one(by_digest, parsed.repository, parsed.digest)
-        if parsed and (found := self._one("SELECT image_id FROM names WHERE name = ?", parsed.name)):
+            return self._one(by_digest, name.repository, name.digest)
+        if found := self._one("SELECT image_id FROM names WHERE name = ?", name.name):
             return found
-        if not match:
+        if len(digits) < 2:
             return None
-        prefix = "sha256:" + match[1]
+        prefix = "sha256:" + digits
         rows = self.database.execute(
             "SELECT id FROM images WHERE id >= ? AND id < ? AND NOT removed LIMIT 2", (prefix, prefix + "g")
         ).fetchall()
@@ -145,7 +138,7 @@ class Store:
             "WHERE i.image_id = ? ORDER BY i.position",
             (image_id,),
         ).fetchall()
-        document = json.loads(row[1])
+        document = _core.parse_json(row[1])
         if not all(is_whole(boot) for _, boot in layers):
             keys = self._recover(image_id, document["rootfs"]["diff_ids"])
         else:
@@ -187,19 +180,13 @@ class Store:
 
     # -- changing ------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> _Writing:
         """Around everything that adds blobs or layers: as long as anybody is here, nothing is swept.
 
         The first to come in clears away what dead processes left, the last to leave sweeps what removals
         left behind meanwhile.
         """
-        sweep.sweep_leftovers(self)
-        with FileLock(self.writers_lock, shared=True):
-            self.layers.settle_meanwhile()
-            yield
-        if os.path.exists(self.sweep_wanted):
-            sweep.sweep(self)
+        return _Writing(self)
 
     @property
     def writers_lock(self) -> str:
@@ -240,8 +227,10 @@ class Store:
             if not self._is_blob_of(
                 layer.digest, diff_id
             ):  # another blob of the same tar keeps the image whole
-                with suppress(ImageNotFound):
+                try:
                     blobs.add(self.blob_of_layer(diff_id))
+                except ImageNotFound:
+                    pass
         now = time.time()
         with self.database.transaction() as connection:
             (size,) = connection.execute(
@@ -366,6 +355,8 @@ class Store:
                 connection.execute("DELETE FROM digests WHERE image_id = ?", (record.id,))
                 connection.execute("UPDATE images SET removed = 1 WHERE id = ?", (record.id,))
         if gone:
+            from fastdock.store import sweep
+
             done += [("Untagged", familiar(name)) for name in record.digests]
             done += [("Deleted", digest) for digest in sweep.sweep(self)]
         return done
@@ -416,12 +407,16 @@ class Store:
             (holder,),
         ).fetchall()
         if row and row[0][0]:
+            from fastdock.store import sweep
+
             sweep.sweep(self)
 
     def holders(self, image_id: str) -> list[str]:
         """Who holds the image."""
         rows = self.database.execute("SELECT holder FROM holds WHERE image_id = ? ORDER BY 1", (image_id,))
         holders = [holder for (holder,) in rows.fetchall()]
+        from fastdock.store import sweep
+
         return holders + ["a running container"] * sweep.is_leased(self, image_id)
 
     def lease(self, image_id: str) -> int:
@@ -429,12 +424,40 @@ class Store:
 
         For what is thrown away: it costs no database write and ends with the process (flock(2)).
         """
-        lock = FileLock(sweep.lease_path(self, image_id), shared=True)
+        lock = FileLock(lease_path(self.root, image_id), shared=True)
         lock.acquire()
         if self._one("SELECT id FROM images WHERE id = ? AND NOT removed", image_id) is None:
             lock.release()
             raise ImageNotFound(f"no such image: {image_id}")
         return lock.detach()
+
+
+class _Writing:
+    """See ``Store.writing``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = FileLock(store.writers_lock, shared=True)
+
+    def __enter__(self) -> None:
+        from fastdock.store import sweep
+
+        sweep.sweep_leftovers(self._store)
+        self._lock.acquire()
+        self._store.layers.settle_meanwhile()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        from fastdock.store import sweep
+
+        self._lock.release()
+        if kind is None and os.path.exists(self._store.sweep_wanted):
+            sweep.sweep(self._store)
+
+
+def _digits_of(reference: str) -> str:
+    """The hexadecimal digits of an image's ID or its beginning; empty if it is something else."""
+    digits = reference.removeprefix("sha256:")
+    return "" if len(digits) > 64 or digits.strip("0123456789abcdef") else digits
 
 
 def _forget_digests(connection: sqlite3.Connection, name: str, image_id: str) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 
 from fastdock.store.layers import remove_tree
-from fastdock.store.locks import FileLock
+from fastdock.store.locks import FileLock, lease_path
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 PARTIAL_AGE = 7 * 86400.0  # seconds that an unfinished download waits for somebody to go on with it
 
 
-def lease_path(store: Store, image_id: str) -> str:
-    return os.path.join(store.root, "locks", f"lease-{image_id.removeprefix('sha256:')}")
-
-
 def is_leased(store: Store, image_id: str) -> bool:
     """Whether a living process holds a lease on the image."""
-    path = lease_path(store, image_id)
+    path = lease_path(store.root, image_id)
     if not os.path.exists(path):
         return False
     lock = FileLock(path)
@@ -37,7 +33,7 @@ def is_leased(store: Store, image_id: str) -> bool:
 
 
 def _take_lease(store: Store, image_id: str, leases: contextlib.ExitStack) -> bool:
-    lock = FileLock(lease_path(store, image_id))
+    lock = FileLock(lease_path(store.root, image_id))
     if not lock.acquire(blocking=False):
         return False
     leases.callback(lock.release)

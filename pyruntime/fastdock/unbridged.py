@@ -1,0 +1,103 @@
+"""The /etc/hosts, hostname and resolv.conf of a container, and what one has that joins no bridge: these alone.
+
+On the path of ``fastdock run --network none``, so it imports little; ``endpoint.py`` is the rest.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastdock import _core
+from fastdock._errors import SpecError
+from fastdock.network.files import names_without_bridge, wanted_resolv_conf
+
+TYPE_CHECKING = False  # see fastdock._light
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastdock.endpoint import Endpoint
+    from fastdock.network.files import Names
+    from fastdock.options import Options
+
+
+class UnbridgedEndpoint:
+    """The files of one throw-away container with ``--network none`` or ``host``.  Give it back with ``close``.
+
+    Of one that was killed they go with its session (csrc/launch/session.cpp).
+    """
+
+    network = None  # nothing to attach
+    namespace_file = ""
+
+    def __init__(self, run_directory: str, container_id: str, options: Options) -> None:
+        """Raises SpecError."""
+        self._directory = f"{run_directory}/names/{container_id}"
+        if options.egress != "allow":
+            raise SpecError("--egress needs a bridge network")
+        shares_name = options.uts == "host" or options.network == "host"
+        hostname = options.hostname or (os.uname().nodename if shares_name else container_id[:12])
+        self._names = names_without_bridge(
+            options.network, hostname,
+            wanted_resolv_conf(options.dns, options.dns_search, options.dns_option), options.add_host,
+        )  # fmt: skip
+
+    def apply(self, plan: _core.LaunchPlan, own_ids: bool) -> None:
+        """The files into the container's own copy of the launch plan."""
+        os.makedirs(self._directory, 0o700)
+        write_names(self._names, self._directory, plan, own_ids)
+
+    def started(self, pid: int) -> None:
+        """Nothing of it is anybody else's."""
+
+    def close(self) -> None:
+        """The container has ended (or did not start)."""
+        remove_directory(self._directory)
+
+
+class AttachedContainer:
+    """A ``_core.Container`` with an endpoint: ``finish`` gives that back, too."""
+
+    def __init__(self, container: _core.Container, endpoint: Endpoint | UnbridgedEndpoint) -> None:
+        self._container = container
+        self.endpoint = endpoint
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def finish(self) -> tuple[int, int | None, int]:
+        """What it used; afterwards nothing is left of it."""
+        try:
+            return self._container.finish()
+        finally:
+            self.endpoint.close()
+
+
+def write_names(names: Names, directory: str, plan: _core.LaunchPlan, own_ids: bool) -> None:
+    """Writes the three files, and mounts them where the user mounts nothing else."""
+    texts = (("hosts", names.hosts), ("hostname", names.hostname + "\n"), ("resolv.conf", names.resolv_conf))
+    for name, text in texts:
+        path = f"{directory}/{name}"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o644)
+    mount_names(f"{directory}/", plan, own_ids)
+
+
+def mount_names(prefix: str, plan: _core.LaunchPlan, own_ids: bool) -> None:
+    """Mounts the three files, whose paths begin with ``prefix``, where the user mounts nothing else."""
+    mounts = plan.mounts
+    taken = {mount.destination for mount in mounts}
+    for name in ("hosts", "hostname", "resolv.conf"):
+        if f"/etc/{name}" not in taken:
+            mounts.append(
+                _core.Mount(type="bind", source=prefix + name, destination=f"/etc/{name}", map_ids=own_ids)
+            )
+    plan.mounts = mounts
+
+
+def remove_directory(path: str) -> None:
+    """``shutil.rmtree`` without importing it, which takes 2 ms of each ``fastdock run``."""
+    try:
+        _core.remove_tree(path)
+    except OSError:
+        pass  # as far as it goes; or another process does the same
