@@ -89,7 +89,11 @@ class Monitor final : public Requests {
   std::string pending_input_;
   bool input_ends_ = false;
   std::uint64_t memory_kills_ = 0;
-  std::map<pid_t, launch::Process> others_;  // detached execs
+  struct Other {
+    launch::Process process;
+    std::string id;  // in its events
+  };
+  std::map<pid_t, Other> others_;  // detached execs
 
   State state_;
   Log log_;
