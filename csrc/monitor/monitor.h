@@ -44,6 +44,7 @@ class Monitor final : public Requests {
   using Time = std::optional<Clock::time_point>;
 
   // run.cpp: one run of the program
+  [[nodiscard]] Result<void> write_files() const;
   Result<void> run();
   Result<void> make_streams(LaunchPlan& plan);
   Result<launch::Process> born_in_network(const std::function<Result<launch::Process>()>& start);

@@ -87,10 +87,12 @@ Result<void> write_state(const std::string& directory, std::string_view json, bo
     if (::write(file.get(), json.data(), json.size()) != static_cast<ssize_t>(json.size()))
       return failed(Operation::kWriteFile, directory + "/state.json",
                     errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
+    if (::renameat(place.get(), "state.json.new", place.get(), "state.json") != 0)
+      return failed(Operation::kRenameFile, directory + "/state.json");
+    // Only now: so the journal (ext4, xfs) is waited for once, not for the content and again for the name.  A
+    // power cut before that may leave the name without its content: whoever reads it knows (state.py).
     if (sync && ::fsync(file.get()) != 0) return failed(Operation::kSyncFile, directory + "/state.json");
   }
-  if (::renameat(place.get(), "state.json.new", place.get(), "state.json") != 0)
-    return failed(Operation::kRenameFile, directory + "/state.json");
   if (sync && ::fsync(place.get()) != 0) return failed(Operation::kSyncFile, directory);
   return {};
 }

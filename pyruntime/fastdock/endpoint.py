@@ -9,7 +9,7 @@ from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 from fastdock.network.details import files_directory
 from fastdock.network.files import Names
-from fastdock.unbridged import remove_directory, write_names
+from fastdock.unbridged import mount_names, remove_directory, texts_of, write_names
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ class Endpoint:
     ) -> None:
         """Takes what the container needs; of ``previous``, the same addresses.
 
-        ``directory``: where its files go, if somebody else sees to their end.
+        ``directory``: where somebody else (a monitor) puts its ``files``, and sees to their end.
         Raises NotFound, Conflict, SpecError.
         """
         self._networks = networks
         self._id = container_id
         self.namespace_file = ""  # of the container whose network namespace this one shares
+        self.files: list[tuple[str, str]] = []  # (name, text): what the monitor is to write
+        self._is_monitored = bool(directory)
         self._directory = directory or files_directory(run_directory, container_id)
         self.plan: NetworkPlan = networks.plan(
             container_id,
@@ -79,8 +81,12 @@ class Endpoint:
             plan.raise_loopback = False
             self.namespace_file = f"/proc/{pid}/ns/net"
             return
-        os.makedirs(self._directory, 0o700, exist_ok=True)
         names = Names(self.plan.hostname, self.plan.hosts, self.plan.resolv_conf)
+        if self._is_monitored:
+            self.files = texts_of(names)
+            mount_names(self._directory, plan, False)  # they belong to the container's root as they are
+            return
+        os.makedirs(self._directory, 0o700, exist_ok=True)
         write_names(names, self._directory, plan, own_ids)
 
     def started(self, pid: int) -> None:
@@ -94,7 +100,8 @@ class Endpoint:
     def close(self) -> None:
         """The container has ended (or did not start): everything is given back."""
         self._networks.detach(self._id)
-        remove_directory(self._directory)
+        if not self._is_monitored:
+            remove_directory(self._directory)
 
 
 def check_options(options: Options) -> None:
