@@ -165,8 +165,8 @@ void Monitor::reap_others() {
       ++other;
       continue;
     }
-    event("exec_die", {{"execID", other->second.id},
-                       {"exitCode", std::to_string(status ? (*status)->code : 255)}});
+    event("exec_die",
+          {{"execID", other->second.id}, {"exitCode", std::to_string(status ? (*status)->code : 255)}});
     other = others_.erase(other);
   }
 }

@@ -83,9 +83,9 @@ std::string to_json(const State& state) {
 
 namespace {
 
-// fsync(2) promises the content alone.  These change the file's own times when it is renamed, in the transaction
-// of the name, and commit that with it: ext4_rename() and ext4_sync_file(), xfs_rename() and xfs_file_fsync(),
-// btrfs_log_new_name().
+// fsync(2) promises the content alone.  These change the file's own times when it is renamed, in the
+// transaction of the name, and commit that with it: ext4_rename() and ext4_sync_file(), xfs_rename() and
+// xfs_file_fsync(), btrfs_log_new_name().
 bool syncs_name_with_file(int place) {
   struct statfs system{};
   if (::fstatfs(place, &system) != 0) return false;
@@ -105,8 +105,8 @@ Result<void> write_state(const std::string& directory, std::string_view json, bo
                     errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
     if (::renameat(place.get(), "state.json.new", place.get(), "state.json") != 0)
       return failed(Operation::kRenameFile, directory + "/state.json");
-    // Only now: so the disk is waited for once, not for the content and again for the name.  A power cut before
-    // that may leave the name without its content: whoever reads it knows (state.py).
+    // Only now: so the disk is waited for once, not for the content and again for the name.  A power cut
+    // before that may leave the name without its content: whoever reads it knows (state.py).
     if (sync && ::fsync(file.get()) != 0) return failed(Operation::kSyncFile, directory + "/state.json");
   }
   if (sync && !syncs_name_with_file(place.get()) && ::fsync(place.get()) != 0)
