@@ -1,6 +1,6 @@
-// How many instructions the core executes in user mode for one warm start, in the caller and in the container's
-// first process until its execve: counted by single steps (ptrace(2)), as virtual machines have no counter for
-// perf and callgrind cannot follow a child that shares its parent's memory.
+// How many instructions the core executes in user mode for one warm start, in the caller and in the
+// container's first process until its execve: counted by single steps (ptrace(2)), as virtual machines have
+// no counter for perf and callgrind cannot follow a child that shares its parent's memory.
 //   count_instructions PLAN STATE RUN CGROUP_PARENT
 // Prints the number.
 #include <sys/personality.h>
@@ -54,7 +54,8 @@ int measured(char** argv) {
   ::raise(SIGSTOP);
   auto done = run_measured(argv);
   if (done) return 0;
-  std::fprintf(stderr, "%s: %s\n", std::string(text(done.error().operation)).c_str(), done.error().path.c_str());
+  std::fprintf(stderr, "%s: %s\n", std::string(text(done.error().operation)).c_str(),
+               done.error().path.c_str());
   return 1;
 }
 
