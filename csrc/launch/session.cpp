@@ -23,6 +23,8 @@ namespace {
 constexpr std::size_t kNameBytes = 12;
 constexpr std::size_t kIdBytes = 32;
 
+}  // namespace
+
 std::string random_hex(std::size_t bytes) {
   unsigned char raw[kIdBytes];
   // getrandom(2): up to 256 bytes come whole, once the pool is ready.
@@ -35,6 +37,8 @@ std::string random_hex(std::size_t bytes) {
   }
   return text;
 }
+
+namespace {
 
 struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }

@@ -21,6 +21,9 @@ struct Places {
   std::string cgroup_parent;  // "fastdock"
 };
 
+// A name that nothing else has: two digits a byte, at most 32 bytes.
+std::string random_hex(std::size_t bytes);
+
 class Session {
  public:
   // This process's session there; made at the first call, and anew after fork(2).

@@ -51,7 +51,7 @@ void Monitor::poll_once() {
     add(polls, output_ && request_.plan.terminal ? output_.get() : input_.get(), POLLOUT);
   add(polls, memory_events_.get(), POLLIN);
   if (health_) add(polls, health_->process(), POLLIN), add(polls, health_->output(), POLLIN);
-  for (const auto& [pid, other] : others_) add(polls, other.pidfd.get(), POLLIN);
+  for (const auto& [pid, other] : others_) add(polls, other.process.pidfd.get(), POLLIN);
 
   if (::poll(polls.data(), polls.size(), timeout()) < 0 && errno != EINTR) return;
   clients_.handle(polls.data());
@@ -160,13 +160,13 @@ void Monitor::check_memory() {
 
 void Monitor::reap_others() {
   for (auto other = others_.begin(); other != others_.end();) {
-    auto status = launch::wait(other->second, 0);
+    auto status = launch::wait(other->second.process, 0);
     if (status && !*status) {
       ++other;
       continue;
     }
-    event("exec_die", {{"execID", std::to_string(other->first)},
-                       {"exitCode", std::to_string(status ? (*status)->code : 255)}});
+    event("exec_die",
+          {{"execID", other->second.id}, {"exitCode", std::to_string(status ? (*status)->code : 255)}});
     other = others_.erase(other);
   }
 }

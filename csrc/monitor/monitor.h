@@ -44,6 +44,7 @@ class Monitor final : public Requests {
   using Time = std::optional<Clock::time_point>;
 
   // run.cpp: one run of the program
+  [[nodiscard]] Result<void> write_files() const;
   Result<void> run();
   Result<void> make_streams(LaunchPlan& plan);
   Result<launch::Process> born_in_network(const std::function<Result<launch::Process>()>& start);
@@ -89,7 +90,11 @@ class Monitor final : public Requests {
   std::string pending_input_;
   bool input_ends_ = false;
   std::uint64_t memory_kills_ = 0;
-  std::map<pid_t, launch::Process> others_;  // detached execs
+  struct Other {
+    launch::Process process;
+    std::string id;  // in its events
+  };
+  std::map<pid_t, Other> others_;  // detached execs
 
   State state_;
   Log log_;

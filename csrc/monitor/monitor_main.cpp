@@ -20,8 +20,6 @@ namespace {
 bool leave_caller(int& request, int& answer) {
   // prctl(2): no ptrace, no /proc/PID/mem and /proc/PID/fd, not for its children either (CVE-2016-9962).
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  pid_t child = ::fork();
-  if (child != 0) ::_exit(child > 0 ? 0 : 1);
   ::setsid();
   ::umask(022);
   request = ::fcntl(request, F_DUPFD_CLOEXEC, 100);

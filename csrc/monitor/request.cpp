@@ -113,8 +113,8 @@ void visit(Archive& archive, HealthCheck& value) {
 template <class Archive>
 void visit(Archive& archive, Request& r) {
   visit_all(archive, r.places.state, r.places.run, r.places.cgroup_parent, r.id, r.attributes, r.plan,
-            r.limits, r.restart, r.log, r.health, r.network, r.network_of, r.stop_signal, r.stop_timeout,
-            r.open_stdin, r.stdin_once, r.remove, r.ids);
+            r.limits, r.restart, r.log, r.health, r.network, r.files, r.network_of, r.stop_signal,
+            r.stop_timeout, r.open_stdin, r.stdin_once, r.remove, r.ids);
 }
 template <class Archive>
 void visit(Archive& archive, Update& update) {

@@ -54,7 +54,8 @@ struct Request {
   Restart restart;
   LogOptions log;
   std::optional<HealthCheck> health;
-  std::optional<net::AttachPlan> network;  // attached at each start, detached at each end
+  std::optional<net::AttachPlan> network;                  // attached at each start, detached at each end
+  std::vector<std::pair<std::string, std::string>> files;  // name, text: the run directory's, for binds
   std::string network_of;  // a file of another container's network namespace, in which this one is born
   int stop_signal = 15;
   std::int64_t stop_timeout = 10'000;  // milliseconds until SIGKILL; -1: never

@@ -150,9 +150,13 @@ Result<std::optional<int>> Monitor::execute(const Fd& descriptor) {
   FASTDOCK_TRY(Fd null, open_file("/dev/null", O_RDWR));
   plan.stdio = {null.get(), null.get(), null.get()};
   plan.parent_death_signal = SIGKILL;
+  std::string command;
+  for (const std::string& word : plan.argv) command += ' ' + word;
   FASTDOCK_TRY(auto process, start_in(*group_, process_->pid, std::move(plan)));
   pid_t pid = process.pid;
-  others_.emplace(pid, std::move(process));
+  std::string id = launch::random_hex(32);
+  for (const char* action : {"exec_create:", "exec_start:"}) event(action + command, {{"execID", id}});
+  others_.emplace(pid, Other{std::move(process), std::move(id)});
   return pid;
 }
 

@@ -57,11 +57,27 @@ Result<void> Monitor::start() {
   signals_ = Fd(::signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
   state_.monitor = ::getpid();
   Result<void> started = clients_.listen(lock_.get());
+  if (started) started = write_files();
   if (started) started = run();
   if (started) return started;
   group_.reset();
   (void)remove_tree(AT_FDCWD, run_directory_);
   return started;
+}
+
+// They belong to the container's root: so no mount of them needs to map ids.
+Result<void> Monitor::write_files() const {
+  for (const auto& [name, text] : request_.files) {
+    std::string path = run_directory_ + '/' + name;
+    FASTDOCK_TRY(Fd file, open_at(lock_.get(), name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644));
+    if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+      return failed(Operation::kWriteFile, path, errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
+    const LaunchPlan& plan = request_.plan;
+    if (plan.uid_map.empty() || plan.gid_map.empty()) continue;
+    if (::fchown(file.get(), plan.uid_map.front().outside, plan.gid_map.front().outside) != 0)
+      return failed(Operation::kSetOwner, path);
+  }
+  return {};
 }
 
 Result<void> Monitor::run() {

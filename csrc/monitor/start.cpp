@@ -2,6 +2,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -82,15 +84,24 @@ struct Exec {
   const char* environment[2];
 };
 
+// The monitor is nobody's child here: this process has one of its own execute it, waits until it has its own
+// memory (CLONE_VFORK; until then they are on one stack, so nothing may return here), and ends.
 [[noreturn]] void execute_monitor(void* argument) {
   const auto& exec = *static_cast<const Exec*>(argument);
-  for (int fd : {exec.request, exec.answer}) raw_syscall(SYS_fcntl, fd, F_SETFD, 0);
-  long answer = raw_syscall(SYS_execveat, exec.program, "", exec.argv, exec.environment, AT_EMPTY_PATH);
+  long answer = raw_syscall(SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
+  if (answer > 0)
+    while (true) raw_syscall(SYS_exit_group, 0);
+  Operation operation = Operation::kCloneProcess;
+  if (answer == 0) {
+    for (int fd : {exec.request, exec.answer}) raw_syscall(SYS_fcntl, fd, F_SETFD, 0);
+    operation = Operation::kRunHelper;
+    answer = raw_syscall(SYS_execveat, exec.program, "", exec.argv, exec.environment, AT_EMPTY_PATH);
+  }
   struct {
     PacketHeader head;
     Failure failure;
   } packet{{Packet::kFailed, 0},
-           {static_cast<std::int32_t>(-answer), static_cast<std::uint16_t>(Operation::kRunHelper), 0}};
+           {static_cast<std::int32_t>(-answer), static_cast<std::uint16_t>(operation), 0}};
   raw_syscall(SYS_sendto, exec.answer, &packet, sizeof packet, MSG_NOSIGNAL, nullptr, 0);
   while (true) raw_syscall(SYS_exit_group, 127);
 }
@@ -148,7 +159,7 @@ Result<Started> start(const Request& request, int attached) {
              nullptr}};
   FASTDOCK_TRY(Child child, clone_sharing_memory(0, execute_monitor, &exec));
   theirs.reset();
-  // It forks at once, so that the container is nobody's child here, and ends.
+  // The process in between; the monitor is not its, nor our, child any more.
   while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child.pidfd.get()), nullptr,
                   WEXITED | __WALL) != 0 &&
          errno == EINTR) {

@@ -1,6 +1,8 @@
 #include "monitor/state.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -79,6 +81,20 @@ std::string to_json(const State& state) {
   return out + "}\n";
 }
 
+namespace {
+
+// fsync(2) promises the content alone.  These change the file's own times when it is renamed, in the
+// transaction of the name, and commit that with it: ext4_rename() and ext4_sync_file(), xfs_rename() and
+// xfs_file_fsync(), btrfs_log_new_name().
+bool syncs_name_with_file(int place) {
+  struct statfs system{};
+  if (::fstatfs(place, &system) != 0) return false;
+  return system.f_type == EXT4_SUPER_MAGIC || system.f_type == XFS_SUPER_MAGIC ||
+         system.f_type == BTRFS_SUPER_MAGIC;
+}
+
+}  // namespace
+
 Result<void> write_state(const std::string& directory, std::string_view json, bool sync) {
   FASTDOCK_TRY(Fd place, open_file(directory, O_RDONLY | O_DIRECTORY));
   {
@@ -87,11 +103,14 @@ Result<void> write_state(const std::string& directory, std::string_view json, bo
     if (::write(file.get(), json.data(), json.size()) != static_cast<ssize_t>(json.size()))
       return failed(Operation::kWriteFile, directory + "/state.json",
                     errno == ENOSPC ? Hint::kNoSpace : Hint::kNone);
+    if (::renameat(place.get(), "state.json.new", place.get(), "state.json") != 0)
+      return failed(Operation::kRenameFile, directory + "/state.json");
+    // Only now: so the disk is waited for once, not for the content and again for the name.  A power cut
+    // before that may leave the name without its content: whoever reads it knows (state.py).
     if (sync && ::fsync(file.get()) != 0) return failed(Operation::kSyncFile, directory + "/state.json");
   }
-  if (::renameat(place.get(), "state.json.new", place.get(), "state.json") != 0)
-    return failed(Operation::kRenameFile, directory + "/state.json");
-  if (sync && ::fsync(place.get()) != 0) return failed(Operation::kSyncFile, directory);
+  if (sync && !syncs_name_with_file(place.get()) && ::fsync(place.get()) != 0)
+    return failed(Operation::kSyncFile, directory);
   return {};
 }
 

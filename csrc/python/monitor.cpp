@@ -52,6 +52,7 @@ void register_request(py::module_& module) {
            py::arg("state"), py::arg("run"), py::arg("cgroup_parent"), py::arg("id"), py::arg("plan"),
            py::arg("limits"))
       .def_readwrite("attributes", &Request::attributes)
+      .def_readwrite("files", &Request::files, "(name, text): in the run directory, for binds.")
       .def_readwrite("stop_signal", &Request::stop_signal)
       .def_readwrite("stop_timeout", &Request::stop_timeout, "Milliseconds; -1: for ever.")
       .def_readwrite("open_stdin", &Request::open_stdin)

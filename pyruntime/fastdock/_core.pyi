@@ -491,6 +491,7 @@ class MonitorRequest:
     """One container, as its monitor is told: csrc/monitor/request.h."""
 
     attributes: list[tuple[str, str]]
+    files: list[tuple[str, str]]  # (name, text): in the run directory, for binds
     stop_signal: int
     stop_timeout: int  # milliseconds; -1: for ever
     open_stdin: bool

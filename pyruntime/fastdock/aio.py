@@ -1,4 +1,4 @@
-"""The asyncio twins of ``run`` and ``Popen``: ``await fastdock.aio.run(...)``.
+"""The asyncio twins of ``run``, ``Popen`` and what people hold: ``await fastdock.aio.run(...)``.
 
 No thread waits for a container: its end is the readability of its pidfd (pidfd_open(2)), which the event
 loop watches like any other descriptor.  Only the start itself, a few milliseconds, runs in the loop's
@@ -12,6 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastdock.async_objects import Image, Images, Networks, Volumes
 from fastdock.async_process import AsyncProcess
 from fastdock.containers.twin import Container, Execution, File
 from fastdock.process import PIPE, CompletedProcess
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fastdock.options import RunOptions
     from fastdock.process import Stream
 
-__all__ = ["Container", "Execution", "File", "Popen", "run"]
+__all__ = ["Container", "Execution", "File", "Image", "Images", "Networks", "Popen", "Volumes", "run"]
 
 
 class Popen(AsyncProcess):

@@ -10,7 +10,7 @@ from fastdock._errors import ContainerNotRunning, KernelError
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 from fastdock.network.details import claim_files, empty, files_prefix, remove_files
 from fastdock.network.files import Names
-from fastdock.unbridged import mount_names, remove_directory, write_names
+from fastdock.unbridged import mount_names, texts_of
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ class Endpoint:
         exposed: Sequence[str] = (),
         directory: str = "",
     ) -> None:
-        """``directory``: where its files go, if somebody else sees to their end.  Raises SpecError."""
+        """``directory``: where a monitor puts the ``files`` of one on no network.  Raises SpecError."""
         self._networks = networks
         self._id = container_id
         self._claim = -1  # of the files: see claim_files()
         self.namespace_file = ""  # of the container whose network namespace this one shares
         self._directory = directory
+        self.files: list[tuple[str, str]] = []  # (name, text): what the monitor is to write
         self._prefix = files_prefix(run_directory, container_id)
         self._wanted = networks.want(container_id, _network_options(options, tuple(exposed)), options.name)
         self._plan = self._wanted if isinstance(self._wanted, NetworkPlan) else None
@@ -99,9 +100,8 @@ class Endpoint:
             self.namespace_file = f"/proc/{pid}/ns/net"
             return
         if taken is not None and taken.core is None:  # a kept one on no network, or the host's
-            os.makedirs(self._directory, 0o700, exist_ok=True)
-            names = Names(taken.hostname, taken.hosts, taken.resolv_conf)
-            write_names(names, self._directory, plan, own_ids)
+            self.files = texts_of(Names(taken.hostname, taken.hosts, taken.resolv_conf))
+            mount_names(f"{self._directory}/", plan, False)  # they belong to the container's root as they are
             return
         self._make_files()
         mount_names(self._prefix, plan, own_ids)
@@ -147,8 +147,6 @@ class Endpoint:
         if self.uses_bridge:
             self._networks.detach(self._id, self._plan)
             remove_files(self._prefix)
-        elif self._directory:
-            remove_directory(self._directory)
         self._let_go()
 
 

@@ -74,24 +74,29 @@ class AttachedContainer:
 
 def write_names(names: Names, directory: str, plan: _core.LaunchPlan, own_ids: bool) -> None:
     """Writes the three files, and mounts them where the user mounts nothing else."""
-    texts = (("hosts", names.hosts), ("hostname", names.hostname + "\n"), ("resolv.conf", names.resolv_conf))
-    for name, text in texts:
-        path = f"{directory}/{name}"
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(path, 0o644)
+    for name, text in texts_of(names):
+        file = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(file, text.encode())
+            os.fchmod(file, 0o644)  # whatever the umask is
+        finally:
+            os.close(file)
     mount_names(f"{directory}/", plan, own_ids)
 
 
-def mount_names(prefix: str, plan: _core.LaunchPlan, own_ids: bool) -> None:
+def texts_of(names: Names) -> list[tuple[str, str]]:
+    """(name, text) of the three files."""
+    return [("hosts", names.hosts), ("hostname", names.hostname + "\n"), ("resolv.conf", names.resolv_conf)]
+
+
+def mount_names(prefix: str, plan: _core.LaunchPlan, map_ids: bool) -> None:
     """Mounts the three files, whose paths begin with ``prefix``, where the user mounts nothing else."""
     mounts = plan.mounts
     taken = {mount.destination for mount in mounts}
     for name in ("hosts", "hostname", "resolv.conf"):
-        if f"/etc/{name}" not in taken:
-            mounts.append(
-                _core.Mount(type="bind", source=prefix + name, destination=f"/etc/{name}", map_ids=own_ids)
-            )
+        source, destination = prefix + name, f"/etc/{name}"
+        if destination not in taken:
+            mounts.append(_core.Mount(type="bind", source=source, destination=destination, map_ids=map_ids))
     plan.mounts = mounts
 
 

@@ -146,6 +146,7 @@ TEST_F(MonitorFiles, EventsAreLines) {
 
 Request full_request() {
   Request request;
+  request.files = {{"hosts", "127.0.0.1\tlocalhost\n"}};
   request.places = {"/state", "/run", "parent"};
   request.id = std::string(64, 'a');
   request.attributes = {{"image", "x"}, {"name", "y"}};

@@ -294,6 +294,16 @@ class TestReboot:
                 after.start()
                 assert after.exec(["true"]).returncode == 0
 
+    def test_record_without_its_content(self, engine: Engine) -> None:
+        """The name reached the disk and the content did not: what it was is not known, but that it ran."""
+        with container(engine) as made:
+            made.stop(0)
+            Path(made.directory, "state.json").write_bytes(b"")
+            assert (made.status, made.state.exit_code) == ("exited", 255)
+            assert [one.status for one in engine.containers if one.id == made.id] == ["exited"]
+            made.start()
+            assert made.exec(["true"]).returncode == 0
+
     def test_what_starts_with_the_machine(self, engine: Engine) -> None:
         """Restart policies after a reboot: what the unit of docs/containers.md starts, dockerd would start."""
         command = Shell(engine.root)

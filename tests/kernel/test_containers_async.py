@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fastdock import PIPE, Engine, TimeoutExpired, aio
+from fastdock import PIPE, Conflict, Engine, TimeoutExpired, aio
 
 pytestmark = pytest.mark.kernel
 
@@ -116,3 +116,23 @@ async def test_open(engine: Engine) -> None:
         with pytest.raises(FileNotFoundError):
             await made.open("/no/such/file")
         assert await made.size() >= 8
+
+
+async def test_volumes_and_networks(engine: Engine) -> None:
+    volumes, networks = aio.Volumes(engine.volumes), aio.Networks(engine.networks)
+    volume = await volumes.create("twin", labels={"l": "1"})
+    network = await networks.create("twin", subnets=["198.18.77.0/24"])
+    try:
+        assert (await volumes.get("twin"), [each.name for each in await volumes.list()]) == (volume, ["twin"])
+        assert network.id in {each.id for each in await networks.list()}
+        made = await aio.Container.create("busybox", ["sleep", "1000"], engine=engine, volumes=["twin:/v"])
+        async with made:
+            assert await volumes.users("twin") == [made.id]
+            await networks.connect("twin", made.id, ip="198.18.77.9")
+            assert [*await networks.endpoints(network)] == [made.id]
+            await networks.disconnect("twin", made.id)
+            with pytest.raises(Conflict):
+                await volumes.remove("twin")
+    finally:
+        await networks.remove("twin")
+        await volumes.remove("twin")

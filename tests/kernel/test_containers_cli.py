@@ -163,10 +163,13 @@ def test_events_stats_diff_port(shell: Shell) -> None:
     assert shell("update", "--memory", "64m", "seen") == "seen\n"
     assert shell("inspect", "-f", "{{.HostConfig.Memory}}", "seen") == "67108864\n"
     shell("rm", "-f", "seen")
-    lines = shell(
-        "events", "--since", "1h", "--until", "0s", "--filter", "container=seen", "--format", "{{.Action}}"
-    ).split()
-    assert lines == ["create", "start", "update", "kill", "die", "stop", "destroy"]
+    past = ("events", "--since", "1h", "--until", "0s", "--filter", "container=seen", "--format")
+    lines = shell(*past, "{{.Action}}").splitlines()
+    of_exec = ["exec_create: touch /root/new", "exec_start: touch /root/new", "exec_die"]
+    assert lines == ["create", "start", *of_exec, "update", "kill", "die", "stop", "destroy"]
+    ended = shell(*past, "{{.Action}} {{.Actor.Attributes.exitCode}}", "--filter", "event=exec_die")
+    assert ended == "exec_die 0\n"
+    assert shell(*past, "{{.Action}}", "--filter", "event=exec_create") == of_exec[0] + "\n"
 
 
 def test_volumes(shell: Shell) -> None:

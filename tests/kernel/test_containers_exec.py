@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 from kept import SLEEP, container, output_of, shell
@@ -105,6 +106,52 @@ class TestExec:
                 next(e for e in events if e["Action"] == "exec_die")["Actor"]["Attributes"]["exitCode"] == "0"
             )
             assert made.read_bytes("/tmp/mark") == b"done\n"
+
+    @pytest.mark.parametrize(
+        ("script", "code"), [("exit 3", "3"), ("kill -9 $$", "137")], ids=["ended", "killed"]
+    )
+    @pytest.mark.parametrize("kind", ["exec", "popen", "detached"])
+    def test_events(self, engine: Engine, kind: str, script: str, code: str) -> None:
+        """Docker's three, with one execID, and the container's own attributes."""
+        from fastdock.containers.execution import detached
+
+        with container(engine, labels={"l": "1"}) as made:
+            for _ in range(2):
+                if kind == "exec":
+                    made.exec(shell(script))
+                elif kind == "popen":
+                    made.popen(shell(script)).wait()
+                else:
+                    detached(made, shell(script))
+            found = []
+            for event in made.events(since=0):
+                if event["Action"].startswith("exec_"):
+                    found.append(event)
+                if sum(event["Action"] == "exec_die" for event in found) == 2:
+                    break
+            ids = {event["Actor"]["Attributes"]["execID"] for event in found}
+            assert len(ids) == 2
+            for number in ids:
+                own = [e for e in found if e["Actor"]["Attributes"]["execID"] == number]
+                words = f"sh -c {script}"
+                assert [e["Action"] for e in own] == [
+                    f"exec_create: {words}", f"exec_start: {words}", "exec_die",
+                ]  # fmt: skip
+                assert own[-1]["Actor"]["Attributes"]["exitCode"] == code
+                attributes = {"image": "busybox", "name": made.name, "l": "1"}
+                assert all(e["Actor"]["Attributes"].items() >= attributes.items() for e in own)
+
+    def test_no_place_for_events(self, engine: Engine) -> None:
+        """What cannot be written is no reason for a command to fail."""
+        with container(engine) as made:
+            events = Path(engine.root, "events")
+            events.rename(events.with_suffix(".away"))
+            try:
+                events.mkdir()
+                assert made.exec(["true"]).returncode == 0
+            finally:
+                events.rmdir()
+                events.with_suffix(".away").rename(events)
 
     def test_terminal(self, engine: Engine) -> None:
         with (

@@ -118,3 +118,16 @@ def test_events_have_their_older_names(engine: Engine, shell: Shell) -> None:
         words = ("--since", "1h", "--until", "0s", "--filter", "container=one", "--filter", "event=create")
         shown = shell("events", *words, "--format", "{{.Action}} {{.Status}} {{.ID}} {{.From}}")
         assert shown.splitlines()[-1] == f"create create {made.id} busybox"
+
+
+def test_names_without_a_network(engine: Engine) -> None:
+    """They are its root's, to write to; each start makes them anew."""
+    names = "/etc/hosts /etc/hostname /etc/resolv.conf"
+    with container(engine, name="one", network="none") as made:
+        script = f"echo 192.0.2.1 x >> /etc/hosts && stat -c '%u %g %a' {names}"
+        done = made.exec(["sh", "-c", script], capture_output=True)
+        assert done.stdout == b"0 0 644\n" * 3
+        assert made.read_bytes("/etc/hostname") == f"{made.short_id}\n".encode()
+        made.restart(0)
+        assert b"192.0.2.1" not in made.read_bytes("/etc/hosts")
+        assert made.read_bytes("/etc/hosts").startswith(b"127.0.0.1\tlocalhost\n")

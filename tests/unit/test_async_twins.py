@@ -12,6 +12,8 @@ import fastdock
 from fastdock import aio
 from fastdock.async_process import AsyncProcess
 from fastdock.containers.execution import Execution
+from fastdock.network import Networks
+from fastdock.volumes import Volumes
 
 # What never waits is the same in both worlds, and needs no twin.
 NO_TWIN = {
@@ -21,6 +23,13 @@ NO_TWIN = {
         "poll": "returncode has it: the event loop watches the end", "fileno": "the event loop watches it",
         "take_terminal": "a descriptor, for whoever watches terminals",
     },
+    "Image": {},
+    "Images": {"at": "Images(images) of aio does it"},
+    "Networks": dict.fromkeys(
+        ("plan", "attach", "started", "keep", "document", "detach", "suspend", "hold", "process_of", "join", "rename"),
+        "the engine's own, around a container's life",
+    ),
+    "Volumes": dict.fromkeys(("drop_unused", "resolve"), "the engine's own, around a container's life"),
 }  # fmt: skip
 # Methods that do the same at once: a signal is sent, nothing is waited for.
 AT_ONCE = {"send_signal", "terminate", "kill"}
@@ -40,7 +49,11 @@ def public_methods(kind: type) -> Iterator[tuple[str, Any]]:
             yield name, member
 
 
-PAIRS = [(fastdock.Container, aio.Container), (fastdock.Popen, aio.Popen), (Execution, aio.Execution)]
+PAIRS = [
+    (fastdock.Container, aio.Container), (fastdock.Popen, aio.Popen), (Execution, aio.Execution),
+    (fastdock.Image, aio.Image), (fastdock.Images, aio.Images), (Networks, aio.Networks), (Volumes, aio.Volumes),
+]  # fmt: skip
+PROCESSES = {"Popen", "Execution"}
 CASES = [
     (sync.__name__, name, member, getattr(twin, name, None))
     for sync, twin in PAIRS
@@ -55,7 +68,7 @@ CASES = [
 def test_has_a_twin(kind: str, name: str, member: Any, twin: Any) -> None:
     assert twin is not None, f"fastdock.aio.{kind} lacks {name}"
     awaited = inspect.iscoroutinefunction(twin) or inspect.isasyncgenfunction(twin)
-    assert awaited or (kind != "Container" and name in AT_ONCE), f"{kind}.{name} is not awaited"
+    assert awaited or (kind in PROCESSES and name in AT_ONCE), f"{kind}.{name} is not awaited"
     theirs = inspect.signature(twin).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in theirs.values()):
         return

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastdock.containers.copying import Files
+    from fastdock.containers.creation import Asked
     from fastdock.containers.execution import Execution
     from fastdock.containers.logs import LogEntry
     from fastdock.containers.manager import Containers
@@ -61,6 +62,7 @@ class Container:
         made = engine.containers.create(image, args, **options)
         self._containers: Containers = made._containers
         self.record: Record = made.record
+        self._asked: Asked | None = made._asked
         self.warnings: list[str] = []
         try:
             self.start()
@@ -69,11 +71,11 @@ class Container:
             raise
 
     @classmethod
-    def of(cls, containers: Containers, record: Record) -> Container:
+    def of(cls, containers: Containers, record: Record, asked: Asked | None = None) -> Container:
         if record.is_foreground:
             from fastdock.containers.foreground import ForegroundContainer as cls  # noqa: N813
         self = cls.__new__(cls)
-        self._containers, self.record, self.warnings = containers, record, []
+        self._containers, self.record, self._asked, self.warnings = containers, record, asked, []
         return self
 
     # -- what it is ----------------------------------------------------------------------------------------

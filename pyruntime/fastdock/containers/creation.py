@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _ATTEMPTS = 30
 
 
+_MAXIMUM_KNOWN = 64
+
+
 class Origin(NamedTuple):
     """What a container is made from."""
 
@@ -43,9 +46,18 @@ class Origin(NamedTuple):
     config: dict[str, Any]
 
 
+class Asked(NamedTuple):
+    """What was asked for, read: a start that follows the creation in the same process has it already."""
+
+    document: dict[str, Any]
+    """The record's; of another one this says nothing."""
+    options: Options
+    settings: Settings
+
+
 def create(
     containers: Containers, image: str, args: Sequence[str] | str | None, given: Mapping[str, Any]
-) -> Record:
+) -> tuple[Record, Asked]:
     """Makes the container, not started.  Conflict, ImageNotFound, SpecError, LimitError; then nothing is left."""
     given_settings, given_options = split_settings(given)
     options = options_from(given_options, network=DEFAULT_NETWORK)
@@ -70,7 +82,8 @@ def create(
     }
     lock = _locked_directory(os.path.join(containers.directory, container_id))
     try:
-        return _record(containers, container_id, document, options, origin, planned, settings)
+        record = _record(containers, container_id, document, options, origin, planned, settings)
+        return record, Asked(document, options, settings)
     except BaseException:
         containers.discard(container_id)
         containers.volumes.drop_unused(volumes)
@@ -86,7 +99,7 @@ def _locked_directory(directory: str) -> int:
     """
     while True:
         with contextlib.suppress(FileExistsError):
-            os.makedirs(directory, mode=0o700)
+            os.mkdir(directory, mode=0o700)
         try:
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -113,13 +126,14 @@ def _record(
     if planned.own_ids:
         ids = _core.reserve_ids(engine.root, engine.run_directory, container_id)
     _make_directories(os.path.join(containers.directory, container_id), planned.plan, ids)
-    if not origin.image_id.startswith("builtin:"):
-        engine.store.hold(f"container:{container_id}", origin.image_id)
     for attempt in range(_ATTEMPTS):
         name = options.name or random_name(attempt)
         record = Record(container_id, name, origin.image_id, time.time(), ids, settings.auto_remove, document)
         try:
-            containers.records.add(record, document["volumes"])
+            with engine.store.database.transaction():
+                if not origin.image_id.startswith("builtin:"):
+                    engine.store.hold(f"container:{container_id}", origin.image_id)
+                containers.records.add(record, document["volumes"])
             return record
         except Conflict:
             if options.name and not containers.reap_named(name):
@@ -134,14 +148,19 @@ def find_origin(containers: Containers, image: str, options: Options) -> Origin:
     engine = containers.engine
     if builtin := builtin_images.find(image):
         return Origin(f"builtin:{image}", builtin.base(engine), {})
-    record = engine._record(image, options.pull, options.platform)
-    return _origin_of(record)
+    if options.pull != "always" and (known := containers.origins.get(engine.store.find_id(image) or "")):
+        return known
+    return _origin_of(containers, engine._record(image, options.pull, options.platform))
 
 
-def _origin_of(record: Any) -> Origin:
+def _origin_of(containers: Containers, record: Any) -> Origin:
+    """Kept for the next: an image's ID is the digest of all that this says, and names its layers, too."""
     from fastdock.engine import base_of
 
-    return Origin(record.id, base_of(record), record.config)
+    if len(containers.origins) >= _MAXIMUM_KNOWN:
+        containers.origins.clear()
+    origin = containers.origins[record.id] = Origin(record.id, base_of(record), record.config)
+    return origin
 
 
 def origin_of(containers: Containers, record: Record) -> Origin:
@@ -153,7 +172,8 @@ def origin_of(containers: Containers, record: Record) -> Origin:
         if builtin is None:
             raise SpecError(f"the built-in image {record.image_id} is none of this version")
         return Origin(record.image_id, builtin.base(containers.engine), {})
-    return _origin_of(containers.engine.store._record(record.image_id))
+    known = containers.origins.get(record.image_id)
+    return known or _origin_of(containers, containers.engine.store._record(record.image_id))
 
 
 def plan_for(containers: Containers, origin: Origin, options: Options) -> Planned:
@@ -223,10 +243,13 @@ class Start(NamedTuple):
     """The user's or the image's; "" where neither has said."""
 
 
-def plan_of_record(containers: Containers, record: Record) -> Start:
+def plan_of_record(containers: Containers, record: Record, asked: Asked | None = None) -> Start:
     """The record as it is now, made into a plan."""
-    options = load_options(record.document["options"])
-    settings = load_settings(record.document["settings"])
+    if asked is None or asked.document is not record.document:
+        options = load_options(record.document["options"])
+        settings = load_settings(record.document["settings"])
+    else:
+        options, settings = asked.options, asked.settings
     origin = origin_of(containers, record)
     planned = plan_for(containers, origin, options)
     plan = planned.plan.copy()
@@ -259,6 +282,7 @@ def request_for(
         engine.root, engine.run_directory, engine.cgroup_parent, record.id, plan, limits
     )
     request.network_of = endpoint.namespace_file
+    request.files = endpoint.files
     if endpoint.core is not None:
         request.set_network(endpoint.core)
     request.attributes = event_attributes(record)

@@ -10,6 +10,7 @@ import select
 import signal
 import threading
 import time
+from contextlib import suppress
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
@@ -127,6 +128,13 @@ class Execution:
             for descriptor in theirs:
                 os.close(descriptor)
         self._own_group = own_group
+        self._containers, self._record = container._containers, container.record
+        self.id = os.urandom(32).hex()
+        """What its events call it (``execID``)."""
+        # It runs already: this is no part of its start.
+        command = " ".join(self.args)
+        self._tell(f"exec_create: {command}")
+        self._tell(f"exec_start: {command}")
         text = bool(text or encoding or errors)
         modes = ("wb", "rb", "rb")
         self.stdin, self.stdout, self.stderr = (
@@ -181,6 +189,11 @@ class Execution:
             self._exec.kill_all()  # what it left behind, so that the cgroup can go
             self._exec.remove_group()
         self.returncode = -status[1] if status[1] else status[0]
+        self._tell("exec_die", ("exitCode", str(128 + status[1] if status[1] else status[0])))
+
+    def _tell(self, action: str, *more: tuple[str, str]) -> None:
+        with suppress(OSError):  # no event is worth the process
+            self._containers.event(action, self._record, [("execID", self.id), *more])
 
     def send_signal(self, sig: int) -> None:
         try:

@@ -53,6 +53,11 @@ class ForegroundContainer(Container):
 
     # -- its life ------------------------------------------------------------------------------------------
 
+    def start(self, *, attach: int = 0, terminal: tuple[int, int] | None = None) -> Control | None:
+        """It runs, as long as it is there."""
+        self._need_running()
+        return None
+
     def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> int:
         from fastdock.containers.creation import stop_signal_of
         from fastdock.containers.settings import load_options, load_settings, parse_signal

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastdock.containers.container import Container
+    from fastdock.containers.creation import Origin
     from fastdock.engine import Engine
     from fastdock.volumes import Volumes
 
@@ -36,6 +37,7 @@ class Containers:
         self._volumes: Volumes | None = None
         self._repaired = 0.0
         self.exec_plans: dict[str, _core.LaunchPlan] = {}
+        self.origins: dict[str, Origin] = {}  # by image ID: creation.py
         self.repair()
 
     @property
@@ -57,9 +59,9 @@ class Containers:
         from fastdock.containers.container import Container
         from fastdock.containers.creation import create
 
-        record = create(self, image, args, options)
+        record, asked = create(self, image, args, options)
         self.event("create", record)
-        return Container.of(self, record)
+        return Container.of(self, record, asked)
 
     def get(self, reference: str) -> Container:
         """By name, id, or beginning of an id.  ContainerNotFound, Conflict (several begin so)."""

@@ -48,7 +48,7 @@ def open_endpoint(
     if not uses_networks(record):
         return Endpoint(
             engine.networks, engine.run_directory, record.id, options._replace(name=record.name), exposed,
-            directory=f"{containers.directory}/{record.id}/network",
+            directory=f"{containers.run_directory}/{record.id}",
         )  # fmt: skip
     engine.networks.collect(record.id)  # those that have ended meanwhile may have the port that is wanted
     previous = suspend(engine.networks, engine.run_directory, record.id)

@@ -65,7 +65,7 @@ class Records:
         self._directory = directory
 
     def add(self, record: Record, volumes: Sequence[str] = ()) -> None:
-        """Conflict: another container has the name."""
+        """Within the caller's transaction.  Conflict: another container has the name."""
         document = json.dumps(record.document, ensure_ascii=False)
         row = (
             record.id,
@@ -77,12 +77,9 @@ class Records:
             document,
         )
         try:
-            with self._database.transaction() as connection:
-                connection.execute(f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-                connection.executemany(
-                    "INSERT OR IGNORE INTO volume_uses VALUES (?, ?)",
-                    [(volume, record.id) for volume in volumes],
-                )
+            self._database.execute(f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            for volume in volumes:
+                self._database.execute("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", (volume, record.id))
         except sqlite3.IntegrityError as error:
             raise self._taken(record.name, error) from None
 

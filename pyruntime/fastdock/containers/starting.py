@@ -9,7 +9,7 @@ import os
 from contextlib import contextmanager
 
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning, KernelError
+from fastdock._errors import ContainerNotFound, ContainerNotRunning, KernelError
 from fastdock.containers import control
 from fastdock.containers.control import Control
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 def start(container: Container, attach: int, terminal: tuple[int, int] | None) -> Control | None:
     """:meth:`Container.start`."""
-    if container.state.running:
-        return None
     with start_lock(container):
         tries = 2
         while not container.state.running:
@@ -47,7 +45,7 @@ def _start(container: Container, attach: int, terminal: tuple[int, int] | None) 
     from fastdock.containers.networking import open_endpoint
 
     containers, record = container._containers, container.record
-    start = plan_of_record(containers, record)
+    start = plan_of_record(containers, record, container._asked)
     endpoint = open_endpoint(containers, record, start.options, start.exposed)
     try:
         request = request_for(containers, record, start, terminal, endpoint)
@@ -77,7 +75,10 @@ def _lost_network(container: Container, error: KernelError) -> bool:
 @contextmanager
 def start_lock(container: Container) -> Iterator[None]:
     """One start at a time: what it takes for the container (addresses, files) it takes alone."""
-    lock = os.open(container.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock = os.open(container.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ContainerNotFound(f"no such container: {container.name}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

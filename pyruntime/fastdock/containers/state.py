@@ -80,7 +80,12 @@ def _read(directory: str) -> State | None:
                 data += more
     finally:
         os.close(file)
-    return _state(json.loads(data))
+    try:
+        document = json.loads(data)
+    except ValueError:
+        # A power cut left the name without its content (csrc/monitor/state.cpp): so it was started.
+        return State(status="running")
+    return _state(document)
 
 
 def _state(document: dict[str, Any]) -> State:

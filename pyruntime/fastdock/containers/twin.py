@@ -48,28 +48,28 @@ class File:
         self.sync = file
 
     async def read(self, size: int = -1) -> Any:
-        return await _in_executor(self.sync.read, size)
+        return await in_executor(self.sync.read, size)
 
     async def readline(self) -> Any:
-        return await _in_executor(self.sync.readline)
+        return await in_executor(self.sync.readline)
 
     async def write(self, data: Any) -> int:
-        return int(await _in_executor(self.sync.write, data))
+        return int(await in_executor(self.sync.write, data))
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return int(await _in_executor(self.sync.seek, offset, whence))
+        return int(await in_executor(self.sync.seek, offset, whence))
 
     async def tell(self) -> int:
-        return int(await _in_executor(self.sync.tell))
+        return int(await in_executor(self.sync.tell))
 
     async def truncate(self, size: int | None = None) -> int:
-        return int(await _in_executor(self.sync.truncate, size))
+        return int(await in_executor(self.sync.truncate, size))
 
     async def flush(self) -> None:
-        await _in_executor(self.sync.flush)
+        await in_executor(self.sync.flush)
 
     async def close(self) -> None:
-        await _in_executor(self.sync.close)
+        await in_executor(self.sync.close)
 
     def __aiter__(self) -> Self:
         return self
@@ -86,7 +86,7 @@ class File:
         await self.close()
 
 
-async def _in_executor(call: Callable[..., _T], *args: Any, **keywords: Any) -> _T:
+async def in_executor(call: Callable[..., _T], *args: Any, **keywords: Any) -> _T:
     return await asyncio.get_running_loop().run_in_executor(None, functools.partial(call, *args, **keywords))
 
 
@@ -109,7 +109,7 @@ class Container:
         **options: Any,
     ) -> Container:
         """Creates and starts one."""
-        return cls(await _in_executor(_Container, image, args, engine=engine, **options))
+        return cls(await in_executor(_Container, image, args, engine=engine, **options))
 
     @property
     def id(self) -> str:
@@ -136,15 +136,15 @@ class Container:
         return self.sync.status
 
     async def size(self) -> int:
-        return await _in_executor(self.sync.size)
+        return await in_executor(self.sync.size)
 
     async def start(self) -> None:
-        await _in_executor(self.sync.start)
+        await in_executor(self.sync.start)
 
     async def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> int:
         """As :meth:`fastdock.Container.stop`."""
         if self.sync.record.is_foreground:
-            return await _in_executor(self.sync.stop, timeout, signal=signal)
+            return await in_executor(self.sync.stop, timeout, signal=signal)
         kind, value, payload = self.sync._stop_packet(timeout, signal)
         try:
             with self.sync._connect() as connection:
@@ -158,7 +158,7 @@ class Container:
     async def wait(self, timeout: float | None = None) -> int:
         """As :meth:`fastdock.Container.wait`."""
         if self.sync.record.is_foreground:
-            return await _in_executor(self.sync.wait, timeout)
+            return await in_executor(self.sync.wait, timeout)
         try:
             with self.sync._connect() as connection:
                 connection.send(control.WAIT)
@@ -172,62 +172,62 @@ class Container:
         return self.sync._settled().exit_code
 
     async def kill(self, signal: str | int = "KILL") -> None:
-        await _in_executor(self.sync.kill, signal)
+        await in_executor(self.sync.kill, signal)
 
     async def pause(self) -> None:
-        await _in_executor(self.sync.pause)
+        await in_executor(self.sync.pause)
 
     async def unpause(self) -> None:
-        await _in_executor(self.sync.unpause)
+        await in_executor(self.sync.unpause)
 
     async def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
         await self.stop(timeout, signal=signal)
-        await _in_executor(self.sync.restart)  # it does not run: what is left is the start, and the event
+        await in_executor(self.sync.restart)  # it does not run: what is left is the start, and the event
 
     async def rename(self, name: str) -> None:
-        await _in_executor(self.sync.rename, name)
+        await in_executor(self.sync.rename, name)
 
     async def inspect(self) -> dict[str, Any]:
-        return await _in_executor(self.sync.inspect)
+        return await in_executor(self.sync.inspect)
 
     async def top(self, options: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-        return await _in_executor(self.sync.top, options)
+        return await in_executor(self.sync.top, options)
 
     async def diff(self) -> list[tuple[str, str]]:
-        return await _in_executor(self.sync.diff)
+        return await in_executor(self.sync.diff)
 
     async def update(self, **changes: Any) -> list[str]:
-        return await _in_executor(self.sync.update, **changes)
+        return await in_executor(self.sync.update, **changes)
 
     async def connect(self, network: str, **options: Any) -> None:
-        await _in_executor(self.sync.connect, network, **options)
+        await in_executor(self.sync.connect, network, **options)
 
     async def disconnect(self, network: str) -> None:
-        await _in_executor(self.sync.disconnect, network)
+        await in_executor(self.sync.disconnect, network)
 
     async def remove(self, *, force: bool = False, volumes: bool = False) -> None:
-        await _in_executor(self.sync.remove, force=force, volumes=volumes)
+        await in_executor(self.sync.remove, force=force, volumes=volumes)
 
     async def commit(self, reference: str | None = None, **options: Any) -> Any:
-        return await _in_executor(self.sync.commit, reference, **options)
+        return await in_executor(self.sync.commit, reference, **options)
 
     async def stats(self) -> Mapping[str, Any]:
-        return await _in_executor(self.sync.stats)
+        return await in_executor(self.sync.stats)
 
     async def put(self, source: str | os.PathLike[str], destination: str) -> None:
-        await _in_executor(self.sync.put, source, destination)
+        await in_executor(self.sync.put, source, destination)
 
     async def get(self, source: str, destination: str | os.PathLike[str]) -> None:
-        await _in_executor(self.sync.get, source, destination)
+        await in_executor(self.sync.get, source, destination)
 
     async def read_bytes(self, path: str) -> bytes:
-        return await _in_executor(self.sync.read_bytes, path)
+        return await in_executor(self.sync.read_bytes, path)
 
     async def write_bytes(self, path: str, data: bytes) -> None:
-        await _in_executor(self.sync.write_bytes, path, data)
+        await in_executor(self.sync.write_bytes, path, data)
 
     async def listdir(self, path: str = "/") -> list[str]:
-        return await _in_executor(self.sync.listdir, path)
+        return await in_executor(self.sync.listdir, path)
 
     async def exec(
         self,
@@ -265,7 +265,7 @@ class Container:
 
     async def open(self, path: str, mode: str = "r", **options: Any) -> File:
         """As :meth:`fastdock.Container.open`; the file's methods are awaited."""
-        return File(await _in_executor(self.sync.open, path, mode, **options))
+        return File(await in_executor(self.sync.open, path, mode, **options))
 
     async def logs(self, *, follow: bool = False, **options: Any) -> AsyncIterator[LogEntry]:
         """As :meth:`fastdock.Container.logs`."""

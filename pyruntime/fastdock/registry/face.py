@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -124,6 +126,8 @@ def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Runs a coroutine to its end; in a thread of its own where this one has a loop running already."""
     import asyncio
 
+    if remote := _remote.get():
+        return asyncio.run(remote.follow(coroutine))
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -132,6 +136,41 @@ def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, coroutine).result()
+
+
+class Remote:
+    """What is asked of registries in ``context`` (in another thread), and can be cancelled from this one."""
+
+    def __init__(self) -> None:
+        self.context = contextvars.copy_context()
+        self.context.run(_remote.set, self)
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._stop: Callable[[], object] | None = None
+
+    async def follow(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Runs it, as a task that ``cancel`` reaches."""
+        import asyncio
+
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(coroutine)
+        with self._lock:
+            self._stop = lambda: loop.call_soon_threadsafe(task.cancel)
+            if self._cancelled:
+                task.cancel()
+        try:
+            return await task
+        finally:
+            with self._lock:  # from here on the loop may be closed
+                self._stop = None
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._stop is not None:
+                self._stop()
+
+
+_remote: contextvars.ContextVar[Remote | None] = contextvars.ContextVar("remote", default=None)
 
 
 async def _ask(
