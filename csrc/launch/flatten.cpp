@@ -102,6 +102,8 @@ Result<void> Flattened::add_namespaces() {
     (by_parent ? joined_by_parent_ : joined_)
         .push_back({fd, static_cast<int>(kFlags[index]), wanted.path.c_str()});
   }
+  if (!joined_.empty() && joined_.front().type == CLONE_NEWUSER)
+    prepared_.map_ids_by(joined_.front().descriptor);
   if (!joined_.empty() && joined_.front().type == CLONE_NEWUSER && clone_flags_ != 0) {
     owner_of_namespaces_ = joined_.front().descriptor;
     joined_.erase(joined_.begin());
