@@ -58,6 +58,10 @@ BAD = [
     ("linux.cgroupsPath", "/a/../../b"),
     ("linux.rootfsPropagation", "sideways"),
     ("linux.personality", {"domain": "MINIX"}),
+    ("linux.memoryPolicy", {"mode": "MPOL_MAGIC", "nodes": "0"}),
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_MAGIC"]}),
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "zero"}),
+    ("linux.memoryPolicy", {"nodes": "0"}),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_MAGIC"}),
     (
         "linux.seccomp",

@@ -125,6 +125,32 @@ def test_root_read_only(bundle: Bundle) -> None:
     )
 
 
+def test_memory_policy(bundle: Bundle) -> None:
+    """Of the first process and of what exec adds; the kernel's refusal names it."""
+    show = "cut -d' ' -f2 /proc/self/numa_maps | head -1"
+    policies = [
+        ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"),
+        (
+            {"mode": "MPOL_INTERLEAVE", "nodes": "0-0", "flags": ["MPOL_F_STATIC_NODES"]},
+            "interleave=static:0",
+        ),
+        ({"mode": "MPOL_LOCAL"}, "local"),
+        ({"mode": "MPOL_DEFAULT", "nodes": ""}, "default"),
+        ({}, "default"),
+    ]
+    for policy, shown in policies:
+        bundle.config["linux"]["memoryPolicy"] = policy
+        assert bundle.output(show).strip() == shown
+    bundle.config["linux"]["memoryPolicy"] = policies[0][0]
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert bundle.command("exec", "c", "sh", "-c", show).stdout == "bind:0\n"
+    assert bundle.command("delete", "--force", "c").returncode == 0
+    for nodes in ("1000", ""):
+        bundle.config["linux"]["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": nodes}
+        assert "memory policy" in bundle.refused()
+
+
 def test_default_devices_and_links(bundle: Bundle) -> None:
     text = bundle.output(
         "stat -c '%n %a %t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty;"
@@ -525,10 +551,12 @@ def test_unknown_members_are_ignored(bundle: Bundle) -> None:
 
 def test_features_and_spec(bundle: Bundle, tmp_path: Path) -> None:
     features = json.loads(bundle.command("features").stdout)
-    assert features["ociVersionMax"].startswith("1.2")
+    assert features["ociVersionMax"].startswith("1.3")
     assert {"rro", "idmap", "tmpcopyup", "nosymfollow"} <= set(features["mountOptions"])
     assert "time" in features["linux"]["namespaces"]
     assert features["linux"]["intelRdt"]["enabled"] is False
+    assert "MPOL_BIND" in features["linux"]["memoryPolicy"]["modes"]
+    assert "MPOL_F_STATIC_NODES" in features["linux"]["memoryPolicy"]["flags"]
     for flags in ([], ["--rootless"]):
         (tmp_path / "new").mkdir(exist_ok=True)
         assert bundle.command("spec", "--bundle", str(tmp_path / "new"), *flags).returncode == 0
