@@ -25,6 +25,7 @@ ALSO_IN_THE_VM = (
     "test_oci_mounts.py",
     "test_oci_specification.py",
     "test_rootless_delegation.py",
+    "test_oci_systemd.py",
 )
 
 
