@@ -45,6 +45,7 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "set the scheduler",
     "set the I/O priority",
     "set the CPU affinity",
+    "set the memory policy",
     "set the personality",
     "set the security label",
     "create a session keyring",
@@ -192,6 +193,9 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "without root this needs a delegated cgroup (cgroup v2: systemd-run --user --scope -p Delegate=yes)",
     "proc and sysfs must be mounted on an ordinary directory, and the image has a symbolic link or a file "
     "there",
+    "this kernel may not know the mode (linux.memoryPolicy), or the nodes are not there, not in the cpuset, "
+    "or not "
+    "what the mode takes",
 });
 static_assert(kHintTexts.size() == static_cast<std::size_t>(Hint::kCount_));
 

@@ -54,6 +54,7 @@ enum class Operation : std::uint16_t {
   kSetScheduler,
   kSetIoPriority,
   kSetAffinity,
+  kSetMemoryPolicy,
   kSetPersonality,
   kSetSecurityLabel,
   kNewKeyring,
@@ -206,6 +207,7 @@ enum class Hint : std::uint16_t {
   kProcessHasThreads,
   kNotDelegated,
   kMountPointIsLink,
+  kMemoryPolicyRefused,
   kCount_,
 };
 

@@ -354,6 +354,13 @@ bool set_limits(State& state) {
   if (plan.io_priority >= 0 && !check(raw_syscall(SYS_ioprio_set, kWhoIsProcess, 0, plan.io_priority),
                                       state.failure, Operation::kSetIoPriority, ""))
     return false;
+  // The count is of bits, and the kernel takes one less than it says (get_nodes, mm/mempolicy.c).
+  constexpr std::size_t kBits = 8;
+  if (plan.memory_policy >= 0 &&
+      !check(raw_syscall(SYS_set_mempolicy, plan.memory_policy, plan.memory_nodes.data(),
+                         plan.memory_nodes.size_bytes() * kBits + 1),
+             state.failure, Operation::kSetMemoryPolicy, "", Hint::kMemoryPolicyRefused))
+    return false;
   if (plan.personality >= 0 &&
       !check(raw_syscall(SYS_personality, plan.personality), state.failure, Operation::kSetPersonality, ""))
     return false;

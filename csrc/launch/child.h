@@ -111,6 +111,8 @@ struct ChildPlan {
   const SchedulerAttributes* scheduler = nullptr;
   int io_priority = -1;
   std::span<const unsigned long> initial_cpus, final_cpus;  // masks for sched_setaffinity(2)
+  int memory_policy = -1;                                   // as set_mempolicy(2) takes it
+  std::span<const unsigned long> memory_nodes;              // its mask
   long personality = -1;
   const char* apparmor_profile = nullptr;
   const char* selinux_label = nullptr;

@@ -38,13 +38,13 @@ std::vector<const char*> pointers(const std::vector<std::string>& texts) {
   return result;
 }
 
-std::vector<unsigned long> cpu_mask(const std::vector<int>& cpus) {
+std::vector<unsigned long> bit_mask(const std::vector<int>& numbers) {
   constexpr int kBits = sizeof(unsigned long) * CHAR_BIT;
   std::vector<unsigned long> mask;
-  for (int cpu : cpus) {
-    auto word = static_cast<std::size_t>(cpu / kBits);
+  for (int number : numbers) {
+    auto word = static_cast<std::size_t>(number / kBits);
     if (mask.size() <= word) mask.resize(word + 1);
-    mask[word] |= 1UL << (cpu % kBits);
+    mask[word] |= 1UL << (number % kBits);
   }
   return mask;
 }
@@ -102,6 +102,8 @@ Result<void> Flattened::add_namespaces() {
     (by_parent ? joined_by_parent_ : joined_)
         .push_back({fd, static_cast<int>(kFlags[index]), wanted.path.c_str()});
   }
+  if (!joined_.empty() && joined_.front().type == CLONE_NEWUSER)
+    prepared_.map_ids_by(joined_.front().descriptor);
   if (!joined_.empty() && joined_.front().type == CLONE_NEWUSER && clone_flags_ != 0) {
     owner_of_namespaces_ = joined_.front().descriptor;
     joined_.erase(joined_.begin());
@@ -230,10 +232,15 @@ void Flattened::add_names_and_limits() {
     child_.scheduler = &scheduler_;
   }
   if (plan_.io_priority) child_.io_priority = *plan_.io_priority;
-  initial_cpus_ = cpu_mask(plan_.initial_cpus);
-  final_cpus_ = cpu_mask(plan_.final_cpus);
+  initial_cpus_ = bit_mask(plan_.initial_cpus);
+  final_cpus_ = bit_mask(plan_.final_cpus);
   child_.initial_cpus = initial_cpus_;
   child_.final_cpus = final_cpus_;
+  if (plan_.memory_policy) {
+    child_.memory_policy = plan_.memory_policy->mode;
+    memory_nodes_ = bit_mask(plan_.memory_policy->nodes);
+    child_.memory_nodes = memory_nodes_;
+  }
   if (plan_.personality) child_.personality = static_cast<long>(*plan_.personality);
   child_.new_keyring = plan_.new_keyring;
 }

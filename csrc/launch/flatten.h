@@ -61,7 +61,7 @@ class Flattened {
   std::vector<std::string> bare_mounts_;
   std::vector<const char*> bare_, masked_, read_only_, argv_, environment_, group_names_;
   std::vector<ChildLimit> limits_;
-  std::vector<unsigned long> initial_cpus_, final_cpus_;
+  std::vector<unsigned long> initial_cpus_, final_cpus_, memory_nodes_;
   std::vector<DescriptorRange> unneeded_;
   SchedulerAttributes scheduler_{};
   sock_fprog filter_{};

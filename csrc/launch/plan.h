@@ -69,6 +69,12 @@ struct Scheduler {
   std::uint64_t flags = 0, runtime = 0, deadline = 0, period = 0;
 };
 
+// set_mempolicy(2).
+struct MemoryPolicy {
+  int mode = 0;  // MPOL_*, with MPOL_F_*
+  std::vector<int> nodes;
+};
+
 struct ClockOffset {
   int clock = 0;  // CLOCK_MONOTONIC or CLOCK_BOOTTIME
   std::int64_t seconds = 0;
@@ -110,6 +116,7 @@ struct LaunchPlan {
   std::optional<Scheduler> scheduler;
   std::optional<int> io_priority;             // as ioprio_set(2) takes it
   std::vector<int> initial_cpus, final_cpus;  // OCI execCPUAffinity
+  std::optional<MemoryPolicy> memory_policy;
   std::optional<unsigned long> personality;
   std::string apparmor_profile, selinux_label;
   bool new_keyring = true;

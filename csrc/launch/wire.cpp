@@ -34,8 +34,8 @@ void visit(Archive& archive, Mount& value) {
   visit_all(archive, value.type, value.source, value.destination, value.options, value.attributes_set,
             value.attributes_clear, value.recursive_set, value.recursive_clear, value.propagation,
             value.propagation_recursive, value.recursive, value.copy_up, value.map_ids, value.map_ids_below,
-            value.keep_mode, value.id_maps.uids, value.id_maps.gids, value.layers, value.directory,
-            value.in_memory);
+            value.keep_mode, value.inside, value.id_maps.uids, value.id_maps.gids, value.layers,
+            value.directory, value.in_memory);
 }
 template <class Archive>
 void visit(Archive& archive, Device& value) {
@@ -72,6 +72,10 @@ void visit(Archive& archive, Scheduler& value) {
             value.period);
 }
 template <class Archive>
+void visit(Archive& archive, MemoryPolicy& value) {
+  visit_all(archive, value.mode, value.nodes);
+}
+template <class Archive>
 void visit(Archive& archive, ClockOffset& value) {
   visit_all(archive, value.clock, value.seconds, value.nanoseconds);
 }
@@ -85,9 +89,9 @@ void visit(Archive& archive, LaunchPlan& plan) {
             plan.hostname, plan.domainname, plan.raise_loopback);
   visit_all(archive, plan.capabilities, plan.no_new_privileges, plan.seccomp, plan.seccomp_flags, plan.limits,
             plan.oom_score_adjustment, plan.scheduler, plan.io_priority, plan.initial_cpus, plan.final_cpus,
-            plan.personality, plan.apparmor_profile, plan.selinux_label, plan.new_keyring, plan.stdio,
-            plan.terminal, plan.preserve_descriptors, plan.init, plan.new_session, plan.parent_death_signal,
-            plan.start_fifo, plan.cgroup_tasks, plan.cgroup_directory);
+            plan.memory_policy, plan.personality, plan.apparmor_profile, plan.selinux_label, plan.new_keyring,
+            plan.stdio, plan.terminal, plan.preserve_descriptors, plan.init, plan.new_session,
+            plan.parent_death_signal, plan.start_fifo, plan.cgroup_tasks, plan.cgroup_directory);
 }
 
 }  // namespace

@@ -57,6 +57,19 @@ Result<CreateRequest> read_request(Words words, std::string_view name, Arguments
   return request;
 }
 
+// The service's main process is this one, as with runc: its end is the service's.
+Beside forwarding(std::optional<NotifySocket>& notify, const Context& context) {
+  if (!notify) return {};
+  return {notify->descriptor(), [&] {
+            auto ready = notify->forward(::getpid());
+            if (ready && !*ready) return true;
+            if (!ready) context.warn(message_of(ready.error()));
+            // Nobody reads any more: the container's further messages fail, instead of filling the queue.
+            notify.reset();
+            return false;
+          }};
+}
+
 }  // namespace
 
 Result<int> command_create(const Context& context, Words words) {
@@ -74,14 +87,19 @@ Result<int> command_run(const Context& context, Words words) {
   request.start = true;
   request.foreground = !arguments.has("detach");
   if (!request.foreground) {
-    FASTDOCK_CHECK(create_container(context, request));
+    FASTDOCK_TRY(Created created, create_container(context, request));
+    created.container.unlock();
+    if (!created.notify) return 0;
+    auto told = created.notify->wait_until_ready(created.process.pidfd.get(), created.process.pid);
+    // The container runs, and an error would say that it does not.
+    if (!told) context.warn(message_of(told.error()));
     return 0;
   }
   Foreground foreground;
   FASTDOCK_TRY(Created created, create_container(context, request));
   // Others may pause, change or delete it meanwhile.
   created.container.unlock();
-  auto code = foreground.wait(created.process);
+  auto code = foreground.wait(created.process, forwarding(created.notify, context));
   if (arguments.has("keep") || !created.container.lock()) return code;
   FASTDOCK_CHECK(remove_container(context, created.container, created.hooks));
   return code;
@@ -106,12 +124,23 @@ Result<int> command_start(const Context& context, Words words) {
     FASTDOCK_CHECK(
         run_hooks(config.hooks.start_container, state_json(container.state, Status::kCreated, true), place));
   }
+  std::optional<NotifySocket> notify;
+  Fd process;
+  if (is_notify_wanted() && has_notify_directory(container)) {
+    FASTDOCK_TRY(notify, NotifySocket::open(container));
+    FASTDOCK_TRY(process, container.process());
+  } else if (is_notify_wanted()) {
+    context.warn("NOTIFY_SOCKET is left alone: the container was created without it");
+  }
   // ENXIO: the process has just ended.  Removed before the word: who sees no FIFO sees it running.
   FASTDOCK_TRY(Fd fifo, open_file(container.fifo(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
   if (::unlink(container.fifo().c_str()) != 0) return failed(Operation::kRemoveFile, container.fifo());
   if (::write(fifo.get(), "0", 1) != 1) return failed(Operation::kWriteFile, container.fifo());
   FASTDOCK_CHECK(run_hooks(config.hooks.poststart, state_json(container.state, Status::kRunning, true),
                            runtime_place(container.state.bundle)));
+  // Others may stop or delete it meanwhile.
+  container.unlock();
+  if (notify) FASTDOCK_CHECK(notify->wait_until_ready(process.get(), container.state.pid));
   return 0;
 }
 

@@ -54,11 +54,15 @@ void put_memory(Writer& writer, const cgroup::Statistics& statistics) {
       if (statistics.usage.memory_peak) put(writer, "max", *statistics.usage.memory_peak);
       put(writer, "failcnt", statistics.memory_limit_hits);
     });
+    // As runc, on v2 too (its fs2/memory.go): memory and swap together, which is how v1 counts.
+    const bool limited =
+        statistics.swap_limit != cgroup::kNoLimit && statistics.memory_limit != cgroup::kNoLimit;
     object(writer, "swap", [&] {
-      put(writer, "limit", statistics.swap_limit);
-      put(writer, "usage", statistics.swap_current);
+      put(writer, "limit", limited ? statistics.memory_limit + statistics.swap_limit : cgroup::kNoLimit);
+      put(writer, "usage", statistics.memory_current + statistics.swap_current);
       put(writer, "failcnt", 0);
     });
+    object(writer, "kernel", [&] { put(writer, "usage", statistics.memory_kernel); });
     object(writer, "raw", [&] {
       for (const auto& [key, value] : statistics.memory_stat) put(writer, key.c_str(), value);
     });

@@ -201,6 +201,7 @@ class Execution {
     FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));
     plan_.preserve_descriptors = static_cast<int>(std::clamp<std::int64_t>(descriptors.value_or(0), 0, 4096));
     plan_.personality = config_.plan.personality;
+    plan_.memory_policy = config_.plan.memory_policy;
     if (plan_.initial_cpus.empty() && plan_.final_cpus.empty()) plan_.final_cpus = every_cpu();
     FASTDOCK_TRY(listener_, add_seccomp(config_.seccomp, plan_));
     return {};

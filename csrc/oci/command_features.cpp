@@ -96,6 +96,10 @@ void put_linux(Printer& out) {
   out.put("enabled", true);
   out.end();
   out.end();
+  out.begin("memoryPolicy");
+  out.list("modes", memory_policy_modes());
+  out.list("flags", memory_policy_flags());
+  out.end();
   out.begin("netDevices");
   out.put("enabled", true);
   out.end();

@@ -19,7 +19,7 @@
 
 namespace fastdock::oci {
 
-inline constexpr const char* kSpecificationVersion = "1.2.1";
+inline constexpr const char* kSpecificationVersion = "1.3.0";
 
 struct Hook {
   std::string path;
@@ -87,6 +87,10 @@ std::vector<std::string> mount_options();
 // As runc: what the caller may use (systemd's CPUAffinity= of an engine) is not for the container.  Its
 // cpuset decides: the kernel leaves out what is not in there, and what the machine has not.
 std::vector<int> every_cpu();
+
+// What "linux.memoryPolicy" may say: for `features`.
+std::vector<std::string> memory_policy_modes();
+std::vector<std::string> memory_policy_flags();
 
 // "0-2,7" -> 0 1 2 7; nothing where it is no such list.
 std::optional<std::vector<int>> parse_cpu_list(std::string_view text);

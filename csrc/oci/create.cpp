@@ -66,7 +66,7 @@ class Creation {
       undo();
       return std::unexpected(std::move(process.error()));
     }
-    return Created{std::move(container_), std::move(*process), std::move(config_.hooks)};
+    return Created{std::move(container_), std::move(*process), std::move(config_.hooks), std::move(notify_)};
   }
 
  private:
@@ -175,6 +175,12 @@ class Creation {
     }
     plan.preserve_descriptors = descriptors;
     FASTDOCK_CHECK(check_descriptors(descriptors));
+    if (is_notify_wanted()) {
+      FASTDOCK_CHECK(add_notify_directory(container_, plan));
+      if (request_.start) {
+        FASTDOCK_TRY(notify_, NotifySocket::open(container_));
+      }
+    }
     if (!request_.start) {
       FASTDOCK_CHECK(container_.make_fifo());
       plan.start_fifo = container_.fifo();
@@ -253,6 +259,7 @@ class Creation {
   std::optional<NewScope> scope_;
   cgroup::Join join_;
   SeccompListener listener_;
+  std::optional<NotifySocket> notify_;
 };
 
 }  // namespace

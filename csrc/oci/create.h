@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "launch/launch.h"
 #include "oci/context.h"
+#include "oci/notify_socket.h"
 #include "oci/state.h"
 
 namespace fastdock::oci {
@@ -26,6 +27,7 @@ struct Created {
   Container container;
   launch::Process process;
   Hooks hooks;
+  std::optional<NotifySocket> notify;  // of `run`: somebody is to be told that it is ready
 };
 
 // On failure nothing is left but what hooks did.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <unordered_set>
 
 #include "base/user_namespace.h"
@@ -114,6 +115,54 @@ void read_personality(Json personality, LaunchPlan& plan) {
   plan.personality = domain == "LINUX32" ? kLinux32 : 0;
 }
 
+struct MemoryWord {
+  std::string_view name;
+  int value;
+};
+// linux/mempolicy.h; Debian's knows neither the newest mode nor the newest flag.
+constexpr auto kMemoryModes = std::to_array<MemoryWord>({
+    {"MPOL_DEFAULT", 0},
+    {"MPOL_PREFERRED", 1},
+    {"MPOL_BIND", 2},
+    {"MPOL_INTERLEAVE", 3},
+    {"MPOL_LOCAL", 4},
+    {"MPOL_PREFERRED_MANY", 5},
+    {"MPOL_WEIGHTED_INTERLEAVE", 6},
+});
+constexpr auto kMemoryFlags = std::to_array<MemoryWord>({
+    {"MPOL_F_NUMA_BALANCING", 1 << 13},
+    {"MPOL_F_RELATIVE_NODES", 1 << 14},
+    {"MPOL_F_STATIC_NODES", 1 << 15},
+});
+
+// Whether this kernel knows the mode, and the container may use the nodes, the kernel says.
+void read_memory_policy(Json policy, LaunchPlan& plan) {
+  if (!policy) return;
+  // As runc: with nothing in it, it is none.
+  if (policy["mode"].text().empty() && policy["nodes"].text().empty() && !policy["flags"]) return;
+  launch::MemoryPolicy target;
+  const auto* mode = std::ranges::find(kMemoryModes, policy.required("mode").text(), &MemoryWord::name);
+  if (mode == kMemoryModes.end()) return policy["mode"].refuse("is not a known memory policy");
+  target.mode = mode->value;
+  policy["flags"].each([&](Json entry) {
+    const auto* flag = std::ranges::find(kMemoryFlags, entry.text(), &MemoryWord::name);
+    if (flag == kMemoryFlags.end()) return entry.refuse("is not a known flag of memory policies");
+    target.mode |= flag->value;
+  });
+  std::string text;
+  policy["nodes"].read(text);
+  auto nodes = parse_cpu_list(text);
+  if (!nodes) return policy["nodes"].refuse("is no list of memory nodes such as 0-3,7");
+  target.nodes = std::move(*nodes);
+  plan.memory_policy = std::move(target);
+}
+
+std::vector<std::string> names(std::span<const MemoryWord> words) {
+  std::vector<std::string> list;
+  for (const MemoryWord& word : words) list.emplace_back(word.name);
+  return list;
+}
+
 // What needs something that this machine may not have: refused by name, never dropped.
 void check_kernel(Json linux) {
   if (linux["intelRdt"] && ::access("/sys/fs/resctrl/schemata", F_OK) != 0)
@@ -122,7 +171,6 @@ void check_kernel(Json linux) {
     linux["intelRdt"].refuse("is not supported by fastdock-oci");
   if (!linux["mountLabel"].text().empty() && ::access("/sys/fs/selinux", F_OK) != 0)
     linux["mountLabel"].refuse("needs SELinux, which this machine has not");
-  if (linux["memoryPolicy"]) linux["memoryPolicy"].refuse("is not supported by fastdock-oci");
 }
 
 void read_network_devices(Json devices, Config& config) {
@@ -213,6 +261,9 @@ void read_devices(Json devices, Config& config) {
   plan.links.push_back({"pts/ptmx", "/dev/ptmx"});
 }
 
+std::vector<std::string> memory_policy_modes() { return names(kMemoryModes); }
+std::vector<std::string> memory_policy_flags() { return names(kMemoryFlags); }
+
 void read_linux(Json linux, Config& config) {
   LaunchPlan& plan = config.plan;
   read_namespaces(linux["namespaces"], plan);
@@ -237,6 +288,7 @@ void read_linux(Json linux, Config& config) {
   linux["readonlyPaths"].read(plan.read_only_paths);
   read_personality(linux["personality"], plan);
   read_network_devices(linux["netDevices"], config);
+  read_memory_policy(linux["memoryPolicy"], plan);
   check_kernel(linux);
   config.seccomp = linux["seccomp"];
   // As runc and crun: a network namespace of the container's own has its loopback up.

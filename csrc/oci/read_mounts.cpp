@@ -170,9 +170,52 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
   if (mount.map_ids && mount.id_maps.empty()) {
     // config.md: without mappings of its own, those of the container's user namespace.
     mount.id_maps = {config.plan.uid_map, config.plan.gid_map};
-    if (mount.id_maps.empty()) entry.refuse("maps ids, but there are no mappings");
+    // Of a user namespace that is joined the kernel knows them.
+    const bool joins = config.plan.namespaces[static_cast<std::size_t>(launch::Namespace::kUser)].mode ==
+                       launch::NamespaceMode::kJoin;
+    if (joins) mount.id_maps = {};
+    if (mount.id_maps.empty() && !joins) entry.refuse("maps ids, but there are no mappings");
   }
   return mount;
+}
+
+// "/a//b/./c/.." -> "/a/b"
+std::string normal(std::string_view path) {
+  std::string result;
+  while (!path.empty()) {
+    std::string_view name = path.substr(0, path.find('/'));
+    path.remove_prefix(std::min(name.size() + 1, path.size()));
+    if (name == "..") {
+      result.resize(result.empty() ? 0 : result.rfind('/'));
+    } else if (!name.empty() && name != ".") {
+      result.append("/").append(name);
+    }
+  }
+  return result.empty() ? "/" : result;
+}
+
+// "/a" covers "/a" and "/a/b".
+bool covers(std::string_view directory, std::string_view path) {
+  return directory == "/" ||
+         (path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/'));
+}
+
+// As runc: a source below the root file system's directory is taken when its turn comes, with what the mounts
+// before it have put there.  It is looked for inside the container's root, so that no link leads out of that.
+void find_inside(rootfs::Mount& mount, Json entry, const Config& config) {
+  if (mount.type != "bind") return;
+  const std::string root = normal(config.rootfs);
+  const std::string source = normal(mount.source);
+  if (root == "/" || !covers(root, source)) return;
+  std::string inside = source.size() == root.size() ? "/" : source.substr(root.size());
+  const bool made = std::ranges::any_of(config.plan.mounts, [&](const rootfs::Mount& earlier) {
+    const std::string place = normal(earlier.destination);
+    return covers(place, inside) || (mount.recursive && covers(inside, place));
+  });
+  if (!made) return;
+  if (mount.map_ids)
+    entry.refuse("maps ids of what another mount has put there, which only the mount itself can");
+  mount.inside = std::move(inside);
 }
 
 }  // namespace
@@ -180,6 +223,7 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
 void read_mounts(Json mounts, Config& config) {
   mounts.each([&](Json entry) {
     rootfs::Mount mount = read_mount(entry, config);
+    find_inside(mount, entry, config);
     if (mount.type == "cgroup" || mount.type == "cgroup2") {
       // A marker in its place in the order; add_cgroup_mounts() puts there what the machine has.
       mount.type = "cgroup";

@@ -5,13 +5,13 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 
@@ -45,8 +45,8 @@ void drain(int terminal) {
 
 }  // namespace
 
-Result<Fd> connect_to(const std::string& path) {
-  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+Result<Fd> connect_to(const std::string& path, int type) {
+  Fd socket(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (!socket) return failed(Operation::kSendDescriptor, path);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -60,7 +60,11 @@ Result<Fd> connect_to(const std::string& path) {
   if (name.size() >= sizeof address.sun_path)
     return failed_with(ENAMETOOLONG, Operation::kSendDescriptor, path);
   std::memcpy(address.sun_path, name.c_str(), name.size());
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+  const bool abstract = name.starts_with('@');
+  if (abstract) address.sun_path[0] = '\0';
+  auto size =
+      static_cast<socklen_t>(abstract ? offsetof(sockaddr_un, sun_path) + name.size() : sizeof address);
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0)
     return failed(Operation::kSendDescriptor, path);
   return socket;
 }
@@ -129,16 +133,17 @@ void Foreground::forward_signal(const launch::Process& process) {
   }
 }
 
-Result<int> Foreground::wait(launch::Process& process) {
+Result<int> Foreground::wait(launch::Process& process, const Beside& beside) {
   const int terminal = process.terminal.get();
   if (terminal >= 0) {
     begin_raw();
     copy_size(terminal);
   }
-  std::array<pollfd, 4> watched = {{{process.pidfd.get(), POLLIN, 0},
+  std::array<pollfd, 5> watched = {{{process.pidfd.get(), POLLIN, 0},
                                     {signals_.get(), POLLIN, 0},
                                     {terminal, POLLIN, 0},
-                                    {terminal >= 0 ? STDIN_FILENO : -1, POLLIN, 0}}};
+                                    {terminal >= 0 ? STDIN_FILENO : -1, POLLIN, 0},
+                                    {beside.descriptor, POLLIN, 0}}};
   while (true) {
     if (::poll(watched.data(), watched.size(), -1) < 0 && errno != EINTR)
       return failed(Operation::kWaitForProcess);
@@ -148,6 +153,7 @@ Result<int> Foreground::wait(launch::Process& process) {
     if ((watched[2].revents & (POLLHUP | POLLERR)) != 0 && (watched[2].revents & POLLIN) == 0)
       watched[2].fd = -1;
     if (watched[3].revents != 0 && !copy_once(STDIN_FILENO, terminal)) watched[3].fd = -1;
+    if (watched[4].revents != 0 && !beside.readable()) watched[4].fd = -1;
     if (watched[0].revents != 0) break;
   }
   if (terminal >= 0) drain(terminal);

@@ -3,6 +3,7 @@
 #include <linux/mount.h>
 #include <sys/sysmacros.h>
 
+#include "rootfs/bind_inside.h"
 #include "rootfs/copy_tree.h"
 #include "rootfs/mount_point.h"
 
@@ -166,6 +167,7 @@ int make_mount(const ChildMount& mount, const ChildRoot& plan, Failure& failure)
     case ChildMountKind::kOverlay:
       return plan.overlay_takes_descriptors ? mount_overlay(mount, plan.attach_point, failure)
                                             : mount_overlay_by_name(mount, plan.attach_point, failure);
+    case ChildMountKind::kBindInside:  // add_mounts()
     case ChildMountKind::kFilesystem:
       break;
   }
@@ -204,7 +206,9 @@ bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& 
   int overlay = 0;
   for (ChildMount& mount : plan.mounts) {
     bool ready = mount.kind == ChildMountKind::kOverlay;
-    int made = ready ? overlays.made[overlay++] : make_mount(mount, plan, failure);
+    int made = ready                                       ? overlays.made[overlay++]
+               : mount.kind == ChildMountKind::kBindInside ? bind_inside(mount, root, failure)
+                                                           : make_mount(mount, plan, failure);
     if (made < 0) return false;
     mount.tree = made;
     Descriptor covered(mount.keep_mode ? open_in_root(root, mount.destination, O_PATH) : -1);

@@ -20,7 +20,13 @@ struct ChildOption {
   const char* value;  // null: a flag
 };
 
-enum class ChildMountKind : std::uint8_t { kBind, kFilesystem, kOverlay };
+enum class ChildMountKind : std::uint8_t { kBind, kBindInside, kFilesystem, kOverlay };
+
+// One mount_setattr(2).
+struct MountChange {
+  std::uint64_t set, clear, propagation;
+  bool recursive;
+};
 
 struct ChildMount {
   ChildMountKind kind = ChildMountKind::kFilesystem;
@@ -35,6 +41,10 @@ struct ChildMount {
   bool copy_up = false;         // starts with what the root has there (tmpcopyup)
   bool keep_mode = false;       // has the mode of the directory that it covers
   int tree = -1;  // kBind: the detached mount; kOverlay: that of the directory with upper/ and work/
+  // kBindInside: the source as the container's root has it, and what to make of the mount
+  const char* inside = nullptr;
+  bool recursive = false;
+  std::span<const MountChange> changes;
   std::span<const int> layers;  // kOverlay: detached mounts, the topmost first
 };
 

@@ -36,6 +36,9 @@ struct Mount {
   std::uint64_t recursive_clear = 0;
   std::uint64_t propagation = 0;  // MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; 0: MS_PRIVATE
   bool propagation_recursive = true;
+  // bind: the source is this path in the container's root, as the mounts before this one have left it;
+  // `source` is its name in errors
+  std::string inside;
   bool recursive = false;     // bind: with what is mounted below it (rbind)
   bool copy_up = false;       // tmpfs: starts with a copy of what the image has there (OCI tmpcopyup)
   bool map_ids = false;       // bind: show the container's ids for the host's (an id-mapped mount)

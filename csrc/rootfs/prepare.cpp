@@ -34,13 +34,16 @@ Result<Fd> clone_tree(const std::string& path, bool recursive, Operation operati
   return Fd(fd);
 }
 
+// mount_setattr(2): a new access time setting needs the old one cleared.
+std::uint64_t cleared_by(std::uint64_t set) {
+  return (set & MOUNT_ATTR__ATIME) != 0 ? std::uint64_t{MOUNT_ATTR__ATIME} : 0;
+}
+
 int set_attributes(int tree, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation,
                    unsigned flags, int user_namespace = -1) {
   mount_attr attributes{};
   attributes.attr_set = set;
-  attributes.attr_clr = clear;
-  // mount_setattr(2): a new access time setting needs the old one cleared.
-  if ((set & MOUNT_ATTR__ATIME) != 0) attributes.attr_clr |= MOUNT_ATTR__ATIME;
+  attributes.attr_clr = clear | cleared_by(set);
   attributes.propagation = propagation;
   if (user_namespace >= 0) {
     attributes.attr_set |= MOUNT_ATTR_IDMAP;
@@ -170,32 +173,50 @@ Result<ChildMount> PreparedRoot::add_filled(const Mount& mount, const Contents& 
   return child;
 }
 
+Result<void> PreparedRoot::map_bind(const Mount& mount, const IdMaps& maps, int tree) {
+  const unsigned recursive = mount.recursive && mount.map_ids_below ? AT_RECURSIVE : 0;
+  if (mount.id_maps.empty() && user_namespace_ >= 0) {
+    if (set_attributes(tree, 0, 0, 0, recursive, user_namespace_) == 0) return {};
+    return failed(Operation::kMapBindSource, mount.source);
+  }
+  const IdMaps& wanted = mount.id_maps.empty() ? maps : mount.id_maps;
+  if (wanted.empty()) return {};
+  FASTDOCK_TRY(auto mapping, user_namespace(wanted));
+  if (set_attributes(tree, 0, 0, 0, recursive, mapping->get()) == 0) return {};
+  // EINVAL: a file system without FS_ALLOW_IDMAP.  Asked for by name it is an error, by default it is
+  // noted.
+  if (!mount.id_maps.empty() || errno != EINVAL) return failed(Operation::kMapBindSource, mount.source);
+  unmapped_.push_back(mount.source);
+  return {};
+}
+
 Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child) {
+  std::vector<MountChange>& changes = changes_.emplace_back();
+  changes.push_back(
+      {0, 0, mount.propagation == 0 ? kPrivate : mount.propagation, mount.propagation_recursive});
+  if ((mount.recursive_set | mount.recursive_clear) != 0)
+    changes.push_back({mount.recursive_set, mount.recursive_clear, 0, true});
+  if ((child.attributes | mount.attributes_clear) != 0)
+    changes.push_back({child.attributes, mount.attributes_clear, 0, false});
+  for (MountChange& change : changes) change.clear |= cleared_by(change.set);
+  child.changes = changes;
+  child.recursive = mount.recursive;
+  if (!mount.inside.empty()) {
+    child.kind = ChildMountKind::kBindInside;
+    child.inside = mount.inside.c_str();
+    return {};
+  }
   child.kind = ChildMountKind::kBind;
   FASTDOCK_TRY(Fd tree, clone_tree(mount.source, mount.recursive, Operation::kOpenBindSource,
                                    Hint::kBindSourceMissing));
   struct stat status{};
   if (::fstat(tree.get(), &status) != 0) return failed(Operation::kOpenBindSource, mount.source);
   child.onto_directory = S_ISDIR(status.st_mode);
-  const IdMaps& wanted = mount.id_maps.empty() ? maps : mount.id_maps;
-  if (mount.map_ids && !wanted.empty()) {
-    FASTDOCK_TRY(auto mapping, user_namespace(wanted));
-    unsigned recursive = mount.recursive && mount.map_ids_below ? AT_RECURSIVE : 0;
-    if (set_attributes(tree.get(), 0, 0, 0, recursive, mapping->get()) != 0) {
-      // EINVAL: a file system without FS_ALLOW_IDMAP.  Asked for by name it is an error, by default it is
-      // noted.
-      if (!mount.id_maps.empty() || errno != EINVAL) return failed(Operation::kMapBindSource, mount.source);
-      unmapped_.push_back(mount.source);
-    }
-  }
-  std::uint64_t propagation = mount.propagation == 0 ? kPrivate : mount.propagation;
-  unsigned spread = mount.propagation_recursive ? AT_RECURSIVE : 0;
-  if (set_attributes(tree.get(), 0, 0, propagation, spread) != 0 ||
-      ((mount.recursive_set | mount.recursive_clear) != 0 &&
-       set_attributes(tree.get(), mount.recursive_set, mount.recursive_clear, 0, AT_RECURSIVE) != 0) ||
-      ((child.attributes | mount.attributes_clear) != 0 &&
-       set_attributes(tree.get(), child.attributes, mount.attributes_clear, 0, 0) != 0))
-    return failed(Operation::kSetMountAttributes, mount.source);
+  if (mount.map_ids) FASTDOCK_CHECK(map_bind(mount, maps, tree.get()));
+  for (const MountChange& change : changes)
+    if (set_attributes(tree.get(), change.set, change.clear, change.propagation,
+                       change.recursive ? AT_RECURSIVE : 0) != 0)
+      return failed(Operation::kSetMountAttributes, mount.source);
   child.tree = keep(std::move(tree));
   return {};
 }

@@ -25,6 +25,10 @@ class PreparedRoot {
   // The same for a tmpfs that the parent makes and fills (tmpfs.h).
   Result<ChildMount> add_filled(const Mount& mount, const Contents& contents, const IdMaps& maps);
 
+  // Binds that map ids and have no mappings of their own do it by this user namespace, which is the
+  // container's but not made by us.  An open descriptor.
+  void map_ids_by(int user_namespace) { user_namespace_ = user_namespace; }
+
   // Ids could not be mapped there (the file system does not support it): the mount shows the host's ids.
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return unmapped_; }
 
@@ -32,12 +36,15 @@ class PreparedRoot {
   Result<void> add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child);
   Result<void> add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child);
   void add_options(const std::string& options, ChildMount& child);
+  Result<void> map_bind(const Mount& mount, const IdMaps& maps, int tree);
   int keep(Fd fd);
 
+  int user_namespace_ = -1;
   std::deque<Fd> descriptors_;
   std::deque<std::string> texts_;
   std::deque<std::vector<ChildOption>> options_;
   std::deque<std::vector<int>> layers_;
+  std::deque<std::vector<MountChange>> changes_;
   std::vector<std::string> unmapped_;
 };
 

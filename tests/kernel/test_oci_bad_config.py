@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oci_bundle import Bundle
+from oci_bundle import USER_NAMESPACE, Bundle
 
 pytestmark = pytest.mark.kernel
-
-USER_NAMESPACE = [{"containerID": 0, "hostID": 1879048192, "size": 65536}]
 
 
 @pytest.fixture
@@ -60,6 +58,10 @@ BAD = [
     ("linux.cgroupsPath", "/a/../../b"),
     ("linux.rootfsPropagation", "sideways"),
     ("linux.personality", {"domain": "MINIX"}),
+    ("linux.memoryPolicy", {"mode": "MPOL_MAGIC", "nodes": "0"}),
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_MAGIC"]}),
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "zero"}),
+    ("linux.memoryPolicy", {"nodes": "0"}),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_MAGIC"}),
     (
         "linux.seccomp",
@@ -93,6 +95,16 @@ def test_contradictions_and_nonsense(bundle: Bundle, path: str, value: Any) -> N
     error = bundle.refused(set_at(path, value))
     assert error.startswith("fastdock-oci: ")
     assert len(error) > 30
+
+
+@pytest.mark.here
+def test_no_mount_namespace(bundle: Bundle) -> None:
+    """runc's message speaks of masked paths; where there are none, it mounts on the host."""
+    namespaces = [entry for entry in bundle.config["linux"]["namespaces"] if entry["type"] != "mount"]
+    bundle.config["linux"] |= {"maskedPaths": [], "readonlyPaths": []}
+    before = Path("/proc/self/mountinfo").read_text()
+    assert "mount namespace" in bundle.refused(set_at("linux.namespaces", namespaces))
+    assert Path("/proc/self/mountinfo").read_text() == before
 
 
 @pytest.mark.here

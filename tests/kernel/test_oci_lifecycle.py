@@ -325,16 +325,21 @@ def test_update_and_events(bundle: Bundle, tmp_path: Path) -> None:
     bundle.shell("sleep 1000")
     assert bundle.run_detached().returncode == 0
     assert bundle.cgroup_file("memory/memory.limit_in_bytes", "memory.max") == str(64 << 20)
-    assert bundle.command("update", "--memory", str(32 << 20), "--pids-limit", "40", "c").returncode == 0
+    words = ["--memory", str(32 << 20), "--memory-swap", str(48 << 20), "--pids-limit", "40"]
+    assert bundle.command("update", *words, "c").returncode == 0
     assert bundle.cgroup_file("memory/memory.limit_in_bytes", "memory.max") == str(32 << 20)
     assert bundle.cgroup_file("pids/pids.max", "pids.max") == "40"
     (tmp_path / "r.json").write_text(json.dumps({"pids": {"limit": 30}}))
-    assert bundle.command("update", "--resources", str(tmp_path / "r.json"), "c").returncode == 0
+    with (tmp_path / "r.json").open() as file:
+        assert bundle.command("update", "--resources", "-", "c", stdin=file).returncode == 0
     assert bundle.cgroup_file("pids/pids.max", "pids.max") == "30"
     event = json.loads(bundle.command("events", "--stats", "c").stdout)
     assert (event["type"], event["id"]) == ("stats", "c")
     assert event["data"]["memory"]["usage"]["limit"] == 32 << 20
     assert event["data"]["pids"] == {"current": 1, "limit": 30}
+    memory = event["data"]["memory"]
+    assert memory["swap"]["limit"] == 48 << 20, "as runc: memory and swap"
+    assert memory["swap"]["usage"] >= memory["usage"]["usage"] >= memory["kernel"]["usage"]
     assert bundle.command("update", "--memory", "much", "c").returncode == 1
 
 

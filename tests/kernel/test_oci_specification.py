@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oci_bundle import CAPABILITIES, Bundle
+from oci_bundle import CAPABILITIES, Bundle, with_user_namespace
 
 pytestmark = pytest.mark.kernel
-
-USER_NAMESPACE = [{"containerID": 0, "hostID": 1879048192, "size": 65536}]
 
 
 @pytest.fixture
@@ -24,19 +22,6 @@ def bundle(tmp_path: Path) -> Iterator[Bundle]:
     made = Bundle(tmp_path)
     yield made
     made.close()
-
-
-def with_user_namespace(bundle: Bundle) -> None:
-    """The container's ids become its own; the root file system belongs to them."""
-    linux = bundle.config["linux"]
-    linux["namespaces"].append({"type": "user"})
-    linux["uidMappings"] = linux["gidMappings"] = USER_NAMESPACE
-    for path in [bundle.rootfs, *bundle.rootfs.rglob("*")]:
-        os.chown(path, USER_NAMESPACE[0]["hostID"], USER_NAMESPACE[0]["hostID"], follow_symlinks=False)
-    # The way to the bundle must be open to them.
-    for parent in bundle.rootfs.parents:
-        if parent != Path("/tmp") and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o11)
 
 
 def status_of(bundle: Bundle) -> dict[str, str]:
@@ -140,6 +125,32 @@ def test_root_read_only(bundle: Bundle) -> None:
     )
 
 
+def test_memory_policy(bundle: Bundle) -> None:
+    """Of the first process and of what exec adds; the kernel's refusal names it."""
+    show = "cut -d' ' -f2 /proc/self/numa_maps | head -1"
+    policies = [
+        ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"),
+        (
+            {"mode": "MPOL_INTERLEAVE", "nodes": "0-0", "flags": ["MPOL_F_STATIC_NODES"]},
+            "interleave=static:0",
+        ),
+        ({"mode": "MPOL_LOCAL"}, "local"),
+        ({"mode": "MPOL_DEFAULT", "nodes": ""}, "default"),
+        ({}, "default"),
+    ]
+    for policy, shown in policies:
+        bundle.config["linux"]["memoryPolicy"] = policy
+        assert bundle.output(show).strip() == shown
+    bundle.config["linux"]["memoryPolicy"] = policies[0][0]
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached().returncode == 0
+    assert bundle.command("exec", "c", "sh", "-c", show).stdout == "bind:0\n"
+    assert bundle.command("delete", "--force", "c").returncode == 0
+    for nodes in ("1000", ""):
+        bundle.config["linux"]["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": nodes}
+        assert "memory policy" in bundle.refused()
+
+
 def test_default_devices_and_links(bundle: Bundle) -> None:
     text = bundle.output(
         "stat -c '%n %a %t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty;"
@@ -183,68 +194,6 @@ def test_masked_and_read_only_paths(bundle: Bundle) -> None:
     bundle.config["linux"]["readonlyPaths"] += ["/etc", "/nowhere"]
     text = bundle.output("cat /etc/secret; ls /etc/directory; touch /etc/x 2>/dev/null || echo read-only")
     assert text == "read-only\n"
-
-
-def test_bind_mounts(bundle: Bundle, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    (source / "below").mkdir(parents=True)
-    (source / "file").write_text("content")
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source / "below"], check=True)
-    try:
-        mounts = [
-            ("/plain", ["bind"]),
-            ("/tree", ["rbind"]),
-            ("/ro", ["rbind", "ro"]),
-            ("/rro", ["rbind", "rro"]),
-            ("/noexec", ["bind", "noexec", "nosymfollow"]),
-        ]
-        for destination, options in mounts:
-            bundle.config["mounts"].append(
-                {"destination": destination, "source": str(source), "options": options}
-            )
-        bundle.config["mounts"].append(
-            {"destination": "/a/file", "type": "bind", "source": str(source / "file")}
-        )
-        text = bundle.output(
-            "cat /a/file; echo; for d in plain tree ro rro; do touch /$d/t 2>/dev/null && echo $d;"
-            "touch /$d/below/t 2>/dev/null && echo $d/below; done; grep ' /noexec ' /proc/self/mountinfo"
-        )
-    finally:
-        subprocess.run(["umount", source / "below"], check=True)
-    lines = text.splitlines()
-    assert lines[:-1] == ["content", "plain", "plain/below", "tree", "tree/below", "ro/below"]
-    assert "noexec" in lines[-1]
-    assert "nosymfollow" in lines[-1]
-
-
-def test_tmpfs_options(bundle: Bundle) -> None:
-    (bundle.rootfs / "data/sub").mkdir(parents=True)
-    (bundle.rootfs / "data/sub/file").write_text("kept")
-    (bundle.rootfs / "data/link").symlink_to("/etc/passwd")
-    (bundle.rootfs / "data/sub").chmod(0o751)
-    os.chown(bundle.rootfs / "data/sub/file", 12, 13)
-    bundle.config["mounts"] += [
-        {"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=1m"]},
-        {"destination": "/sealed", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "mode=700"]},
-    ]
-    text = bundle.output(
-        "cat /data/sub/file; echo; stat -c '%a %u:%g' /data/sub /data/sub/file; readlink /data/link;"
-        "touch /data/new; touch /sealed/x 2>/dev/null || echo sealed; stat -c %a /sealed"
-    )
-    assert text.splitlines() == ["kept", "751 0:0", "644 12:13", "/etc/passwd", "sealed", "700"]
-    assert not (bundle.rootfs / "data/new").exists()
-
-
-@pytest.mark.here
-def test_id_mapped_mounts(bundle: Bundle, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "file").touch()
-    os.chown(source / "file", 1000, 1001)
-    mapping = [{"containerID": 1000, "hostID": 5000, "size": 10}]
-    mount = {"destination": "/m", "type": "bind", "source": str(source), "options": ["bind", "idmap"]}
-    bundle.config["mounts"].append(mount | {"uidMappings": mapping, "gidMappings": mapping})
-    assert bundle.output("stat -c %u:%g /m/file") == "5000:5001\n"
 
 
 def test_user_namespace(bundle: Bundle) -> None:
@@ -332,71 +281,6 @@ def test_all_namespaces_of_another_container(bundle: Bundle, tmp_path: Path) -> 
     other.shell("exit 5")
     assert other.run("d").returncode == 5
     other.close()
-
-
-@pytest.mark.here
-def test_root_propagation(bundle: Bundle) -> None:
-    """What the host mounts below a slave root appears in the container; not so below a private one."""
-    subprocess.run(["mount", "--bind", bundle.rootfs, bundle.rootfs], check=True)
-    subprocess.run(["mount", "--make-shared", bundle.rootfs], check=True)
-    try:
-        for word, seen in (("rslave", True), ("rprivate", False)):
-            bundle.config["linux"]["rootfsPropagation"] = word
-            bundle.shell("sleep 1000")
-            assert bundle.run_detached().returncode == 0
-            subprocess.run(["mount", "-t", "tmpfs", "late", bundle.rootfs / "tmp"], check=True)
-            mounts = bundle.command("exec", "c", "cat", "/proc/self/mountinfo").stdout
-            subprocess.run(["umount", bundle.rootfs / "tmp"], check=True)
-            assert (" - tmpfs late " in mounts) is seen, word
-            bundle.command("delete", "--force", "c")
-    finally:
-        subprocess.run(["umount", bundle.rootfs], check=True)
-
-
-@pytest.mark.parametrize("word", ["shared", "rshared"])
-def test_a_shared_root(bundle: Bundle, tmp_path: Path, word: str) -> None:
-    """What is mounted in a shared volume of such a container appears on the host, and the other way."""
-    volume = tmp_path / "volume"
-    (volume / "out").mkdir(parents=True)
-    subprocess.run(["mount", "--bind", volume, volume], check=True)
-    subprocess.run(["mount", "--make-shared", volume], check=True)
-    bundle.config["linux"]["rootfsPropagation"] = word
-    bundle.config["mounts"].append(
-        {"destination": "/volume", "source": str(volume), "options": ["rbind", "rshared"]}
-    )
-    for name in ("bounding", "effective", "permitted"):
-        bundle.config["process"]["capabilities"][name] = [*CAPABILITIES, "CAP_SYS_ADMIN"]
-    bundle.shell("sleep 1000")
-    try:
-        assert bundle.run_detached().returncode == 0
-        assert bundle.command("exec", "c", "mount", "-t", "tmpfs", "inner", "/volume/out").returncode == 0
-        assert f"{volume}/out " in Path("/proc/self/mountinfo").read_text()
-        subprocess.run(["umount", volume / "out"], check=True)
-        subprocess.run(["mount", "-t", "tmpfs", "outer", volume / "out"], check=True)
-        mounts = bundle.command("exec", "c", "cat", "/proc/self/mountinfo").stdout
-        assert " - tmpfs outer " in mounts
-        root = next(line.split() for line in mounts.splitlines() if line.split()[4] == "/")
-        assert any(field.startswith("shared:") for field in root[6:]), root
-    finally:
-        bundle.command("delete", "--force", "c")
-        subprocess.run(["umount", "--recursive", volume], check=True)
-
-
-def test_cgroup_mount(bundle: Bundle) -> None:
-    """The container sees its own cgroup, read-only."""
-    options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
-    bundle.config["mounts"].append(
-        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}
-    )
-    bundle.config["linux"]["resources"] = {"pids": {"limit": 33}}
-    text = bundle.output(
-        "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; cat /proc/self/cgroup | head -1;"
-        "mkdir /sys/fs/cgroup/x 2>/dev/null || mkdir /sys/fs/cgroup/pids/x 2>/dev/null || echo refused"
-    )
-    words = text.split()
-    assert words[0] == "33"
-    assert words[1].endswith(":/"), "the cgroup namespace begins at the container's cgroup"
-    assert words[2] == "refused"
 
 
 def test_limits(bundle: Bundle) -> None:
@@ -576,43 +460,10 @@ def test_a_hook_that_does_not_end(bundle: Bundle, tmp_path: Path) -> None:
     assert "did not end within 1 s" in bundle.refused()
 
 
-def test_a_tmpfs_has_the_mode_of_what_it_covers(bundle: Bundle) -> None:
-    """As runc: an image's /run is not for everybody to write to, nor does /tmp lose its sticky bit."""
-    for name, mode in (("run", 0o710), ("tmp", 0o1777), ("srv", 0o755)):
-        (bundle.rootfs / name).mkdir(exist_ok=True)
-        (bundle.rootfs / name).chmod(mode)
-        bundle.config["mounts"].append({"destination": f"/{name}", "type": "tmpfs", "source": "tmpfs"})
-    bundle.config["mounts"][-1]["options"] = ["mode=0444"]
-    assert bundle.output("stat -c %a /run /tmp /srv").split() == ["710", "1777", "444"]
-
-
 def test_masked_twice(bundle: Bundle) -> None:
     bundle.config["linux"]["maskedPaths"] = ["/srv", "/srv"]
     (bundle.rootfs / "srv").mkdir()
     assert bundle.output("grep -c ' /srv ' /proc/self/mountinfo") == "1\n"
-
-
-@pytest.mark.here
-@pytest.mark.parametrize(("option", "below"), [("idmap", "0"), ("ridmap", "1000")])
-def test_id_maps_of_what_is_mounted_below(bundle: Bundle, tmp_path: Path, option: str, below: str) -> None:
-    """config.md: idmap is for the mount itself, ridmap also for what lies below it."""
-    tree = tmp_path / "tree"
-    (tree / "deep").mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "below", tree / "deep"], check=True)
-    try:
-        bundle.config["mounts"].append(
-            {
-                "destination": "/tree",
-                "type": "bind",
-                "source": str(tree),
-                "options": ["rbind", option],
-                "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
-                "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
-            }
-        )
-        assert bundle.output("stat -c %u /tree /tree/deep").split() == ["1000", below]
-    finally:
-        subprocess.run(["umount", tree / "deep"], check=True)
 
 
 @pytest.mark.here
@@ -700,10 +551,12 @@ def test_unknown_members_are_ignored(bundle: Bundle) -> None:
 
 def test_features_and_spec(bundle: Bundle, tmp_path: Path) -> None:
     features = json.loads(bundle.command("features").stdout)
-    assert features["ociVersionMax"].startswith("1.2")
+    assert features["ociVersionMax"].startswith("1.3")
     assert {"rro", "idmap", "tmpcopyup", "nosymfollow"} <= set(features["mountOptions"])
     assert "time" in features["linux"]["namespaces"]
     assert features["linux"]["intelRdt"]["enabled"] is False
+    assert "MPOL_BIND" in features["linux"]["memoryPolicy"]["modes"]
+    assert "MPOL_F_STATIC_NODES" in features["linux"]["memoryPolicy"]["flags"]
     for flags in ([], ["--rootless"]):
         (tmp_path / "new").mkdir(exist_ok=True)
         assert bundle.command("spec", "--bundle", str(tmp_path / "new"), *flags).returncode == 0

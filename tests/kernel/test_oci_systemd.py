@@ -62,6 +62,8 @@ class Scope:
 def shown(scope: Scope) -> dict[str, str]:
     properties = scope.systemd.show(scope.unit, *SHOWN)
     properties["ControlGroup"] = properties["ControlGroup"].replace(scope.name, "NAME")
+    # On v2, runc before 1.4 (Debian 12's) maps shares to weights by another curve: looked at by itself.
+    del properties["CPUWeight"]
     return properties
 
 
@@ -96,6 +98,8 @@ def test_a_scope_like_runcs(systemd: Systemd, tmp_path: Path) -> None:
         assert limit == str(32 << 20)
         assert systemd.run("systemctl", "daemon-reload").returncode == 0
         assert systemd.cgroup_file(scope.path, "pids/pids.max", "pids.max") == "30"
+        weight = systemd.cgroup_file(scope.path, "cpu/cpu.shares", "cpu.weight")
+        assert weight == ("512" if systemd.hierarchies else "59") or name == "runc"
         assert scope.command("delete", "--force", name)[0] == 0
         assert systemd.show(scope.unit, "LoadState") == {"LoadState": "not-found"}
         assert systemd.directories(scope.unit) == []

@@ -65,6 +65,9 @@ CAPABILITIES = [
 ]
 
 
+USER_NAMESPACE = [{"containerID": 0, "hostID": 1879048192, "size": 65536}]
+
+
 def program() -> str:
     """The runtime under test."""
     places = [os.environ.get("FASTDOCK_OCI", ""), str(Path(sys.executable).with_name("fastdock-oci"))]
@@ -233,3 +236,16 @@ class Bundle:
         assert self.cgroups() == [], self.cgroups()
         # Nothing of a container may stay mounted here.
         assert str(self.path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def with_user_namespace(bundle: Bundle) -> None:
+    """The container's ids become its own; the root file system belongs to them."""
+    linux = bundle.config["linux"]
+    linux["namespaces"].append({"type": "user"})
+    linux["uidMappings"] = linux["gidMappings"] = USER_NAMESPACE
+    for path in [bundle.rootfs, *bundle.rootfs.rglob("*")]:
+        os.chown(path, USER_NAMESPACE[0]["hostID"], USER_NAMESPACE[0]["hostID"], follow_symlinks=False)
+    # The way to the bundle must be open to them.
+    for parent in bundle.rootfs.parents:
+        if parent != Path("/tmp") and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o11)

@@ -18,6 +18,7 @@ BUILD = Path(os.environ.get("FASTDOCK_BUILD", Path(__file__).parents[2] / "build
 OBJECTS = (
     "launch/child.cpp.o",
     "launch/users.cpp.o",
+    "rootfs/bind_inside.cpp.o",
     "rootfs/child_root.cpp.o",
     "rootfs/copy_tree.cpp.o",
     "rootfs/mount_point.cpp.o",

@@ -1,0 +1,41 @@
+#include "rootfs/bind_inside.h"
+
+#include <linux/mount.h>
+
+namespace fastdock::rootfs {
+namespace {
+
+using child::check;
+using child::Descriptor;
+using child::Failure;
+
+bool set(int tree, const MountChange& change, const ChildMount& mount, Failure& failure) {
+  mount_attr attributes{};
+  attributes.attr_set = change.set;
+  attributes.attr_clr = change.clear;
+  attributes.propagation = change.propagation;
+  unsigned flags = AT_EMPTY_PATH | (change.recursive ? AT_RECURSIVE : 0U);
+  return check(raw_syscall(SYS_mount_setattr, tree, "", flags, &attributes, sizeof attributes), failure,
+               Operation::kSetMountAttributes, mount.source);
+}
+
+}  // namespace
+
+int bind_inside(ChildMount& mount, int root, Failure& failure) {
+  Descriptor source(child::open_in_root(root, mount.inside, O_PATH));
+  if (!check(source.get(), failure, Operation::kOpenBindSource, mount.source, Hint::kBindSourceMissing))
+    return -1;
+  struct stat status{};
+  if (!check(child::status_of(source.get(), status), failure, Operation::kInspectFile, mount.source))
+    return -1;
+  mount.onto_directory = S_ISDIR(status.st_mode);
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+  if (mount.recursive) flags |= AT_RECURSIVE;
+  Descriptor tree(raw_syscall(SYS_open_tree, source.get(), "", flags));
+  if (!check(tree.get(), failure, Operation::kOpenBindSource, mount.source)) return -1;
+  for (const MountChange& change : mount.changes)
+    if (!set(tree.get(), change, mount, failure)) return -1;
+  return tree.release();
+}
+
+}  // namespace fastdock::rootfs

@@ -1,0 +1,12 @@
+// A bind mount of what the container's own root has: the source may lie in what an earlier mount put there.
+#pragma once
+
+#include "rootfs/child_root.h"
+
+namespace fastdock::rootfs {
+
+// The detached mount (and whether it is a directory goes to `mount`), or -1 with `failure` set.  In the
+// child; see child_root.h.
+int bind_inside(ChildMount& mount, int root, child::Failure& failure);
+
+}  // namespace fastdock::rootfs
