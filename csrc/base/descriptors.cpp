@@ -26,4 +26,16 @@ std::ptrdiff_t send_with_descriptors(int socket, std::string_view data, std::spa
   return ::sendmsg(socket, &message, MSG_NOSIGNAL | flags);
 }
 
+void close_in_kernel(Fd descriptor) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) return;
+  Fd sender(ends[0]);
+  Fd receiver(ends[1]);
+  // In its own queue the receiver has no user left; a queue alone would be emptied by our close of it.
+  (void)send_with_descriptors(sender.get(), "x", std::array{descriptor.get(), receiver.get()});
+  // Ours first: the sender's close begins the collection, which must be the last to let it go.
+  descriptor.reset();
+  receiver.reset();
+}
+
 }  // namespace fastdock

@@ -101,6 +101,8 @@ class NetlinkSocket {
   // Throws away what has been answered but not read.
   void discard_answers();
 
+  Fd take_descriptor() { return std::move(fd_); }
+
  private:
   Result<void> send(Batch& batch);
   Result<void> receive(const Batch& batch, const Batch::Request& last, const Visit& visit);

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/descriptors.h"
+
 namespace fastdock::net {
 namespace {
 
@@ -82,6 +84,12 @@ class SharedSocket {
     return done;
   }
 
+  void leave() {
+    std::scoped_lock lock(mutex_);
+    if (socket_ && process_ == ::getpid()) close_in_kernel(socket_->take_descriptor());
+    socket_.reset();
+  }
+
  private:
   Result<void> open() {
     struct stat space{};
@@ -107,6 +115,8 @@ SharedSocket& shared_socket() {
 }
 
 }  // namespace
+
+void leave_socket() { shared_socket().leave(); }
 
 NftTransaction::NftTransaction() {
   batch_.begin(NFNL_MSG_BATCH_BEGIN, 0, header_of(AF_UNSPEC, NFNL_SUBSYS_NFTABLES),

@@ -128,4 +128,8 @@ class NftRule {
 // The comment of a table in the caller's network namespace; none if the table is not there.
 Result<std::optional<std::string>> table_comment(std::uint8_t family, const std::string& table);
 
+// For a process that is about to end, instead of closing its socket: that would wait for what it removed
+// last.
+void leave_socket();
+
 }  // namespace fastdock::net

@@ -1,5 +1,6 @@
 #include <cstdlib>
 
+#include "net/nft.h"
 #include "python/binding.h"
 
 PYBIND11_MODULE(_core, module) {
@@ -16,5 +17,11 @@ PYBIND11_MODULE(_core, module) {
   module.def(
       "keep_for_ever", [](const pybind11::object& value) { value.inc_ref(); }, pybind11::arg("value"),
       "What would be done when this object goes is not done: the process ends with it.");
-  module.def("exit", [](int status) { std::exit(status); }, pybind11::arg("status"));
+  module.def(
+      "exit",
+      [](int status) {
+        fastdock::net::leave_socket();
+        std::exit(status);
+      },
+      pybind11::arg("status"));
 }

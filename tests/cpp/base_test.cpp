@@ -1,9 +1,12 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 
+#include "base/descriptors.h"
 #include "base/error.h"
 #include "base/path.h"
 
@@ -54,6 +57,15 @@ TEST_F(Base, WriteFileNeverCreates) {
   auto written = write_file(path_ + "/none", "x");
   ASSERT_FALSE(written);
   EXPECT_EQ(written.error().operation, Operation::kOpenFile);
+}
+
+TEST(Descriptors, OneThatTheKernelClosesIsClosed) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  Fd reader(ends[0]);
+  close_in_kernel(Fd(ends[1]));
+  char byte = 0;
+  EXPECT_EQ(::read(reader.get(), &byte, 1), 0);  // the end of the pipe, once nobody can write to it
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import struct
@@ -109,8 +108,10 @@ class Control:
         self, kind: int, value: int = 0, payload: bytes = b"", content: bytes | None = None
     ) -> int | None:
         """Sends, and waits for the answer: its value, or None if the monitor ended first.  KernelError."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        try:
             self.send(kind, value, payload, content)
+        except (BrokenPipeError, ConnectionResetError):  # what it said before is still to be read
+            pass
         while (packet := self.receive()) is not None:
             if packet.kind == FAILED:
                 raise_failure(packet.payload)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import time
@@ -98,8 +97,10 @@ def _locked_directory(directory: str) -> int:
     Between mkdir and flock somebody may have taken it for one, and removed it.
     """
     while True:
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(directory, mode=0o700)
+        except FileExistsError:
+            pass
         try:
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -7,12 +7,11 @@ for ``--rm``) removes the directory, and the row is dropped by whoever notices n
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
 
+from fastdock import _core
 from fastdock._errors import Conflict, ContainerNotFound
-from fastdock._light import NamedTuple
+from fastdock._light import NamedTuple, sqlite3
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Records:
 
     def add(self, record: Record, volumes: Sequence[str] = ()) -> None:
         """Within the caller's transaction.  Conflict: another container has the name."""
-        document = json.dumps(record.document, ensure_ascii=False)
+        document = _core.dump_json(record.document)
         row = (
             record.id,
             record.name,
@@ -98,7 +97,7 @@ class Records:
             f"SELECT {_COLUMNS} FROM containers ORDER BY created DESC, id"
         ).fetchall()
         # One parse of all is quicker than one of each.
-        documents = json.loads(f"[{','.join(row[-1] for row in rows)}]")
+        documents = _core.parse_json(f"[{','.join(row[-1] for row in rows)}]")
         return [_record(row, document) for row, document in zip(rows, documents, strict=True)]
 
     def get(self, reference: str) -> Record:
@@ -140,10 +139,10 @@ class Records:
             ).fetchone()
             if row is None:
                 raise ContainerNotFound(f"no such container: {container_id}")
-            document = {**json.loads(row[0]), **changes}
+            document = {**_core.parse_json(row[0]), **changes}
             connection.execute(
                 "UPDATE containers SET document = ? WHERE id = ?",
-                (json.dumps(document, ensure_ascii=False), container_id),
+                (_core.dump_json(document), container_id),
             )
 
     def ids(self) -> set[str]:
@@ -156,4 +155,6 @@ class Records:
 
 def _record(row: tuple[Any, ...], document: dict[str, Any] | None = None) -> Record:
     container_id, name, image_id, created, ids, auto_remove, text = row
-    return Record(container_id, name, image_id, created, ids, bool(auto_remove), document or json.loads(text))
+    return Record(
+        container_id, name, image_id, created, ids, bool(auto_remove), document or _core.parse_json(text)
+    )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import signal
-
 from fastdock._errors import SpecError
-from fastdock._light import NamedTuple
+from fastdock._light import NamedTuple, Pattern
 from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
 from fastdock.sizes import parse_size
@@ -18,7 +15,8 @@ if TYPE_CHECKING:
 
 RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
 LOG_DRIVERS = ("json-file", "local", "none")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_REAL_TIME = Pattern(r"SIGRTM(IN|AX)(?:([+-])(\d+))?")
+_DURATION = Pattern(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -101,7 +99,9 @@ def parse_signal(text: str | int) -> int:
     if word.isdigit() and 1 <= int(word) <= 64:
         return int(word)
     name = word if word.startswith("SIG") else "SIG" + word
-    if match := re.fullmatch(r"SIGRTM(IN|AX)(?:([+-])(\d+))?", name):
+    import signal
+
+    if match := _REAL_TIME.fullmatch(name):
         base = signal.SIGRTMIN if match[1] == "IN" else signal.SIGRTMAX
         return int(base) + (int(match[3]) * (1 if match[2] == "+" else -1) if match[3] else 0)
     try:

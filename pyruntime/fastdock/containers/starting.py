@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 from contextlib import contextmanager
 
@@ -101,4 +100,4 @@ def _note_failure(container: Container, error: KernelError) -> None:
         status=container.state.status, exit_code=code, error=str(error), health=None
     )
     document = {name: value for name, value in state._asdict().items() if value is not None}
-    _core.write_state(container.directory, json.dumps(document), False)
+    _core.write_state(container.directory, _core.dump_json(document), False)

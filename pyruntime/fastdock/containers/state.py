@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from fastdock import _core
@@ -47,7 +46,7 @@ def live_states(run_directory: str) -> dict[str, State]:
     """Of all that are monitored, by id."""
     texts = _core.live_states(run_directory)
     # One parse of all is half as long as one of each.
-    documents = json.loads(b"[" + b",".join(texts.values()) + b"]")
+    documents = _core.parse_json((b"[" + b",".join(texts.values()) + b"]").decode())
     return {container_id: _state(document) for container_id, document in zip(texts, documents, strict=True)}
 
 
@@ -81,7 +80,7 @@ def _read(directory: str) -> State | None:
     finally:
         os.close(file)
     try:
-        document = json.loads(data)
+        document = _core.parse_json(data.decode())
     except ValueError:
         # A power cut left the name without its content (csrc/monitor/state.cpp): so it was started.
         return State(status="running")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import ipaddress
-import json
 import os
-import re
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 
+from fastdock import _core
 from fastdock._errors import Conflict, FastdockError, SpecError
+from fastdock._light import Pattern, sqlite3
 from fastdock.store.locks import is_locked
 
 from . import files, ipam
@@ -19,7 +17,7 @@ from .model import Document, NetworkOptions, NetworkPlan
 
 FILES = ("hosts", "hostname", "resolv.conf")
 """The container's own in /etc; the lock on the first is for all."""
-_DEVICE = re.compile(r"[^\s/:%]{1,15}")
+_DEVICE = Pattern(r"[^\s/:%]{1,15}")
 KEPT = "kept "
 """Before the run directory of a container that a monitor keeps (csrc/monitor/places.h)."""
 STARTING = "starting "
@@ -55,6 +53,8 @@ def no_default_network(error: OSError) -> FastdockError:
 
 
 def contains(subnet: str, address: str) -> bool:
+    import ipaddress
+
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
     except ValueError as error:
@@ -62,6 +62,8 @@ def contains(subnet: str, address: str) -> bool:
 
 
 def refuse_overlap(subnet: Subnet, used: Iterable[str]) -> None:
+    import ipaddress
+
     mine = ipaddress.ip_network(subnet.subnet)
     for text in used:
         other = ipaddress.ip_network(text)
@@ -221,8 +223,8 @@ def process_of(owner: str) -> int | None:
         return int(owner.partition(" ")[0])
     directory = owner.removeprefix(KEPT).partition("\t")[0]
     try:
-        with open(f"{directory}/state.json", "rb") as file:
-            document = json.load(file)
+        with open(f"{directory}/state.json", encoding="utf-8") as file:
+            document = _core.parse_json(file.read())
     except FileNotFoundError:  # it is being started
         return None
     return int(document["pid"]) or None

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import binascii
 import os
-import sqlite3
 
 from fastdock import _core
 from fastdock._errors import Conflict, FastdockError
+from fastdock._light import sqlite3
 from fastdock.store.paths import ROOTLESS, ROOTLESS_REASON
 
 from .model import document_from

@@ -5,14 +5,17 @@ Everything here runs inside a write transaction of the database, which is what m
 
 from __future__ import annotations
 
+import _socket  # socket itself takes 5 ms to import, ipaddress 2
 import functools
-import ipaddress
 import os
-import sqlite3
-from collections.abc import Iterable, Iterator
 
 from fastdock._errors import Conflict, FastdockError, SpecError
-from fastdock._light import NamedTuple
+from fastdock._light import NamedTuple, sqlite3
+
+TYPE_CHECKING = False  # see fastdock._light
+if TYPE_CHECKING:
+    import ipaddress
+    from collections.abc import Iterable, Iterator
 
 
 class Subnet(NamedTuple):
@@ -30,6 +33,8 @@ class Subnet(NamedTuple):
 
 def _pool() -> Iterator[ipaddress.IPv4Network]:
     """Docker's default address pools, in its order; where those 31 are used up, podman's (containers.conf(5))."""
+    import ipaddress
+
     for second in range(17, 32):
         yield ipaddress.IPv4Network(f"172.{second}.0.0/16")
     for third in range(0, 256, 16):
@@ -44,6 +49,8 @@ def pick_subnet(version: int, used: Iterable[str]) -> str:
 
     ``used`` are the prefixes of the host's routes and of other networks.  Raises FastdockError when none is left.
     """
+    import ipaddress
+
     taken = [network for network in map(ipaddress.ip_network, used) if network.version == version]
     if version == 6:
         return f"fd{os.urandom(1).hex()}:{os.urandom(2).hex()}:{os.urandom(2).hex()}:1::/64"
@@ -59,6 +66,8 @@ def pick_subnet(version: int, used: Iterable[str]) -> str:
 
 def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
     """Checks what the user gave.  Raises SpecError."""
+    import ipaddress
+
     try:
         network = ipaddress.ip_network(subnet)
         given = ipaddress.ip_network(ip_range or subnet)
@@ -121,11 +130,20 @@ def allocate(
         "UPDATE network_subnets SET free = ? WHERE network_id = ? AND version = ?",
         ((value + 1).to_bytes(size), *key),
     )
-    return str(ipaddress.ip_address(value.to_bytes(size)))
+    return _text(value.to_bytes(size))
+
+
+def _packed(address: str) -> bytes:
+    """An address in the kernel's form: 4 or 16 bytes.  OSError unless it is one."""
+    return _socket.inet_pton(_socket.AF_INET6 if ":" in address else _socket.AF_INET, address)
+
+
+def _text(packed: bytes) -> str:
+    return _socket.inet_ntop(_socket.AF_INET if len(packed) == 4 else _socket.AF_INET6, packed)
 
 
 def _is_free(db: sqlite3.Connection, network_id: str, address: str) -> bool:
-    packed = ipaddress.ip_address(address).packed
+    packed = _packed(address)
     row = db.execute(
         "SELECT 1 FROM network_addresses WHERE network_id = ? AND address = ?", (network_id, packed)
     ).fetchone()
@@ -135,18 +153,28 @@ def _is_free(db: sqlite3.Connection, network_id: str, address: str) -> bool:
 @functools.lru_cache(64)
 def _bounds(subnet: Subnet) -> tuple[int, int, int]:
     """The first and last address that may be given out, and the gateway, which may not."""
-    whole, given = ipaddress.ip_network(subnet.subnet), ipaddress.ip_network(subnet.ip_range)
-    first, last = int(given[0]), int(given[-1])
-    if given[0] == whole[0]:
+    whole, given = _ends(subnet.subnet), _ends(subnet.ip_range)
+    first, last = given
+    if first == whole[0]:
         first += 1  # the network's own address; for IPv6 the routers' anycast address
-    if whole.version == 4 and given[-1] == whole[-1]:
+    if subnet.version == 4 and last == whole[1]:
         last -= 1
-    return first, last, int(ipaddress.ip_address(subnet.gateway))
+    return first, last, int.from_bytes(_packed(subnet.gateway))
+
+
+def _ends(network: str) -> tuple[int, int]:
+    """The first and the last address of ``10.0.0.0/8``."""
+    address, _, length = network.partition("/")
+    packed = _packed(address)
+    first = int.from_bytes(packed)
+    return first, first | (1 << 8 * len(packed) - int(length)) - 1
 
 
 def _allocate_fixed(
     db: sqlite3.Connection, network_id: str, subnet: Subnet, container_id: str, wanted: str
 ) -> str:
+    import ipaddress
+
     try:
         address = ipaddress.ip_address(wanted)
     except ValueError:
@@ -171,7 +199,7 @@ def _take(db: sqlite3.Connection, network_id: str, packed: bytes, container_id: 
             (network_id, packed),
         ).fetchone()
         raise Conflict(
-            f"the address {ipaddress.ip_address(packed)} is in use by the container {row[0] if row else '?'}",
+            f"the address {_text(packed)} is in use by the container {row[0] if row else '?'}",
             operation="take an address",
         ) from None
 
@@ -194,7 +222,7 @@ def mac_of(addresses: list[str]) -> str:
     """02:42 and the IPv4 address, as Docker did: an address that comes back brings no stale neighbour entries."""
     for address in addresses:
         if ":" not in address:
-            return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
+            return "02:42:" + _packed(address).hex(":")
     import hashlib
 
     digest = hashlib.sha256(",".join(addresses).encode()).digest()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 from fastdock._core import net
 from fastdock._errors import Conflict, NotFound, SpecError
+from fastdock._light import sqlite3
 
 from . import details, files, ipam, planning, resolver, rules
 from .model import Attachment, Document, Endpoint, Network, NetworkOptions, document_from

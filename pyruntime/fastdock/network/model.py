@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
-import json
 from collections.abc import Mapping, Sequence
 
+from fastdock import _core
 from fastdock._errors import SpecError
 from fastdock._light import NamedTuple, TypedDict
 
@@ -75,8 +74,8 @@ def network_from(row: tuple[Any, ...], subnets: tuple[tuple[Any, ...], ...]) -> 
         device,
         bool(internal),
         tuple(Subnet(*subnet) for subnet in subnets),
-        json.loads(options),
-        json.loads(labels),
+        _core.parse_json(options),
+        _core.parse_json(labels),
         created,
     )
 
@@ -182,12 +181,12 @@ class Document(NamedTuple):
         document["endpoints"] = [endpoint._asdict() for endpoint in self.endpoints]
         document["ports"] = [port._asdict() for port in self.ports]
         document["egress"] = self.egress._asdict() if self.egress is not None else None
-        return json.dumps(document)
+        return _core.dump_json(document)
 
 
 def document_from(text: str) -> Document:
     """The opposite of ``Document.to_json``."""
-    fields = json.loads(text)
+    fields = _core.parse_json(text)
     egress = fields["egress"]
     return Document(
         endpoints=tuple(Endpoint(**_with_tuples(each)) for each in fields["endpoints"]),
@@ -252,6 +251,8 @@ def parse_egress(text: str) -> Egress | None:
     for item in filter(None, (part.strip().lower() for part in text.split(","))):
         if "/" in item or ":" in item or item.replace(".", "").isdecimal():
             try:
+                import ipaddress
+
                 prefixes.append(str(ipaddress.ip_network(item, strict=False)))
             except ValueError:
                 raise SpecError(f"bad --egress {item!r}: it is not a network address") from None

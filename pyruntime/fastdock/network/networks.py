@@ -21,13 +21,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
-import re
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fastdock import _core
 from fastdock._core import net
 from fastdock._errors import (
     Conflict,
@@ -38,6 +36,7 @@ from fastdock._errors import (
     NotFound,
     SpecError,
 )
+from fastdock._light import Pattern, sqlite3
 from fastdock.store.paths import is_rootless, main_root
 
 from . import details, files, ipam, planning, resolver, rules
@@ -65,7 +64,7 @@ if TYPE_CHECKING:
 
     from fastdock.store.database import Database
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_NAME = Pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
 class Networks:
@@ -206,8 +205,8 @@ class Networks:
                     driver,
                     device,
                     internal,
-                    json.dumps(made.options),
-                    json.dumps(made.labels),
+                    _core.dump_json(made.options),
+                    _core.dump_json(made.labels),
                     made.created,
                 ),
             )
@@ -287,7 +286,7 @@ class Networks:
         if reference == DEFAULT:
             return self.ensure_default()
         found = self._stored("name = ?1 OR id = ?1", (reference,))
-        if not found and re.fullmatch(r"[0-9a-f]+", reference):
+        if not found and reference and not reference.strip("0123456789abcdef"):
             found = self._stored("id LIKE ? || '%'", (reference,))
         if len(found) > 1:
             raise SpecError(f"several networks begin with {reference}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
 from collections.abc import Iterable, Sequence
 
 from fastdock._errors import Conflict, FastdockError, SpecError
+from fastdock._light import sqlite3
 from fastdock.store.paths import is_rootless
 
 from . import files, ipam, ports

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import ipaddress
 import os
 
 from fastdock._errors import SpecError
@@ -77,6 +76,8 @@ def _split(ports: str, text: str) -> tuple[str, str, str]:
     if len(parts) > 2 or (host and len(parts) != 2):
         raise SpecError(f"bad port {text!r}: it is [HOST:][HOST_PORT:]PORT[/PROTOCOL]")
     if host:
+        import ipaddress
+
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
@@ -103,6 +104,8 @@ def families(spec: PortSpec) -> tuple[tuple[int, str], ...]:
     """
     if not spec.host:
         return ((AF_INET, ""), (AF_INET6, ""))
+    import ipaddress
+
     address = ipaddress.ip_address(spec.host)
     if address.version == 6 and address.is_loopback:
         raise SpecError("the kernel does not route ::1; publish on 127.0.0.1")

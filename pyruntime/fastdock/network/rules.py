@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import _socket  # socket itself takes 5 ms to import
 from collections.abc import Iterable
 
 from fastdock._core import net
@@ -76,4 +76,4 @@ def link_local(mac: str) -> str:
     """The link-local address that the kernel gives a device (RFC 4291, appendix A)."""
     octets = bytes.fromhex(mac.replace(":", "").replace("-", ""))
     identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
+    return _socket.inet_ntop(_socket.AF_INET6, b"\xfe\x80" + bytes(6) + identifier)
