@@ -1,35 +1,34 @@
 #include "layer/digest.h"
 
-#include <openssl/evp.h>
+// The functions of SHA-256 itself: by EVP all of libcrypto would be linked with it.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 
-#include <cstdlib>
-#include <iterator>
+#include <array>
 
 namespace fastdock::layer {
+
+static_assert(sizeof(SHA256_CTX) <= Sha256::kContextSize);
+
 namespace {
 
-// OpenSSL fails here only when memory is gone or the library is broken: there is nothing to hand on.
-void must(int result) {
-  if (result != 1) std::abort();
-}
+SHA256_CTX* in(Sha256::Context& context) { return reinterpret_cast<SHA256_CTX*>(context.data()); }
 
 }  // namespace
 
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) { must(EVP_DigestInit_ex(context_, EVP_sha256(), nullptr)); }
+// These functions cannot fail (SHA256_Init(3) returns 1).
+Sha256::Sha256() { SHA256_Init(in(context_)); }
 
-Sha256::~Sha256() { EVP_MD_CTX_free(context_); }
-
-void Sha256::update(Bytes data) { must(EVP_DigestUpdate(context_, data.data(), data.size())); }
+void Sha256::update(Bytes data) { SHA256_Update(in(context_), data.data(), data.size()); }
 
 std::string Sha256::finish() {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  must(EVP_DigestFinal_ex(context_, digest, &size));
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256_Final(digest.data(), in(context_));
   std::string text = "sha256:";
-  for (unsigned int i = 0; i < size; ++i) {
+  for (unsigned char byte : digest) {
     constexpr char kDigits[] = "0123456789abcdef";
-    text += kDigits[digest[i] >> 4];
-    text += kDigits[digest[i] & 15];
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
   }
   return text;
 }

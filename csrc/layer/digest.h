@@ -1,19 +1,21 @@
 // SHA-256 as OCI writes it.
 #pragma once
 
-#include <memory>
+#include <array>
+#include <cstddef>
 #include <string>
 
 #include "layer/layer.h"
-
-struct evp_md_ctx_st;
 
 namespace fastdock::layer {
 
 class Sha256 {
  public:
+  static constexpr std::size_t kContextSize = 128;
+  using Context =
+      std::array<std::byte, kContextSize>;  // OpenSSL's SHA256_CTX, whose header stays out of here
+
   Sha256();
-  ~Sha256();
   Sha256(const Sha256&) = delete;
   Sha256& operator=(const Sha256&) = delete;
 
@@ -22,7 +24,7 @@ class Sha256 {
   std::string finish();
 
  private:
-  evp_md_ctx_st* context_;
+  alignas(8) Context context_{};
 };
 
 }  // namespace fastdock::layer

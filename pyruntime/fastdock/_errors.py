@@ -106,18 +106,18 @@ class BuildError(FastdockError):
     """A build failed."""
 
 
-def _kernel_error_types() -> dict[type[OSError], type[KernelError]]:
-    """One subclass of KernelError for each built-in OSError subclass, as OSError itself would pick."""
-    builtins = {type(OSError(number, "")) for number in range(1, 134)} - {OSError}
-    return {base: type(f"Kernel{base.__name__}", (KernelError, base), {}) for base in builtins}
-
-
-_KERNEL_ERRORS = _kernel_error_types()
+_KERNEL_ERRORS: dict[type[OSError], type[KernelError]] = {}
+"""One subclass of KernelError for each built-in OSError subclass that was met."""
 
 
 def _from_core(number: int, operation: str, path: str, hint: str, message: str) -> KernelError:
     """The exception for an Error of the C++ core (csrc/base/error.h)."""
-    kind = _KERNEL_ERRORS.get(type(OSError(number, "")), KernelError)
+    base = type(OSError(number, ""))  # the one that OSError itself picks
+    kind = KernelError
+    if base is not OSError:
+        kind = _KERNEL_ERRORS.get(base) or _KERNEL_ERRORS.setdefault(
+            base, type(f"Kernel{base.__name__}", (KernelError, base), {})
+        )
     return kind(message, errno=number, operation=operation, path=path, hint=hint)
 
 
