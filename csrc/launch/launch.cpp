@@ -125,6 +125,7 @@ class Conversation {
     const Message& message = received.message;
     switch (message.kind) {
       case MessageKind::kError:
+        error_.reset();  // it says why; what we met meanwhile may be no more than that it is gone
         return fail({message.number, message.operation, std::move(received.text), message.hint});
       case MessageKind::kCloned:
         return begin(adopt(message.value));

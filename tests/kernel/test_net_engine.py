@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -12,13 +13,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import SOCK_STREAM
+from typing import Any
 
 import pytest
 from netlab import Lab, ask
 
 import fastdock
 from fastdock import PIPE, Engine
-from fastdock._errors import Conflict, ContainerNotRunning, NotFound, SpecError
+from fastdock._errors import Conflict, ContainerNotRunning, KernelError, NotFound, SpecError
+from fastdock.endpoint import Endpoint
 from support import busybox_tar
 
 pytestmark = pytest.mark.kernel
@@ -246,3 +249,20 @@ def test_the_files_of_a_command_that_was_killed_are_removed(
         command.stdout.read()  # its container ends, too
     while os.listdir(files):
         sweep()
+
+
+def test_why_a_process_ended_is_told_before_what_its_network_met(
+    lab: Lab, net_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = Endpoint.created
+
+    def when_it_is_gone(endpoint: Endpoint, pid: int) -> Any:
+        plan = created(endpoint, pid)
+        process = os.pidfd_open(pid)
+        select.select([process], [], [])
+        os.close(process)
+        return plan
+
+    monkeypatch.setattr(Endpoint, "created", when_it_is_gone)
+    with pytest.raises(KernelError, match="cannot find the user"):
+        net_engine.run("busybox", ["true"], user="nobody-here", network="bridge")
