@@ -427,7 +427,7 @@ def test_namespaces_forbidden(engine: Engine, kind: str) -> None:
 def test_without_root(tmp_path: Path) -> None:
     """An ordinary user gets one clear error, and nothing is made."""
     program = (
-        "import fastdock.builtin_images, fastdock.engine, fastdock.process, os, sys\nfastdock.run\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "import fastdock.builtin_images, fastdock.engine, fastdock.process, importlib, os, sys\nfastdock.run\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n    fastdock.Engine(sys.argv[1]).run(['true'])\n"
         "except fastdock.FastdockError as error:\n    print(type(error).__name__, error)\n"
     )

@@ -26,7 +26,8 @@ NO_TWIN = {
     "Image": {},
     "Images": {"at": "Images(images) of aio does it"},
     "Networks": dict.fromkeys(
-        ("plan", "attach", "started", "keep", "document", "detach", "suspend", "hold", "process_of", "join", "rename"),
+        ("plan", "want", "take", "attach", "started", "keep", "document", "detach", "suspend", "hold", "process_of", "join",
+         "rename"),
         "the engine's own, around a container's life",
     ),
     "Volumes": dict.fromkeys(("drop_unused", "resolve"), "the engine's own, around a container's life"),
