@@ -57,10 +57,6 @@ else:
                 )
             return [given[field] for field in cls._fields]
 
-        @classmethod
-        def _make(cls, values):
-            return cls(*values)
-
         def _asdict(self):
             return dict(zip(self._fields, self, strict=True))
 

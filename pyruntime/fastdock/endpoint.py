@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning, KernelError
+from fastdock._errors import ContainerNotRunning
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 from fastdock.network.details import claim_files, empty, files_prefix, remove_files
 from fastdock.network.files import Names
@@ -210,8 +210,3 @@ def give_back(networks: Networks, run_directory: str, container_id: str) -> None
     """What is left of a kept container's endpoint; it does not run."""
     networks.detach(container_id)
     remove_files(files_prefix(run_directory, container_id))
-
-
-def is_lost(error: KernelError) -> bool:
-    """Whether a start failed because somebody flushed the firewall or killed the resolver just now."""
-    return error.operation in ("configure the firewall", "talk to the resolver at")

@@ -259,7 +259,7 @@ class Engine:
             endpoint.started(container.pid)
         except BaseException as error:
             endpoint.close()
-            if tries > 1 and isinstance(error, KernelError) and _is_lost(error):
+            if tries > 1 and isinstance(error, KernelError) and is_network_lost(error):
                 return self._start_attached(session, planned, plan, outlive_thread, tries - 1)
             raise
         return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods
@@ -332,10 +332,9 @@ def _frozen(value: Any) -> Any:
     return (list, *map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _is_lost(error: KernelError) -> bool:
-    from fastdock.endpoint import is_lost
-
-    return is_lost(error)
+def is_network_lost(error: KernelError) -> bool:
+    """Whether a start failed because somebody flushed the firewall or killed the resolver just now."""
+    return error.operation in ("configure the firewall", "talk to the resolver at")
 
 
 def base_of(record: Any) -> Base:

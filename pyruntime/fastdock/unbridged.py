@@ -9,7 +9,7 @@ import os
 
 from fastdock import _core
 from fastdock._errors import SpecError
-from fastdock.network.files import names_without_bridge, wanted_resolv_conf
+from fastdock.network.files import hostname_of, names_without_bridge, wanted_resolv_conf
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -34,10 +34,9 @@ class UnbridgedEndpoint:
         self._directory = f"{run_directory}/names/{container_id}"
         if options.egress != "allow":
             raise SpecError("--egress needs a bridge network")
-        shares_name = options.uts == "host" or options.network == "host"
-        hostname = options.hostname or (os.uname().nodename if shares_name else container_id[:12])
+        wanted = options.hostname or (os.uname().nodename if options.uts == "host" else "")
         self._names = names_without_bridge(
-            options.network, hostname,
+            options.network, hostname_of(options.network, wanted, container_id),
             wanted_resolv_conf(options.dns, options.dns_search, options.dns_option), options.add_host,
         )  # fmt: skip
 

@@ -266,3 +266,10 @@ def test_why_a_process_ended_is_told_before_what_its_network_met(
     monkeypatch.setattr(Endpoint, "created", when_it_is_gone)
     with pytest.raises(KernelError, match="cannot find the user"):
         net_engine.run("busybox", ["true"], user="nobody-here", network="bridge")
+
+
+@pytest.mark.parametrize("network", ["bridge", "none", "host"])
+def test_what_cannot_be_a_host_name_is_refused(network: str, net_engine: Engine) -> None:
+    given: Any = {"network": network, "hostname": "a..b", "add_host": ["db:10.0.0.1"]}
+    with pytest.raises(SpecError, match="cannot be a host name"):
+        net_engine.run("busybox", ["true"], **given)

@@ -9,13 +9,14 @@ import click
 from fastdock._errors import ContainerNotRunning
 from fastdock.cli.common import Command
 from fastdock.cli.containers import get_containers
+from fastdock.cli.plain import DETACH_KEYS
 
 if TYPE_CHECKING:
     from fastdock.containers import Container
 
 
 @click.command("attach", cls=Command)
-@click.option("--detach-keys", default="ctrl-p,ctrl-q", help="Keys that detach.")
+@click.option("--detach-keys", default=DETACH_KEYS, help="Keys that detach.")
 @click.option("--no-stdin", is_flag=True, help="Do not attach to its input.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to it.")
 @click.argument("container")

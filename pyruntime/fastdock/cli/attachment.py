@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
-import termios
-import tty
 
 from fastdock.cli.foreground import _write_all
 from fastdock.cli.keys import Detacher, parse_keys
-from fastdock.cli.terminal import size_of
+from fastdock.cli.plain import DETACH_KEYS
+from fastdock.cli.terminal import Attended, size_of
 from fastdock.containers import control
 
 TYPE_CHECKING = False  # see _light
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from fastdock.containers import Container
     from fastdock.containers.control import Control
 
-DEFAULT_KEYS = "ctrl-p,ctrl-q"
 DETACHED = -1
 
 
@@ -34,7 +31,7 @@ class Attachment:
         *,
         terminal: bool,
         interactive: bool,
-        keys: str = DEFAULT_KEYS,
+        keys: str = DETACH_KEYS,
         proxy: SignalProxy,
     ) -> None:
         self._container, self._connection = container, connection
@@ -44,18 +41,10 @@ class Attachment:
     def run(self) -> int:
         """The exit code, or DETACHED."""
         self._proxy.release_to(self._container.kill)
-        before = None
-        if self._terminal and os.isatty(1):
-            signal.signal(signal.SIGWINCH, self._resize)
-            self._resize()
-        if self._terminal and self._interactive and os.isatty(0):
-            before = termios.tcgetattr(0)
-            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
-        try:
+        if not self._terminal:
             return self._copy()
-        finally:
-            if before is not None:
-                termios.tcsetattr(0, termios.TCSADRAIN, before)
+        with Attended(self._resize, 1, typed=self._interactive):
+            return self._copy()
 
     def redraw(self) -> None:
         """Has the program draw its screen again: two changes of the size, as docker attach does."""
@@ -63,13 +52,11 @@ class Attachment:
         if self._terminal and os.isatty(1) and rows and columns:
             self._connection.send(control.RESIZE, (rows + 1) << 16 | (columns + 1))
 
-    def _resize(self, *_: object) -> None:
-        rows, columns = size_of(1)
-        if rows and columns:
-            try:
-                self._connection.send(control.RESIZE, rows << 16 | columns)
-            except OSError:
-                pass
+    def _resize(self, rows: int, columns: int) -> None:
+        try:
+            self._connection.send(control.RESIZE, rows << 16 | columns)
+        except OSError:
+            pass
 
     def _copy(self) -> int:
         packets = self._connection.fileno()

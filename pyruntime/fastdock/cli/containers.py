@@ -11,6 +11,7 @@ import click
 from fastdock._errors import FastdockError, NotFound, SpecError
 from fastdock.cli.common import Command, Group, each
 from fastdock.cli.errors import describe
+from fastdock.cli.plain import DETACH_KEYS
 
 if TYPE_CHECKING:
     from fastdock.containers import Container, Containers
@@ -71,7 +72,7 @@ def _chosen(
 @click.command("start", cls=Command)
 @click.option("-a", "--attach", is_flag=True, help="Attach to its output, and pass signals on.")
 @click.option("-i", "--interactive", is_flag=True, help="Attach to its input.")
-@click.option("--detach-keys", default="ctrl-p,ctrl-q", help="Keys that detach.")
+@click.option("--detach-keys", default=DETACH_KEYS, help="Keys that detach.")
 @_selection
 @click.pass_context
 def start(

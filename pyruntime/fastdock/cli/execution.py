@@ -7,7 +7,7 @@ import sys
 
 from fastdock._errors import FastdockError, KernelError, SpecError
 from fastdock.cli import plain
-from fastdock.cli.plain import Plain, option, several
+from fastdock.cli.plain import DETACH_KEYS, Plain, option, several
 from fastdock.cli.run import FAILED, NOT_EXECUTABLE, _from_files, _pairs, exit_code_of
 
 TYPE_CHECKING = False  # see cli.direct
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FLAGS = [
     option("-d", "--detach", is_flag=True, help="Run in the background."),
-    option("--detach-keys", default="ctrl-p,ctrl-q", help="Keys that detach."),
+    option("--detach-keys", default=DETACH_KEYS, help="Keys that detach."),
     several("-e", "--env", help="Set an environment variable."),
     several("--env-file", help="Read environment variables from a file."),
     option("-i", "--interactive", is_flag=True, help="Keep standard input open."),

@@ -103,11 +103,13 @@ class Foreground:
         return self._wait()
 
     def _attend_terminal(self) -> tuple[int, int]:
-        from fastdock.cli.terminal import Attended
+        from functools import partial
+
+        from fastdock.cli.terminal import Attended, set_size
 
         assert self._container is not None
         self._terminal = self._container.take_terminal()
-        with Attended(self._terminal, 0, typed=self._interactive):
+        with Attended(partial(set_size, self._terminal), 0, typed=self._interactive):
             self._copy_terminal(self._container)
         return self._wait()
 
@@ -216,11 +218,13 @@ class ForegroundExec:
         return 128 - code if code < 0 else code
 
     def _attend_terminal(self, process: Execution) -> None:
-        from fastdock.cli.terminal import Attended
+        from functools import partial
+
+        from fastdock.cli.terminal import Attended, set_size
 
         terminal = process.take_terminal()
         detached = False
-        with Attended(terminal, 1, typed=self._interactive):
+        with Attended(partial(set_size, terminal), 1, typed=self._interactive):
             try:
                 self._copy_terminal(process, terminal)
             except _Detached:

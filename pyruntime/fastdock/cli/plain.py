@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+DETACH_KEYS = "ctrl-p,ctrl-q"
+"""Docker's keys that detach from a container."""
+
+
 class Flag:
     """One flag of the command line: its names, and the settings that ``click.option`` takes."""
 

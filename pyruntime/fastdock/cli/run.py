@@ -10,7 +10,7 @@ import sys
 
 from fastdock._errors import FastdockError, KernelError, SpecError
 from fastdock.cli.errors import describe
-from fastdock.cli.plain import Plain, option, several
+from fastdock.cli.plain import DETACH_KEYS, Plain, option, several
 
 TYPE_CHECKING = False  # see cli.direct
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # docker run's exit codes of its own
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
-DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
 def exit_code_of(error: Exception) -> int:

@@ -11,6 +11,7 @@ import tty
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -23,12 +24,16 @@ def size_of(descriptor: int) -> tuple[int, int]:
     return rows, columns
 
 
-class Attended:
-    """While it is entered, what is typed at ``source`` goes to ``terminal`` as it is, and that has its size."""
+def set_size(descriptor: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def __init__(self, terminal: int, source: int, *, typed: bool) -> None:
+
+class Attended:
+    """While it is entered, what is typed comes as it is, and ``resize`` is told the size of ``source``."""
+
+    def __init__(self, resize: Callable[[int, int], object], source: int, *, typed: bool) -> None:
         """``typed``: somebody types at descriptor 0."""
-        self._terminal, self._source = terminal, source
+        self._tell, self._source = resize, source
         self._typed = typed and os.isatty(0)
         self._before: list[Any] | None = None
 
@@ -45,5 +50,5 @@ class Attended:
 
     def _resize(self, *_: object) -> None:
         rows, columns = size_of(self._source)
-        if rows:
-            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        if rows and columns:
+            self._tell(rows, columns)

@@ -63,12 +63,9 @@ def _start(container: Container, attach: int, terminal: tuple[int, int] | None) 
 def _lost_network(container: Container, error: KernelError) -> bool:
     """Whether somebody flushed the firewall or killed the resolver just now: then another try is worth it."""
     from fastdock.containers.networking import uses_networks
+    from fastdock.engine import is_network_lost
 
-    if not uses_networks(container.record):
-        return False
-    from fastdock.endpoint import is_lost
-
-    return is_lost(error)
+    return uses_networks(container.record) and is_network_lost(error)
 
 
 @contextmanager

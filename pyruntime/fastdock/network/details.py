@@ -177,8 +177,6 @@ def plan_without_bridge(mode: str, count: int, hostname: str, options: NetworkOp
             raise SpecError("ports are published by the container whose network is shared")
         return NetworkPlan(mode.partition(":")[2], hostname)
     conf = files.wanted_resolv_conf(options.dns, options.dns_search, options.dns_options)
-    if mode == "host":
-        hostname = options.hostname or os.uname().nodename
     names = files.names_without_bridge(mode, hostname, conf, options.add_host)
     return NetworkPlan("host" if mode == "host" else "new", *names)
 

@@ -6,6 +6,7 @@ On the path of ``fastdock run --network none``, so it imports little.
 from __future__ import annotations
 
 import _socket  # socket itself takes 5 ms to import
+import os
 
 from fastdock._errors import SpecError
 from fastdock._light import NamedTuple
@@ -117,6 +118,13 @@ def wanted_resolv_conf(dns: Sequence[str], search: Sequence[str], options: Seque
     return ResolvConf(
         tuple(dns) or conf.nameservers, tuple(search) or conf.search, tuple(options) or conf.options
     )
+
+
+def hostname_of(network: str, wanted: str, container_id: str) -> str:
+    """What was asked for, or Docker's default: the short id, with the host's network the host's name.  SpecError."""
+    if wanted:
+        return check_hostname(wanted)
+    return os.uname().nodename if network == "host" else container_id[:12]
 
 
 def names_without_bridge(

@@ -373,13 +373,12 @@ class Networks:
 
         Raises SpecError.
         """
-        hostname = files.check_hostname(options.hostname) if options.hostname else container_id[:12]
         first = options.attachments[0].network if options.attachments else ""
         alone = [a.network for a in options.attachments if a.network in ("host", "none") or ":" in a.network]
+        mode = alone[0] if alone else first
+        hostname = files.hostname_of(mode, options.hostname, container_id)
         if alone or first == "none":
-            return details.plan_without_bridge(
-                alone[0] if alone else first, len(options.attachments), hostname, options
-            )
+            return details.plan_without_bridge(mode, len(options.attachments), hostname, options)
         host_conf = files.parse_resolv_conf(files.host_file("/etc/resolv.conf"))
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
