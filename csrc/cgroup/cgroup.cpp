@@ -127,14 +127,16 @@ std::string Cgroup::directory_for(Controller controller) const {
   const Hierarchy* hierarchy = hierarchies_->of(controller);
   if (hierarchy == nullptr || hierarchy->base.empty()) return "";
   std::string directory = directory_of(*hierarchy, path_);
-  return exists(directory) ? directory : "";
+  const bool made = std::ranges::find(made_in_, hierarchy) != made_in_.end();
+  return made || exists(directory) ? directory : "";
 }
 
 std::string Cgroup::unified_directory() const {
   const Hierarchy* hierarchy = hierarchies_->unified();
   if (hierarchy == nullptr || hierarchy->base.empty()) return "";
   std::string directory = directory_of(*hierarchy, path_);
-  return exists(directory) ? directory : "";
+  const bool made = std::ranges::find(made_in_, hierarchy) != made_in_.end();
+  return made || exists(directory) ? directory : "";
 }
 
 Result<std::string> Cgroup::any_directory() const {

@@ -64,6 +64,9 @@ class Cgroup {
   // The directory in each hierarchy that it is in: ("memory", "/sys/fs/cgroup/memory/fastdock/…"),
   // ("", …) for v2.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> directories() const;
+  // The one that has this controller, and v2's; "" where there is none.
+  [[nodiscard]] std::string directory_for(Controller controller) const;
+  [[nodiscard]] std::string unified_directory() const;
   // Made where we may create no cgroup: joining does nothing, and nothing is counted.
   [[nodiscard]] bool is_nowhere() const;
   // What create() and update() could not do and did not fail for, as Docker decides it.
@@ -99,9 +102,6 @@ class Cgroup {
  private:
   Cgroup(const Hierarchies& hierarchies, std::string_view path) : hierarchies_(&hierarchies), path_(path) {}
 
-  // The directory in the hierarchy of a controller, in the v2 hierarchy; empty: it is not there.
-  [[nodiscard]] std::string directory_for(Controller controller) const;
-  [[nodiscard]] std::string unified_directory() const;
   // One directory that all processes are in.
   [[nodiscard]] Result<std::string> any_directory() const;
   // The directories that exist, v1 first.

@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "base/path.h"
+#include "launch/own_cgroup.h"
 #include "rootfs/prepare.h"
 
 namespace fastdock::launch {
@@ -100,9 +101,8 @@ Result<void> Container::make_cgroup(LaunchPlan& plan) {
   FASTDOCK_TRY(cgroup_, cgroup::Cgroup::create(*hierarchies, session_->places().cgroup_parent + "/" + id_,
                                                options_.limits, options));
   warnings_ = cgroup_->warnings();
-  FASTDOCK_TRY(join_, cgroup_->join());
-  for (const Fd& tasks : join_.tasks) plan.cgroup_tasks.push_back(tasks.get());
-  plan.cgroup_directory = join_.directory.get();
+  show_own_cgroup(*cgroup_, plan);
+  FASTDOCK_TRY(join_, start_in(*cgroup_, plan));
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "base/path.h"
+#include "launch/own_cgroup.h"
 #include "net/attach.h"
 
 namespace fastdock::monitor {
@@ -80,9 +81,7 @@ LaunchPlan exec_plan(const LaunchPlan& plan) {
 Result<launch::Process> start_in(const cgroup::Cgroup& group, pid_t target, LaunchPlan plan,
                                  const launch::Observer& observer) {
   aim_at(plan, target);
-  FASTDOCK_TRY(auto join, group.join());
-  for (const Fd& tasks : join.tasks) plan.cgroup_tasks.push_back(tasks.get());
-  plan.cgroup_directory = join.directory.get();
+  FASTDOCK_TRY(auto join, launch::start_in(group, plan));
   FASTDOCK_TRY(auto visit, visit_network(plan, target));
   return launch::launch(plan, observer);
 }

@@ -12,6 +12,7 @@
 #include <cerrno>
 
 #include "base/path.h"
+#include "launch/own_cgroup.h"
 #include "monitor/json.h"
 #include "monitor/monitor.h"
 #include "monitor/places.h"
@@ -86,10 +87,9 @@ Result<void> Monitor::run() {
   FASTDOCK_TRY(group_, cgroup::Cgroup::create(*hierarchies, name, request_.limits));
   warnings_ = group_->warnings();
   auto launched = [&]() -> Result<launch::Process> {
-    FASTDOCK_TRY(auto join, group_->join());
     LaunchPlan plan = request_.plan;
-    for (const Fd& tasks : join.tasks) plan.cgroup_tasks.push_back(tasks.get());
-    plan.cgroup_directory = join.directory.get();
+    launch::show_own_cgroup(*group_, plan);
+    FASTDOCK_TRY(auto join, launch::start_in(*group_, plan));
     // The container does not outlive its monitor: nobody would note its end.
     plan.parent_death_signal = SIGKILL;
     if (!plan.oom_score_adjustment) plan.oom_score_adjustment = 0;  // not the monitor's own

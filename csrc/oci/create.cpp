@@ -10,6 +10,7 @@
 
 #include "base/path.h"
 #include "base/user_namespace.h"
+#include "launch/own_cgroup.h"
 #include "oci/cgroups.h"
 #include "oci/hooks.h"
 #include "oci/listener.h"
@@ -108,9 +109,7 @@ class Creation {
     container_.state.cgroup = group.path();
     for (const std::string& warning : group.warnings()) context_.warn(warning);
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
-    FASTDOCK_TRY(join_, group.join());
-    for (const Fd& tasks : join_.tasks) config_.plan.cgroup_tasks.push_back(tasks.get());
-    config_.plan.cgroup_directory = join_.directory.get();
+    FASTDOCK_TRY(join_, launch::start_in(group, config_.plan));
     return {};
   }
 

@@ -192,12 +192,16 @@ Result<void> PreparedRoot::map_bind(const Mount& mount, const IdMaps& maps, int 
 
 Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child) {
   std::vector<MountChange>& changes = changes_.emplace_back();
-  changes.push_back(
-      {0, 0, mount.propagation == 0 ? kPrivate : mount.propagation, mount.propagation_recursive});
-  if ((mount.recursive_set | mount.recursive_clear) != 0)
-    changes.push_back({mount.recursive_set, mount.recursive_clear, 0, true});
-  if ((child.attributes | mount.attributes_clear) != 0)
-    changes.push_back({child.attributes, mount.attributes_clear, 0, false});
+  const std::uint64_t propagation = mount.propagation == 0 ? kPrivate : mount.propagation;
+  if (!mount.recursive && (mount.recursive_set | mount.recursive_clear) == 0) {  // one mount, one call
+    changes.push_back({child.attributes, mount.attributes_clear, propagation, false});
+  } else {
+    changes.push_back({0, 0, propagation, mount.propagation_recursive});
+    if ((mount.recursive_set | mount.recursive_clear) != 0)
+      changes.push_back({mount.recursive_set, mount.recursive_clear, 0, true});
+    if ((child.attributes | mount.attributes_clear) != 0)
+      changes.push_back({child.attributes, mount.attributes_clear, 0, false});
+  }
   for (MountChange& change : changes) change.clear |= cleared_by(change.set);
   child.changes = changes;
   child.recursive = mount.recursive;

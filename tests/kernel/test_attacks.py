@@ -266,6 +266,13 @@ class TestPrivileges:
 
     def test_its_cgroup_namespace_is_its_own(self, engine: Engine) -> None:
         assert sh(engine, "ls -d /sys/fs/cgroup/*/fastdock /sys/fs/cgroup/fastdock 2>/dev/null") == ""
+        script = (
+            "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null;"
+            "awk '/ - cgroup/ {print $4}' /proc/self/mountinfo | sort -u; ls -d /sys/fs/cgroup/*/.. | xargs -n1 ls"
+        )
+        limit, root, *above = sh(engine, script, memory="64m").split()
+        assert (limit, root) == (str(64 << 20), "/")
+        assert not {"fastdock", "release_agent"} & set(above)
 
     @pytest.mark.here  # Python of the image host takes long in the VM
     def test_session_keyring_is_new(self, engine: Engine) -> None:
