@@ -72,17 +72,26 @@ bool has_nul(const std::vector<std::string>& texts) {
 
 }  // namespace
 
-Result<std::unique_ptr<Flattened>> Flattened::make(const LaunchPlan& plan, int sync) {
+Result<std::unique_ptr<Flattened>> Flattened::make(const LaunchPlan& plan, int sync, bool greeted) {
   std::unique_ptr<Flattened> flat(new Flattened(plan));
   flat->child_.sync = sync;
   FASTDOCK_CHECK(flat->add_program());
   FASTDOCK_CHECK(flat->add_namespaces());
+  if (greeted && (flat->clone_flags_ & CLONE_NEWUSER) != 0) flat->prepared_.may_map_late();
   FASTDOCK_CHECK(flat->add_root());
   FASTDOCK_CHECK(flat->add_stdio());
   flat->add_names_and_limits();
   flat->add_credentials();
   flat->add_unneeded_descriptors();
   return flat;
+}
+
+Result<void> Flattened::map_ids(pid_t child) {
+  if (!prepared_.has_late()) return {};
+  const std::string path = "/proc/" + std::to_string(child) + "/ns/user";
+  auto opened = open_file(path, O_RDONLY);
+  if (!opened) return failed_with(opened.error().number, Operation::kOpenNamespace, path);
+  return prepared_.map_ids_late(opened->get());
 }
 
 Result<void> Flattened::add_namespaces() {

@@ -17,8 +17,8 @@ namespace fastdock::launch {
 // Owns the arrays; points into `plan`, which must outlive it.  Not movable: the arrays are pointed to.
 class Flattened {
  public:
-  // `sync`: the child's end of the socket.
-  static Result<std::unique_ptr<Flattened>> make(const LaunchPlan& plan, int sync);
+  // `sync`: the child's end of the socket.  `greeted`: the caller will call map_ids().
+  static Result<std::unique_ptr<Flattened>> make(const LaunchPlan& plan, int sync, bool greeted = false);
   Flattened(const Flattened&) = delete;
   Flattened& operator=(const Flattened&) = delete;
 
@@ -30,6 +30,8 @@ class Flattened {
   // The user namespace that the new namespaces are to belong to, or -1: whoever clones has to be in it
   // already.
   [[nodiscard]] int owner_of_namespaces() const { return owner_of_namespaces_; }
+  // For the child that is in its user namespace now, with its maps written, and waits.
+  Result<void> map_ids(pid_t child);
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return prepared_.unmapped(); }
 
  private:

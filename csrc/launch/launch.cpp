@@ -75,8 +75,10 @@ class Conversation {
   Conversation(const LaunchPlan& plan, const Observer& observer, Fd socket)
       : plan_(plan), observer_(observer), socket_(std::move(socket)) {}
 
-  void begin(Child child) {
+  // `flat`: where it was made here, what is left to do when there is a child.
+  void begin(Child child, Flattened* flat = nullptr) {
     child_ = std::move(child);
+    flat_ = flat;
     if (auto greeted = greet(); !greeted) fail(std::move(greeted.error()));
   }
 
@@ -102,6 +104,7 @@ class Conversation {
   Result<void> greet() {
     std::string proc = "/proc/" + std::to_string(child_.pid) + "/";
     FASTDOCK_CHECK(write_id_maps(plan_, proc));
+    if (flat_ != nullptr) FASTDOCK_CHECK(flat_->map_ids(child_.pid));
     if (plan_.oom_score_adjustment) {
       std::string value = std::to_string(*plan_.oom_score_adjustment);
       if (auto written = write_file(proc + "oom_score_adj", value); !written) {
@@ -170,6 +173,7 @@ class Conversation {
   const LaunchPlan& plan_;
   const Observer& observer_;
   Fd socket_;
+  Flattened* flat_ = nullptr;
   Child child_;
   Process process_;
   std::optional<Error> error_;
@@ -227,7 +231,7 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
     helper->reap();
     return process;
   }
-  FASTDOCK_TRY(auto flat, Flattened::make(plan, sockets.theirs.get()));
+  FASTDOCK_TRY(auto flat, Flattened::make(plan, sockets.theirs.get(), true));
   flat->child()->sync_points = sync_points(observer);
   FASTDOCK_TRY(Child child, clone_by(observer, [&] {
                  return needs_own_memory(plan) ? clone_container(plan, *flat, 0)
@@ -235,7 +239,7 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
                                                                       flat->child(), plan.cgroup_directory);
                }));
   sockets.theirs.reset();
-  conversation.begin(std::move(child));
+  conversation.begin(std::move(child), flat.get());
   auto process = conversation.run();
   if (process) process->unmapped = flat->unmapped();
   return process;

@@ -11,7 +11,6 @@
 #include "base/path.h"
 #include "launch/helper.h"
 #include "monitor/monitor.h"
-#include "rootfs/id_map.h"
 
 namespace fastdock::monitor {
 namespace {
@@ -83,7 +82,6 @@ int monitor_main(int argc, char** argv) {
   int answer = std::atoi(argv[2]);
   if (!leave_caller(request, answer)) return 125;
   protect_from_oom();
-  rootfs::keep_holders();
   return monitor_container(request, Fd(answer), std::atoi(argv[3])) ? 0 : 1;
 }
 

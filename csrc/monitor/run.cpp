@@ -16,7 +16,6 @@
 #include "monitor/json.h"
 #include "monitor/monitor.h"
 #include "monitor/places.h"
-#include "rootfs/id_map.h"
 
 namespace fastdock::monitor {
 namespace {
@@ -177,7 +176,6 @@ void Monitor::became_running() {
 
 // What nobody has to wait for.
 void Monitor::settle() {
-  rootfs::end_holders();
   if (auto watched = group_->watch_oom()) memory_events_ = std::move(*watched);
   // Not synced: whether a reboot finds this or the record before it makes no difference.
   (void)write_state(state_directory_, to_json(state_), false);

@@ -30,25 +30,6 @@ constexpr std::size_t kMaximumKept = 256;
   while (true) raw_syscall(SYS_pause);
 }
 
-struct Holders {
-  std::mutex mutex;
-  bool kept = false;
-  std::vector<Child> alive;
-};
-
-Holders& holders() {
-  static auto* instance = new Holders;
-  return *instance;
-}
-
-// True: it is taken, for end_holders().
-bool keep_holder(Child& holder) {
-  Holders& all = holders();
-  std::scoped_lock lock(all.mutex);
-  if (all.kept) all.alive.push_back(std::move(holder));
-  return all.kept;
-}
-
 Result<Fd> make_user_namespace(const IdMaps& maps) {
   pid_t own_pid = ::getpid();
   FASTDOCK_TRY(auto holder, clone_sharing_memory(CLONE_NEWUSER, wait_to_be_killed, &own_pid));
@@ -60,14 +41,22 @@ Result<Fd> make_user_namespace(const IdMaps& maps) {
       return failed_with(written.error().number, Operation::kWriteGidMap, "", Hint::kUserNamespaceForbidden);
     return open_file(proc + "ns/user", O_RDONLY);
   }();
-  if (described && keep_holder(holder)) return described;
   holder.kill_and_reap();
   return described;
 }
 
 struct Cache {
   std::mutex mutex;
-  std::map<IdMaps, std::shared_ptr<Fd>> namespaces;
+  std::map<IdMaps, std::shared_ptr<Fd>> namespaces;  // no descriptor: asked for once
+
+  Result<std::shared_ptr<Fd>> make(const IdMaps& maps) {
+    FASTDOCK_TRY(Fd made, make_user_namespace(maps));
+    return keep(maps, std::make_shared<Fd>(std::move(made)));
+  }
+  std::shared_ptr<Fd> keep(const IdMaps& maps, std::shared_ptr<Fd> made) {
+    if (namespaces.size() >= kMaximumKept) namespaces.clear();
+    return namespaces[maps] = std::move(made);
+  }
 };
 
 Cache& cache() {
@@ -88,21 +77,16 @@ std::string map_text(const std::vector<IdMapping>& mappings) {
 Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps) {
   Cache& kept = cache();
   std::scoped_lock lock(kept.mutex);
-  if (auto found = kept.namespaces.find(maps); found != kept.namespaces.end()) return found->second;
-  FASTDOCK_TRY(Fd made, make_user_namespace(maps));
-  if (kept.namespaces.size() >= kMaximumKept) kept.namespaces.clear();
-  return kept.namespaces[maps] = std::make_shared<Fd>(std::move(made));
+  auto found = kept.namespaces.find(maps);
+  return found != kept.namespaces.end() && found->second ? found->second : kept.make(maps);
 }
 
-void keep_holders() {
-  std::scoped_lock lock(holders().mutex);
-  holders().kept = true;
-}
-
-void end_holders() {
-  std::scoped_lock lock(holders().mutex);
-  for (Child& holder : holders().alive) holder.kill_and_reap();
-  holders().alive.clear();
+Result<std::shared_ptr<Fd>> user_namespace_if_again(const IdMaps& maps) {
+  Cache& kept = cache();
+  std::scoped_lock lock(kept.mutex);
+  auto found = kept.namespaces.find(maps);
+  if (found == kept.namespaces.end()) return kept.keep(maps, nullptr);
+  return found->second ? found->second : kept.make(maps);
 }
 
 void release_kept_user_namespaces() {

@@ -16,10 +16,9 @@ std::string map_text(const std::vector<IdMapping>& mappings);
 // A descriptor of a user namespace with these maps.  Kept for the next time: making one costs a process.
 Result<std::shared_ptr<Fd>> user_namespace(const IdMaps& maps);
 
-// A process is needed to make one.  From keep_holders() on, its end is not waited for until end_holders():
-// that takes a switch to it and back, which is none of the container's business.
-void keep_holders();
-void end_holders();
+// The same from the second time that these maps are asked for; nothing the first time.  Who starts a single
+// container does not need the process: the container's own user namespace will do, once it is there.
+Result<std::shared_ptr<Fd>> user_namespace_if_again(const IdMaps& maps);
 
 // Lets go of those that are kept.
 void release_kept_user_namespaces();

@@ -66,7 +66,7 @@ class Layers {
   }
 
   static Result<Fd> open_layer(const std::string& path, const IdMaps& maps) {
-    FASTDOCK_TRY(Fd tree, clone_tree(path, false, Operation::kOpenLayer, Hint::kLayerUnreadable));
+    FASTDOCK_TRY(Fd tree, open_unmapped(path));
     std::shared_ptr<Fd> mapping;
     if (!maps.empty()) {
       FASTDOCK_TRY(mapping, user_namespace(maps));
@@ -74,6 +74,10 @@ class Layers {
     int answer = set_attributes(tree.get(), MOUNT_ATTR_RDONLY, 0, kPrivate, 0, mapping ? mapping->get() : -1);
     if (answer != 0) return failed(Operation::kMapLayer, path);
     return tree;
+  }
+
+  static Result<Fd> open_unmapped(const std::string& path) {
+    return clone_tree(path, false, Operation::kOpenLayer, Hint::kLayerUnreadable);
   }
 
   void clear() {
@@ -181,6 +185,10 @@ Result<void> PreparedRoot::map_bind(const Mount& mount, const IdMaps& maps, int 
   }
   const IdMaps& wanted = mount.id_maps.empty() ? maps : mount.id_maps;
   if (wanted.empty()) return {};
+  if (mount.id_maps.empty()) {
+    FASTDOCK_TRY(bool late, maps_late(maps));
+    if (late) return late_.push_back({tree, &mount.source, false, recursive != 0}), Result<void>{};
+  }
   FASTDOCK_TRY(auto mapping, user_namespace(wanted));
   if (set_attributes(tree, 0, 0, 0, recursive, mapping->get()) == 0) return {};
   // EINVAL: a file system without FS_ALLOW_IDMAP.  Asked for by name it is an error, by default it is
@@ -225,6 +233,39 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
   return {};
 }
 
+// Asked once for each start: a second layer is not a second time.
+Result<bool> PreparedRoot::maps_late(const IdMaps& maps) {
+  if (!may_map_late_ || maps.empty()) return false;
+  if (!maps_late_) {
+    FASTDOCK_TRY(auto kept, user_namespace_if_again(maps));
+    maps_late_ = kept == nullptr;
+  }
+  return *maps_late_;
+}
+
+Result<Fd> PreparedRoot::open_layer(const std::string& path, const IdMaps& maps) {
+  FASTDOCK_TRY(bool late, maps_late(maps));
+  if (late) {
+    FASTDOCK_TRY(Fd tree, Layers::open_unmapped(path));
+    late_.push_back({tree.get(), &path, true, false});
+    return tree;
+  }
+  return overlay_takes_descriptors() ? layers().get(path, maps) : Layers::open_layer(path, maps);
+}
+
+Result<void> PreparedRoot::map_ids_late(int user_namespace) {
+  for (const Late& each : late_) {
+    const std::uint64_t set = each.is_layer ? MOUNT_ATTR_RDONLY : 0;
+    const std::uint64_t propagation = each.is_layer ? kPrivate : 0;
+    const unsigned recursive = each.recursive ? AT_RECURSIVE : 0;
+    if (set_attributes(each.tree, set, 0, propagation, recursive, user_namespace) == 0) continue;
+    if (each.is_layer) return failed(Operation::kMapLayer, *each.source);
+    if (errno != EINVAL) return failed(Operation::kMapBindSource, *each.source);
+    unmapped_.push_back(*each.source);  // a file system without FS_ALLOW_IDMAP
+  }
+  return {};
+}
+
 Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child) {
   child.kind = ChildMountKind::kOverlay;
   if (mount.layers.size() > kMaximumLayers)
@@ -232,13 +273,8 @@ Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, C
                        Hint::kTooManyLayers);
   std::vector<int>& numbers = layers_.emplace_back();
   for (auto layer = mount.layers.rbegin(); layer != mount.layers.rend(); ++layer) {
-    if (overlay_takes_descriptors()) {
-      FASTDOCK_TRY(Fd tree, layers().get(*layer, maps));
-      numbers.push_back(keep(std::move(tree)));
-    } else {
-      FASTDOCK_TRY(Fd tree, Layers::open_layer(*layer, maps));
-      numbers.push_back(keep(std::move(tree)));
-    }
+    FASTDOCK_TRY(Fd tree, open_layer(*layer, maps));
+    numbers.push_back(keep(std::move(tree)));
   }
   child.layers = numbers;
   if (mount.in_memory) {

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,13 @@ class PreparedRoot {
   // container's but not made by us.  An open descriptor.
   void map_ids_by(int user_namespace) { user_namespace_ = user_namespace; }
 
+  // What maps the container's ids may be left to map_ids_late(), with the container's own user namespace,
+  // where another of the same maps would have to be made for it.
+  void may_map_late() { may_map_late_ = true; }
+  // After the clone and before the child uses the mounts, which are its own descriptors of the same.
+  [[nodiscard]] bool has_late() const { return !late_.empty(); }
+  Result<void> map_ids_late(int user_namespace);
+
   // Ids could not be mapped there (the file system does not support it): the mount shows the host's ids.
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return unmapped_; }
 
@@ -37,8 +45,18 @@ class PreparedRoot {
   Result<void> add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child);
   void add_options(const std::string& options, ChildMount& child);
   Result<void> map_bind(const Mount& mount, const IdMaps& maps, int tree);
+  Result<bool> maps_late(const IdMaps& maps);
+  Result<Fd> open_layer(const std::string& path, const IdMaps& maps);
   int keep(Fd fd);
 
+  struct Late {
+    int tree;
+    const std::string* source;
+    bool is_layer, recursive;
+  };
+  bool may_map_late_ = false;
+  std::optional<bool> maps_late_;
+  std::vector<Late> late_;
   int user_namespace_ = -1;
   std::deque<Fd> descriptors_;
   std::deque<std::string> texts_;
