@@ -78,5 +78,25 @@ def names() -> list[str]:
     return list(_BUILTIN)
 
 
+def mount_points(engine: Engine) -> str:
+    """The layer below all others of a container that is kept: empty files and directories that are mounted over.
+
+    Most images have no /etc/hosts and many no /proc.  Made through the overlay at a container's first start they
+    cost it 0.6 ms, and seven inodes that would be taken for its own changes.
+    """
+    layer = os.path.join(_directory(engine), "mount-points")
+    etc = os.path.join(layer, "etc")
+    last = os.path.join(etc, "resolv.conf")
+    if not os.path.exists(last):
+        os.makedirs(_directory(engine), mode=0o700, exist_ok=True)
+        for path in (layer, etc, *(os.path.join(layer, name) for name in ("dev", "proc", "sys"))):
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, 0o755)
+        for path in (os.path.join(etc, "hostname"), os.path.join(etc, "hosts"), last):
+            with open(path, "a"):
+                os.chmod(path, 0o644)
+    return layer
+
+
 def _directory(engine: Engine) -> str:
     return os.path.join(engine.root, "builtin")

@@ -280,6 +280,8 @@ def test_diff_has_no_mount_points(shell: Shell, engine: Engine, tmp_path: Path) 
     shell("import", str(archive), "bare")
     shell("run", "--network", "none", "--name", "bare", "bare", "/bin/busybox", "mkdir", "/made")
     assert shell("diff", "bare") == "A /made\n"
+    upper = shell("inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", "bare").strip()
+    assert [path.name for path in Path(upper).iterdir()] == ["made"]  # they are a layer below the image's
     shell("rm", "bare")
     shell("rmi", "bare")
 

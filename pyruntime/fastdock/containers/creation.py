@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
+    from fastdock.engine import Engine
 
 _ATTEMPTS = 30
 
@@ -212,8 +213,9 @@ def _make_directories(directory: str, plan: _core.LaunchPlan, ids: int) -> None:
         os.chown(place, owner, owner)
 
 
-def place_overlays(plan: _core.LaunchPlan, directory: str) -> None:
+def place_overlays(engine: Engine, plan: _core.LaunchPlan, directory: str) -> None:
     """Puts the container's directories into its plan, and makes the overlays durable."""
+    from fastdock.builtin_images import mount_points
 
     def place(mount: _core.Mount | None, at: str) -> _core.Mount:
         assert mount is not None
@@ -222,7 +224,9 @@ def place_overlays(plan: _core.LaunchPlan, directory: str) -> None:
         mount.options = ",".join(word for word in mount.options.split(",") if word != "volatile")
         return mount
 
-    plan.root = place(plan.root, directory)
+    root = place(plan.root, directory)
+    root.layers = [mount_points(engine), *root.layers]
+    plan.root = root
     mounts, number = [], 0
     for mount in plan.mounts:
         if mount.type == "overlay":
@@ -262,7 +266,7 @@ def plan_of_record(containers: Containers, record: Record, asked: Asked | None =
     if record.ids >= 0:
         mapping = [(0, _core.first_id(record.ids), _core.IDS_PER_RANGE)]
         plan.set_id_maps(mapping, mapping)
-    place_overlays(plan, os.path.join(containers.directory, record.id))
+    place_overlays(containers.engine, plan, os.path.join(containers.directory, record.id))
     stop_signal = options.stop_signal or origin.base.stop_signal
     return Start(plan, planned.limits, options, settings, planned.exposed, stop_signal)
 
