@@ -98,12 +98,16 @@ Result<Cgroup> Cgroup::open(const Hierarchies& hierarchies, std::string_view pat
   return cgroup;
 }
 
+bool Cgroup::is_made_in(const Hierarchy& hierarchy) const {
+  return std::ranges::find(made_in_, &hierarchy) != made_in_.end();
+}
+
 std::vector<std::pair<const Hierarchy*, std::string>> Cgroup::existing() const {
   std::vector<std::pair<const Hierarchy*, std::string>> found;
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
     if (hierarchy.base.empty()) continue;
     std::string directory = directory_of(hierarchy, path_);
-    if (exists(directory)) found.emplace_back(&hierarchy, std::move(directory));
+    if (is_made_in(hierarchy) || exists(directory)) found.emplace_back(&hierarchy, std::move(directory));
   }
   return found;
 }
@@ -127,16 +131,14 @@ std::string Cgroup::directory_for(Controller controller) const {
   const Hierarchy* hierarchy = hierarchies_->of(controller);
   if (hierarchy == nullptr || hierarchy->base.empty()) return "";
   std::string directory = directory_of(*hierarchy, path_);
-  const bool made = std::ranges::find(made_in_, hierarchy) != made_in_.end();
-  return made || exists(directory) ? directory : "";
+  return is_made_in(*hierarchy) || exists(directory) ? directory : "";
 }
 
 std::string Cgroup::unified_directory() const {
   const Hierarchy* hierarchy = hierarchies_->unified();
   if (hierarchy == nullptr || hierarchy->base.empty()) return "";
   std::string directory = directory_of(*hierarchy, path_);
-  const bool made = std::ranges::find(made_in_, hierarchy) != made_in_.end();
-  return made || exists(directory) ? directory : "";
+  return is_made_in(*hierarchy) || exists(directory) ? directory : "";
 }
 
 Result<std::string> Cgroup::any_directory() const {
@@ -157,7 +159,7 @@ Result<Join> Cgroup::join() const {
   Join join;
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
     if (hierarchy.base.empty()) continue;
-    if (!made_in_.empty() && std::ranges::find(made_in_, &hierarchy) == made_in_.end()) continue;
+    if (!made_in_.empty() && !is_made_in(hierarchy)) continue;
     std::string directory = directory_of(hierarchy, path_);
     bool v1 = hierarchy.version == Version::kV1;
     auto file = open_file(directory + (v1 ? "/tasks" : "/cgroup.procs"), O_WRONLY);
