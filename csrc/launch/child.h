@@ -1,8 +1,8 @@
 // The child's side of a launch: from clone to execve, one straight line of system calls.
 //
 // ChildPlan is a LaunchPlan flattened into arrays (flatten.h).  The child may share its parent's memory,
-// so child.cpp includes kernel headers and this, and a test checks with `nm -u` that its object file
-// calls nothing that could allocate, lock or throw.
+// so child*.cpp include kernel headers and this, and a test checks with `nm -u` that their object files
+// call nothing that could allocate, lock or throw.
 #pragma once
 
 #include <linux/filter.h>

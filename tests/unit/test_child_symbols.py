@@ -17,6 +17,12 @@ from support import missing
 BUILD = Path(os.environ.get("FASTDOCK_BUILD", Path(__file__).parents[2] / "build/release"))
 OBJECTS = (
     "launch/child.cpp.o",
+    "launch/child_execute.cpp.o",
+    "launch/child_messages.cpp.o",
+    "launch/child_namespaces.cpp.o",
+    "launch/child_privileges.cpp.o",
+    "launch/child_terminal.cpp.o",
+    "launch/child_user.cpp.o",
     "launch/users.cpp.o",
     "rootfs/bind_inside.cpp.o",
     "rootfs/child_root.cpp.o",
