@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "launch/session.h"
 #include "monitor/exec.h"
 #include "monitor/json.h"
 
@@ -29,9 +30,7 @@ void HealthChecker::begin(pid_t target) {
 void HealthChecker::pause() {
   active_ = false;
   if (!probe_) return;
-  (void)launch::send_signal(*probe_, SIGKILL);
-  (void)launch::wait(*probe_, -1);
-  probe_.reset();
+  probe_ended(killed());
   output_.reset();
 }
 
@@ -61,12 +60,12 @@ bool HealthChecker::advance(const cgroup::Cgroup& group) {
   auto status = launch::wait(*probe_, 0);
   if (status && *status) {
     read_output();
+    probe_ended((*status)->code);
     finish((*status)->code);
     return true;
   }
   if (status && Clock::now() < limit_) return false;
-  (void)launch::send_signal(*probe_, SIGKILL);
-  (void)launch::wait(*probe_, -1);
+  probe_ended(killed());
   result_.output = "Health check exceeded timeout (" + std::to_string(options_.timeout / 1000) + "s)";
   finish(-1);
   return true;
@@ -88,10 +87,29 @@ void HealthChecker::start(const cgroup::Cgroup& group) {
   auto process = start_in(group, target_, std::move(plan));
   if (process) {
     probe_ = std::move(*process);
-    return;
+    return told_of_start();
   }
   result_.output = describe(process.error());
   finish(-1);
+}
+
+// moby, daemon/health.go: a probe is an exec, with an exec's events.
+void HealthChecker::told_of_start() {
+  probe_id_ = launch::random_hex(32);
+  std::string command;
+  for (const std::string& word : options_.probe.argv) command += ' ' + word;
+  for (const char* action : {"exec_create:", "exec_start:"}) tell_(action + command, {{"execID", probe_id_}});
+}
+
+int HealthChecker::killed() {
+  (void)launch::send_signal(*probe_, SIGKILL);
+  auto status = launch::wait(*probe_, -1);
+  return status && *status ? (*status)->code : 128 + SIGKILL;
+}
+
+void HealthChecker::probe_ended(int exit_code) {
+  probe_.reset();
+  tell_("exec_die", {{"execID", probe_id_}, {"exitCode", std::to_string(exit_code)}});
 }
 
 void HealthChecker::read_output() {
@@ -107,7 +125,6 @@ void HealthChecker::read_output() {
 }
 
 void HealthChecker::finish(int exit_code) {
-  probe_.reset();
   output_.reset();
   result_.end = now();
   result_.exit_code = exit_code;

@@ -6,6 +6,8 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cgroup/cgroup.h"
 #include "launch/launch.h"
@@ -18,7 +20,12 @@ using Clock = std::chrono::steady_clock;
 
 class HealthChecker {
  public:
-  explicit HealthChecker(const HealthCheck& options) : options_(options) {}
+  // Told of each probe what an exec's events say: the action, and what the event has beside the container's
+  // own attributes.
+  using Attributes = std::vector<std::pair<std::string, std::string>>;
+  using Tell = std::function<void(const std::string& action, Attributes more)>;
+
+  HealthChecker(const HealthCheck& options, Tell tell) : options_(options), tell_(std::move(tell)) {}
 
   // The container's process runs; the first probe comes after the interval.
   void begin(pid_t target);
@@ -40,16 +47,21 @@ class HealthChecker {
   void start(const cgroup::Cgroup& group);
   void read_output();
   void finish(int exit_code);
+  void told_of_start();
+  int killed();  // kills the probe: its exit code
+  void probe_ended(int exit_code);
   void schedule();
   [[nodiscard]] bool starting() const {
     return Clock::now() < begun_ + std::chrono::milliseconds(options_.start_period);
   }
 
   const HealthCheck& options_;
+  Tell tell_;
   HealthState state_;
   pid_t target_ = -1;
   Clock::time_point begun_, next_, limit_;
   std::optional<launch::Process> probe_;
+  std::string probe_id_;  // in its events
   Fd output_;
   ProbeResult result_;
   bool active_ = false;

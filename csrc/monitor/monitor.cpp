@@ -30,7 +30,10 @@ Monitor::Monitor(Request request)
       run_directory_(run_directory(request_.places, request_.id)),
       log_(request_.log),
       clients_(*this) {
-  if (request_.health) health_.emplace(*request_.health);
+  if (request_.health)
+    health_.emplace(*request_.health, [this](const std::string& action, HealthChecker::Attributes more) {
+      event(action, std::move(more));
+    });
 }
 
 void Monitor::serve() {

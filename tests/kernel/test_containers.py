@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kept import SLEEP, container, output_of, shell, wait_until
@@ -189,6 +190,32 @@ class TestHealth:
             assert log[-1]["ExitCode"] == 0
             assert len(log) <= 5
 
+    def test_a_probe_has_the_events_of_an_exec(self, engine: Engine) -> None:
+        """As docker events shows them, and the change of health after those of the probe that brought it."""
+        options = {"health_cmd": "test -e /tmp/good", "health_interval": 0.05, "health_retries": 1}
+        with container(engine, **options) as made:
+            wait_until(made, lambda: (made.state.health or {}).get("status") == "unhealthy")
+            made.write_bytes("/tmp/good", b"")
+            made.wait_until_healthy(60)
+            events = [*made.events(since=0, until=time.time())]
+        probes: dict[str, list[Any]] = {}
+        for event in events:
+            attributes = event["Actor"]["Attributes"]
+            if event["Action"].startswith("exec_"):
+                probes.setdefault(attributes["execID"], []).append(
+                    (event["Action"], attributes.get("exitCode"))
+                )
+        command = "/bin/sh -c test -e /tmp/good"
+        assert next(iter(probes.values())) == [
+            (f"exec_create: {command}", None),
+            (f"exec_start: {command}", None),
+            ("exec_die", "1"),
+        ]
+        assert ("exec_die", "0") in [ends for probe in probes.values() for ends in probe]
+        actions = [event["Action"] for event in events]
+        for health in ("unhealthy", "healthy"):
+            assert actions[actions.index(f"health_status: {health}") - 1] == "exec_die"
+
     def test_timeout_kills_the_probe(self, engine: Engine) -> None:
         options = {
             "health_cmd": "sleep 500",
@@ -199,6 +226,10 @@ class TestHealth:
         with container(engine, **options) as made:
             wait_until(made, lambda: (made.state.health or {}).get("status") == "unhealthy")
             assert "exceeded timeout" in (made.state.health or {})["log"][-1]["Output"]
+            ends = [
+                event for event in made.events(since=0, until=time.time()) if event["Action"] == "exec_die"
+            ]
+            assert ends[0]["Actor"]["Attributes"]["exitCode"] == "137"
 
 
 class TestLimits:
