@@ -216,17 +216,23 @@ Result<void> Cgroup::update(const Limits& limits) {
   FASTDOCK_CHECK(any_directory());
   warnings_.clear();
   made_in_.clear();
-  FASTDOCK_CHECK(extend(limits));
+  FASTDOCK_CHECK(extend(controllers_of(limits)));
   Journal journal;
   auto result = apply(limits, &journal);
   if (!result) journal.take_back();
   return result;
 }
 
-// A running container whose limits need a hierarchy that it was not created in: make the directory there
-// and move its processes.
-Result<void> Cgroup::extend(const Limits& limits) const {
-  ControllerSet limited = controllers_of(limits);
+Result<void> Cgroup::make_freezable() const {
+  const Hierarchy* freezer = hierarchies_->of(Controller::kFreezer);
+  if (is_nowhere() || !unified_directory().empty() || freezer == nullptr || freezer->base.empty()) return {};
+  FASTDOCK_CHECK(any_directory());
+  return extend({Controller::kFreezer});
+}
+
+// A running container that needs a hierarchy which it was not created in: make the directory there and move
+// its processes.
+Result<void> Cgroup::extend(ControllerSet limited) const {
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
     if (!serves(*hierarchies_, hierarchy, limited)) continue;
     std::string directory = directory_of(hierarchy, path_);

@@ -80,6 +80,8 @@ class Cgroup {
   // excepted).  EBUSY kLimitBelowUse: more memory than that is in use and cannot be reclaimed.
   Result<void> update(const Limits& limits);
 
+  // Makes what freeze() needs where create() made none (CreateOptions::ends_with_first on v1).
+  [[nodiscard]] Result<void> make_freezable() const;
   // Returns when all processes are frozen or thawed.
   [[nodiscard]] Result<void> freeze(bool frozen) const;
   [[nodiscard]] Result<bool> is_frozen() const;
@@ -109,7 +111,7 @@ class Cgroup {
   // The directories that exist, v1 first.
   [[nodiscard]] std::vector<std::pair<const Hierarchy*, std::string>> existing() const;
   Result<void> apply(const Limits& limits, Journal* journal);
-  Result<void> extend(const Limits& limits) const;
+  Result<void> extend(ControllerSet controllers) const;
   [[nodiscard]] Result<void> move_processes_to(const std::string& directory) const;
   [[nodiscard]] Result<void> freeze_v1(const std::string& directory, bool frozen) const;
 

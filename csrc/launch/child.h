@@ -22,7 +22,7 @@ enum class SyncPoint : std::uint32_t {
 
 enum class MessageKind : std::uint32_t {
   kError,     // number, operation, hint and the path
-  kCloned,    // helper only: value is the child's pid
+  kCloned,    // helper only: value is the child's pid; carries Process::memory
   kTerminal,  // carries the terminal's descriptor
   kListener,  // carries the seccomp listener's descriptor
   kReached,   // value is a SyncPoint; the child waits for one byte

@@ -50,6 +50,7 @@ Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> ses
   FASTDOCK_CHECK(container->make_cgroup(plan));
   FASTDOCK_TRY(container->process_, launch(plan, observer));
   container->join_ = {};
+  if (!options.keep_memory) container->process_.memory.reset();
   for (const std::string& path : container->process_.unmapped)
     container->warnings_.push_back(path +
                                    ": its file system cannot map user ids; files there show as nobody's");
@@ -129,6 +130,7 @@ Result<cgroup::Usage> Container::finish() {
 }
 
 Result<void> Container::remove() {
+  process_.memory.reset();  // before the cgroup that its pages are charged to
   if (cgroup_) {
     // Without a PID namespace of its own, a container's other processes outlive the first.
     if (!ends_with_first_) {

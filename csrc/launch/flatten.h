@@ -33,6 +33,8 @@ class Flattened {
   // For the child that is in its user namespace now, with its maps written, and waits.
   Result<void> map_ids(pid_t child);
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return prepared_.unmapped(); }
+  // See PreparedRoot; once the child is at its program.
+  [[nodiscard]] Fd take_memory() { return prepared_.take_memory(); }
 
  private:
   explicit Flattened(const LaunchPlan& plan) : plan_(plan) {}

@@ -76,20 +76,35 @@ class RunningHelper : public Helper {
   Child child;
 };
 
-void report(int sync, const Message& message, const std::string& text) {
+void report(int sync, const Message& message, const std::string& text, const Fd& descriptor = {}) {
   iovec parts[2] = {{const_cast<Message*>(&message), sizeof message},
                     {const_cast<char*>(text.data()), text.size()}};
   msghdr header{};
   header.msg_iov = parts;
   header.msg_iovlen = text.empty() ? 1 : 2;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  if (descriptor) {
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    cmsghdr* first = CMSG_FIRSTHDR(&header);
+    first->cmsg_level = SOL_SOCKET;
+    first->cmsg_type = SCM_RIGHTS;
+    first->cmsg_len = CMSG_LEN(sizeof(int));
+    *reinterpret_cast<int*>(CMSG_DATA(first)) = descriptor.get();
+  }
   ::sendmsg(sync, &header, MSG_NOSIGNAL);
 }
 
-Result<pid_t> clone_for_caller(const LaunchPlan& plan, std::uint32_t sync_points, int sync) {
+struct Cloned {
+  pid_t pid = -1;
+  Fd memory;
+};
+
+Result<Cloned> clone_for_caller(const LaunchPlan& plan, std::uint32_t sync_points, int sync) {
   FASTDOCK_TRY(auto flat, Flattened::make(plan, sync));
   flat->child()->sync_points = sync_points;
   FASTDOCK_TRY(Child child, clone_container(plan, *flat, CLONE_PARENT));
-  return child.pid;
+  return Cloned{child.pid, flat->take_memory()};
 }
 
 }  // namespace
@@ -127,7 +142,7 @@ int helper_main(int argc, char** argv) {
   declare_sealed();
   int plan_descriptor = std::atoi(argv[1]);
   int sync = std::atoi(argv[2]);
-  auto cloned = [&]() -> Result<pid_t> {
+  auto cloned = [&]() -> Result<Cloned> {
     std::string bytes;
     if (::lseek(plan_descriptor, 0, SEEK_SET) != 0) return failed(Operation::kReadFile, "plan");
     FASTDOCK_TRY(bytes, read_all(plan_descriptor, "plan"));
@@ -139,7 +154,7 @@ int helper_main(int argc, char** argv) {
     report(sync, {MessageKind::kError, error.number, error.operation, error.hint, 0}, error.path);
     return 1;
   }
-  report(sync, {MessageKind::kCloned, 0, Operation::kNone, Hint::kNone, *cloned}, "");
+  report(sync, {MessageKind::kCloned, 0, Operation::kNone, Hint::kNone, cloned->pid}, "", cloned->memory);
   return 0;
 }
 

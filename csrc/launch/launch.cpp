@@ -131,6 +131,7 @@ class Conversation {
         error_.reset();  // it says why; what we met meanwhile may be no more than that it is gone
         return fail({message.number, message.operation, std::move(received.text), message.hint});
       case MessageKind::kCloned:
+        process_.memory = std::move(received.descriptor);
         return begin(adopt(message.value));
       case MessageKind::kTerminal:
         process_.terminal = std::move(received.descriptor);
@@ -241,7 +242,7 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
   sockets.theirs.reset();
   conversation.begin(std::move(child), flat.get());
   auto process = conversation.run();
-  if (process) process->unmapped = flat->unmapped();
+  if (process) process->unmapped = flat->unmapped(), process->memory = flat->take_memory();
   return process;
 }
 

@@ -18,6 +18,7 @@ struct Process {
   pid_t pid = -1;
   Fd pidfd;
   Fd terminal;                        // the plan's terminal, our side
+  Fd memory;                          // the tmpfs with the root's upper/, where that is in memory
   Fd seccomp_listener;                // with SECCOMP_FILTER_FLAG_NEW_LISTENER
   std::vector<std::string> unmapped;  // binds whose file system cannot map ids
 };

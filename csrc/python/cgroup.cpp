@@ -258,6 +258,9 @@ void register_class(py::module_& module) {
           [](Cgroup& self, const Limits& limits) { without_gil([&] { return self.update(limits); }); },
           py::arg("limits"))
       .def(
+          "make_freezable", [](const Cgroup& self) { without_gil([&] { return self.make_freezable(); }); },
+          "Makes what freeze() needs, if it is not there (cgroup v1).")
+      .def(
           "freeze", [](const Cgroup& self, bool frozen) { without_gil([&] { return self.freeze(frozen); }); },
           py::arg("frozen") = true)
       .def("is_frozen", [](const Cgroup& self) { return without_gil([&] { return self.is_frozen(); }); })

@@ -234,9 +234,9 @@ void register_container(py::module_& module) {
       .def_static(
           "start",
           [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
-             bool own_ids, bool in_memory, bool outlive_thread, std::string id, const py::object& network,
-             std::string network_of) {
-            ContainerOptions options{std::move(id), limits, own_ids, in_memory};
+             bool own_ids, bool in_memory, bool keep_memory, bool outlive_thread, std::string id,
+             const py::object& network, std::string network_of) {
+            ContainerOptions options{std::move(id), limits, own_ids, in_memory, keep_memory};
             Observer observer;
             std::optional<py::error_already_set> raised;
             if (!network.is_none())
@@ -262,11 +262,13 @@ void register_container(py::module_& module) {
             return unwrap(std::move(started));
           },
           py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
-          py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("outlive_thread") = true,
-          py::arg("id") = "", py::arg("network") = nullptr, py::arg("network_of") = "")
+          py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("keep_memory") = false,
+          py::arg("outlive_thread") = true, py::arg("id") = "", py::arg("network") = nullptr,
+          py::arg("network_of") = "")
       .def_property_readonly("id", &Container::id)
       .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
       .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })
+      .def_property_readonly("memory", [](const Container& self) { return self.process().memory.get(); })
       .def(
           "take_terminal", [](Container& self) { return self.process().terminal.release(); },
           "The descriptor of the terminal's other side; the caller's to close.")

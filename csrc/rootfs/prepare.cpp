@@ -162,7 +162,7 @@ Result<ChildMount> PreparedRoot::add(const Mount& mount, const IdMaps& maps, boo
     FASTDOCK_CHECK(add_bind(mount, maps, child));
   } else {
     add_options(mount.options, child);
-    if (mount.type == "overlay") FASTDOCK_CHECK(add_overlay(mount, maps, child));
+    if (mount.type == "overlay") FASTDOCK_CHECK(add_overlay(mount, maps, child, is_root));
   }
   return child;
 }
@@ -266,7 +266,8 @@ Result<void> PreparedRoot::map_ids_late(int user_namespace) {
   return {};
 }
 
-Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child) {
+Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child,
+                                       bool is_root) {
   child.kind = ChildMountKind::kOverlay;
   if (mount.layers.size() > kMaximumLayers)
     return failed_with(EINVAL, Operation::kConfigureOverlay, std::to_string(mount.layers.size()) + " layers",
@@ -279,7 +280,11 @@ Result<void> PreparedRoot::add_overlay(const Mount& mount, const IdMaps& maps, C
   child.layers = numbers;
   if (mount.in_memory) {
     FASTDOCK_TRY(Fd tree, memory_directory(root_mode(mount), maps));
-    child.tree = keep(std::move(tree));
+    child.tree = tree.get();
+    if (is_root)
+      memory_ = std::move(tree);
+    else
+      keep(std::move(tree));
   } else if (!mount.directory.empty()) {
     FASTDOCK_TRY(Fd tree, clone_tree(mount.directory, false, Operation::kPrepareDirectory, Hint::kNone));
     if (set_attributes(tree.get(), 0, 0, kPrivate, 0) != 0)

@@ -37,12 +37,16 @@ class PreparedRoot {
   [[nodiscard]] bool has_late() const { return !late_.empty(); }
   Result<void> map_ids_late(int user_namespace);
 
+  // The tmpfs that the root's upper/ and work/ are in, where they are in memory: afterwards the caller's,
+  // since whoever has it can look at what the container writes.  No mount namespace shows it.
+  [[nodiscard]] Fd take_memory() { return std::move(memory_); }
+
   // Ids could not be mapped there (the file system does not support it): the mount shows the host's ids.
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return unmapped_; }
 
  private:
   Result<void> add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child);
-  Result<void> add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child);
+  Result<void> add_overlay(const Mount& mount, const IdMaps& maps, ChildMount& child, bool is_root);
   void add_options(const std::string& options, ChildMount& child);
   Result<void> map_bind(const Mount& mount, const IdMaps& maps, int tree);
   Result<bool> maps_late(const IdMaps& maps);
@@ -58,6 +62,7 @@ class PreparedRoot {
   std::optional<bool> maps_late_;
   std::vector<Late> late_;
   int user_namespace_ = -1;
+  Fd memory_;
   std::deque<Fd> descriptors_;
   std::deque<std::string> texts_;
   std::deque<std::vector<ChildOption>> options_;

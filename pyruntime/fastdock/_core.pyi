@@ -292,6 +292,8 @@ class Cgroup:
     def add(self, pid: int) -> None: ...
     def update(self, limits: Limits) -> None:
         """All of the limits or none.  EBUSY: more memory is in use."""
+    def make_freezable(self) -> None:
+        """Makes what freeze() needs, if it is not there (cgroup v1)."""
     def freeze(self, frozen: bool = True) -> None: ...
     def is_frozen(self) -> bool: ...
     def kill(self, timeout: float = 10.0) -> None:
@@ -433,6 +435,7 @@ class Container:
         limits: Limits = ...,
         own_ids: bool = True,
         in_memory: bool = True,
+        keep_memory: bool = False,
         outlive_thread: bool = True,
         id: str = "",
         network: Callable[[int], net.AttachPlan] | None = None,
@@ -452,6 +455,9 @@ class Container:
     @property
     def pidfd(self) -> int:
         """Readable when it has ended; stays the container's."""
+    @property
+    def memory(self) -> int:
+        """With ``keep_memory``: the directory with the root's ``upper``, where that is in memory, or -1."""
     def take_terminal(self) -> int:
         """The descriptor of the terminal's other side; the caller's to close."""
     @property

@@ -202,7 +202,8 @@ class Engine:
         """Starts a throw-away container of this process's session.
 
         ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
-        ``files``: it has /etc/hosts, hostname and resolv.conf of its own in any case.
+        ``files``: it has /etc/hosts, hostname and resolv.conf of its own in any case, and what it writes can be
+        looked at by others (``_core.Container.memory``).
         """
         plan = planned.plan.copy()
         plan.argv = command
@@ -212,7 +213,7 @@ class Engine:
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
         outlive = outlive_thread and _thread.get_native_id() != os.getpid()
         if files or has_files(planned.options):
-            return self._start_attached(session, planned, plan, outlive)
+            return self._start_attached(session, planned, plan, outlive, keep_memory=files)
         return _core.Container.start(
             session,
             plan,
@@ -228,6 +229,8 @@ class Engine:
         planned: Planned,
         plan: _core.LaunchPlan,
         outlive_thread: bool,
+        *,
+        keep_memory: bool,
         tries: int = 2,
     ) -> _core.Container:
         """Starts a container with networks, or with none but the files of names."""
@@ -251,6 +254,7 @@ class Engine:
                 limits=planned.limits,
                 own_ids=planned.own_ids,
                 in_memory=planned.in_memory,
+                keep_memory=keep_memory,
                 outlive_thread=outlive_thread,
                 id=identifier,
                 network=endpoint.network,
@@ -260,7 +264,9 @@ class Engine:
         except BaseException as error:
             endpoint.close()
             if tries > 1 and isinstance(error, KernelError) and is_network_lost(error):
-                return self._start_attached(session, planned, plan, outlive_thread, tries - 1)
+                return self._start_attached(
+                    session, planned, plan, outlive_thread, keep_memory=keep_memory, tries=tries - 1
+                )
             raise
         return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods
 

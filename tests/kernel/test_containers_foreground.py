@@ -11,9 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from kept import container
 from test_containers_cli import Shell
 
-from fastdock import Conflict, Container, ContainerNotFound, Engine, FastdockError, TimeoutExpired, aio
+from fastdock import Conflict, Container, ContainerNotFound, Engine, FastdockError, TimeoutExpired, _core, aio
+from fastdock.containers.statistics import cgroup_of
 
 pytestmark = pytest.mark.kernel
 
@@ -127,11 +129,102 @@ def test_what_takes_a_record_says_so(engine: Engine, shell: Shell) -> None:
     with foreground(engine, "--network", "none") as (_, found):
         shell("logs", found.id, code=1)
         assert "nothing was recorded" in shell.errors
-        shell("attach", found.id, code=1)
-        assert "in the foreground" in shell.errors
-        for words in (("restart", found.id), ("diff", found.id), ("commit", found.id, "x"), ("rm", found.id)):
-            shell(*words, code=1)
+        for command in ("attach", "restart"):
+            shell(command, found.id, code=1)
+            assert "in the foreground" in shell.errors
+            assert "run it with -d" in shell.errors
+        shell("rm", found.id, code=1)
         assert found.state.running
+
+
+WRITES = "echo new > /new; rm /etc/group; echo longer >> /etc/passwd; " + OBEYS
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("-m", "64m"), ("--userns", "host")], ids=["memory", "disk", "host-ids"]
+)
+def test_what_it_writes_is_seen_and_committed(engine: Engine, shell: Shell, words: tuple[str, ...]) -> None:
+    """In memory, on disk, and where the helper made it."""
+    with foreground(engine, "--network", "none", *words, script=WRITES) as (_, found):
+        assert shell("diff", found.name) == "C /etc\nD /etc/group\nC /etc/passwd\nA /new\n"
+        assert found.size() > len("new\n")
+        image = found.commit("of-foreground", changes=["ENV MADE=1"])
+        assert found.status == "running"
+        done = engine.run("of-foreground", ["sh", "-c", "cat /new; ls /etc; echo $MADE"], capture_output=True)
+        assert done.stdout == b"new\nhostname\nhosts\npasswd\nresolv.conf\n1\n"  # what is mounted there
+        owner = engine.run("of-foreground", ["stat", "-c", "%u:%g", "/new"], capture_output=True)
+        assert owner.stdout == b"0:0\n"
+    engine.images.remove(image.id, force=True)
+
+
+def test_what_it_wrote_is_gone_with_it(engine: Engine) -> None:
+    with foreground(engine, "--network", "none", script=WRITES) as (process, found):
+        found.stop()
+        process.wait(timeout=30)
+        for look in (found.diff, found.commit):
+            with pytest.raises(ContainerNotFound):
+                look()
+        assert found.size() == 0
+
+
+def test_it_is_paused(engine: Engine, shell: Shell) -> None:
+    """All of it, what exec started before and the processes that it forks meanwhile too; and it goes on."""
+    forks = "trap 'exit 7' TERM; echo ready; while :; do /bin/true; done"
+    with foreground(engine, "--network", "none", script=forks) as (process, found):
+        shell("exec", "-d", found.id, "sleep", "1000")
+        shell("pause", found.name)
+        assert cgroup_of(found).is_frozen()
+        used = found.stats()["cpu_ns"]
+        assert shell("ps", "--filter", "status=paused", "-q").split() == [found.short_id]
+        assert found.stats()["cpu_ns"] == used
+        shell("pause", found.name, code=1)
+        with pytest.raises(FastdockError):
+            found.exec(["true"])
+        shell("unpause", found.name)
+        assert not cgroup_of(found).is_frozen()
+        shell("unpause", found.name, code=1)
+        assert found.exec(["true"]).returncode == 0
+        found.pause()
+        assert found.stop() == 7
+        assert process.wait(timeout=30) == 7
+
+
+def test_its_command_is_killed_while_it_is_paused(engine: Engine) -> None:
+    with foreground(engine, "--network", "none") as (process, found):
+        found.pause()
+        process.kill()
+        process.wait()
+        engine.containers.repair()
+        _core.Session.remove_abandoned(engine.root, engine.run_directory, engine.cgroup_parent)
+        assert engine.containers.list(all=True) == []
+
+
+def test_it_joins_a_network_and_leaves_it(engine: Engine, shell: Shell) -> None:
+    shell("network", "create", "second")
+    try:
+        with foreground(engine) as (process, found):
+            shell("network", "connect", "--alias", "other", "second", found.name)
+            assert {*found.inspect()["NetworkSettings"]["Networks"]} == {"bridge", "second"}
+            assert b"eth1" in found.exec(["ip", "addr"], capture_output=True).stdout
+            shell("network", "connect", "second", found.name, code=1)
+            assert "already" in shell.errors
+            found.rename("anew")
+            with container(engine, network="second") as neighbour:
+                for name in ("other", "anew"):
+                    assert (
+                        neighbour.exec(["sh", "-c", f"ping -c1 -W5 {name}"], capture_output=True).returncode
+                        == 0
+                    )
+            shell("network", "disconnect", "second", "anew")
+            assert {*found.inspect()["NetworkSettings"]["Networks"]} == {"bridge"}
+            assert b"eth1" not in found.exec(["ip", "addr"], capture_output=True).stdout
+            found.connect("second")
+            found.stop()
+            process.wait(timeout=30)
+    finally:
+        shell("network", "rm", "second")  # nothing of it is on it any more
+    with foreground(engine, "--network", "none") as (_, found), pytest.raises(Conflict):
+        found.connect("bridge")
 
 
 def test_the_command_is_killed(engine: Engine) -> None:

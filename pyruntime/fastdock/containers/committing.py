@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +33,19 @@ def commit(
     if paused:
         container.pause()
     try:
-        image = containers.engine.images.commit(
-            os.path.join(container.directory, "upper"),
-            record.image_id,
-            reference,
-            config=_config(container),
-            changes=changes,
-            author=author,
-            message=message,
-            created_by=" ".join(record.command),
-            uid_offset=container.first_id,
-            gid_offset=container.first_id,
-        )
+        with container._upper() as upper:
+            image = containers.engine.images.commit(
+                upper,
+                record.image_id,
+                reference,
+                config=_config(container),
+                changes=changes,
+                author=author,
+                message=message,
+                created_by=" ".join(record.command),
+                uid_offset=container.first_id,
+                gid_offset=container.first_id,
+            )
     finally:
         if paused:
             container.unpause()

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import struct
+from contextlib import contextmanager
 
 from fastdock import _core
 from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, KernelError
@@ -125,13 +126,23 @@ class Container:
     def size(self) -> int:
         """Bytes of the files that it has written."""
         total = 0
-        for base, _, files in os.walk(os.path.join(self.directory, "upper")):
-            for name in files:
-                try:
-                    total += os.lstat(os.path.join(base, name)).st_size
-                except FileNotFoundError:
-                    continue
+        with self._upper() as upper:
+            for base, _, files in os.walk(upper):
+                for name in files:
+                    try:
+                        total += os.lstat(os.path.join(base, name)).st_size
+                    except FileNotFoundError:
+                        continue
         return total
+
+    @contextmanager
+    def _upper(self) -> Iterator[str]:
+        """The directory of what it has written, over its image."""
+        yield os.path.join(self.directory, "upper")
+
+    def _open_lock(self) -> int:
+        """What is locked by whoever starts it or changes its networks.  FileNotFoundError: it is gone."""
+        return os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def inspect(self) -> dict[str, Any]:
         """What ``docker inspect`` says."""
@@ -371,10 +382,10 @@ class Container:
         """What it changed in its image: ("A" | "C" | "D", path)."""
         from fastdock.containers.creation import origin_of
 
-        upper = os.path.join(self.directory, "upper")
         layers = list(origin_of(self._containers, self.record).base.layers)
-        changes = _core.changes(upper, layers)
-        ours = {p for kind, p in changes if kind == "A" and p in _MOUNTED_OVER and _is_empty(upper + p)}
+        with self._upper() as upper:
+            changes = _core.changes(upper, layers)
+            ours = {p for kind, p in changes if kind == "A" and p in _MOUNTED_OVER and _is_empty(upper + p)}
         if ours and not any(path.startswith("/etc/") and path not in ours for _, path in changes):
             ours.add("/etc")  # nothing else has changed in it
         return [(kind, path) for kind, path in changes if path not in ours]

@@ -18,6 +18,7 @@ from fastdock import _core
 from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning
 from fastdock.containers import control
 from fastdock.containers.container import Container
+from fastdock.containers.networking import rename as rename_on_networks
 from fastdock.containers.records import Record
 from fastdock.containers.state import State
 from fastdock.containers.statistics import cgroup_of
@@ -26,11 +27,10 @@ from fastdock.store.locks import is_locked
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Unpack
+    from typing import Any
 
     from fastdock.containers.control import Control
     from fastdock.containers.manager import Containers
-    from fastdock.network import Addresses
 
 _KILLED = 137
 
@@ -102,15 +102,10 @@ class ForegroundContainer(Container):
         state = self._need_running()
         if (state.status == "paused") == frozen:
             raise Conflict(f"container {self.name} is {complaint}")
-        try:
-            cgroup_of(self).freeze(frozen)
-        except (
-            FileNotFoundError
-        ):  # cgroup v1: a container that is thrown away has no freezer, which costs time
-            raise Conflict(
-                f"container {self.name} cannot be paused: it runs in the foreground with --rm",
-                hint="give it a name, or run it with -d",
-            ) from None
+        cgroup = cgroup_of(self)
+        # cgroup v1: a container that is thrown away starts without a freezer, which costs time.
+        cgroup.make_freezable()
+        cgroup.freeze(frozen)
         state = state._replace(status="paused" if frozen else "running")
         _core.write_state(self.run_directory, json.dumps(state._asdict(), separators=(",", ":")), False)
         self._containers.event("pause" if frozen else "unpause", self.record)
@@ -136,8 +131,13 @@ class ForegroundContainer(Container):
         except ContainerNotFound:
             pass
         else:
+            if taken.id == self.id:
+                raise Conflict(f"container {name} has that name already")
             raise Conflict(f'the container name "/{name}" is already in use by container "{taken.id}"')
+        old = self.name
         self._rewrite({"name": name})
+        self._containers.event("rename", self.record, [("oldName", "/" + old)])
+        rename_on_networks(self._containers, self.record)
 
     def _rewrite(self, changes: dict[str, Any]) -> None:
         path = os.path.join(self.run_directory, "record.json")
@@ -148,7 +148,39 @@ class ForegroundContainer(Container):
         os.rename(f"{path}.new", path)
         self.record = self._containers.record(self.id)
 
-    # -- what takes a monitor, or files on the disk ---------------------------------------------------------
+    # -- what it has written, and its networks -------------------------------------------------------------
+
+    @contextmanager
+    def _upper(self) -> Iterator[str]:
+        """In memory it is on a tmpfs that no mount namespace shows: its command holds a descriptor of it."""
+        number = self.record.document["memory"]
+        if number < 0:  # -m, --storage disk
+            with super()._upper() as upper:
+                yield upper
+            return
+        try:
+            memory = os.open(f"/proc/{self.record.document['owner']}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            raise ContainerNotFound(f"no such container: {self.name}") from None
+        try:
+            # Its command takes the state away before it closes that, and before its number is another's.
+            self._need_running()
+            yield f"/proc/self/fd/{memory}/upper"
+        finally:
+            os.close(memory)
+
+    def size(self) -> int:
+        try:
+            return super().size()
+        except ContainerNotFound:  # it has just ended
+            return 0
+
+    def _open_lock(self) -> int:
+        # Not the directory: its command has that locked.
+        path = os.path.join(self.run_directory, "changes.lock")
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    # -- what takes a monitor ------------------------------------------------------------------------------
 
     def _connect(self) -> Control:
         owner = self.record.document["owner"]
@@ -158,32 +190,10 @@ class ForegroundContainer(Container):
         )
 
     def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
-        raise self._gone_at_its_end("restarted")
-
-    def connect(self, network: str, **addresses: Unpack[Addresses]) -> None:
-        raise self._gone_at_its_end("connected")
-
-    def disconnect(self, network: str) -> None:
-        raise self._gone_at_its_end("disconnected")
-
-    def diff(self) -> list[tuple[str, str]]:
-        self._need_disk()
-        return super().diff()
-
-    def commit(self, reference: str | None = None, **options: Any) -> Any:
-        self._need_disk()
-        return super().commit(reference, **options)
-
-    def _need_disk(self) -> None:
-        if not os.path.isdir(os.path.join(self.directory, "upper")):
-            raise Conflict(
-                f"what container {self.name} writes is in memory, as it runs in the foreground with --rm",
-                hint="give it a name, or --storage disk",
-            )
-
-    def _gone_at_its_end(self, action: str) -> Conflict:
-        return Conflict(
-            f"container {self.name} cannot be {action}: it runs in the foreground with --rm",
+        owner = self.record.document["owner"]
+        raise Conflict(
+            f"container {self.name} cannot be restarted: it is in the foreground of process {owner}, which ends with"
+            " it and throws it away (--rm)",
             hint="give it a name, or run it with -d",
         )
 
@@ -265,6 +275,7 @@ def record_of(containers: Containers, container_id: str) -> Record | None:
     labels = {} if builtin or store.find_id(image_id) is None else store.get(image_id).config.get("Labels")
     document = {
         **{name: given[name] for name in ("image", "command", "arguments", "options", "owner")},
+        "memory": given.get("memory", -1),
         "settings": {"log_driver": "none", "auto_remove": True, "tty": bool(given["options"].get("tty"))},
         "labels": {**(labels or {}), **dict(given["options"].get("labels", ()))},
         "volumes": [],

@@ -44,6 +44,7 @@ class Presence:
         document = {
             "image": image, "source": planned.source, "created": time.time(), "owner": os.getpid(), "command": command,
             "arguments": len(command) - len(planned.entrypoint), "options": dump(planned.options),
+            "memory": container.memory,
         }  # fmt: skip
         began = time.time_ns()
         started_at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began // 10**9)) + f".{began % 10**9:09}Z"

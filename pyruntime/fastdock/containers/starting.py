@@ -72,7 +72,7 @@ def _lost_network(container: Container, error: KernelError) -> bool:
 def start_lock(container: Container) -> Iterator[None]:
     """One start at a time: what it takes for the container (addresses, files) it takes alone."""
     try:
-        lock = os.open(container.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = container._open_lock()
     except FileNotFoundError:
         raise ContainerNotFound(f"no such container: {container.name}") from None
     try:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from fastdock._core import net
-from fastdock._errors import Conflict, NotFound, SpecError
+from fastdock._errors import Conflict, ContainerNotRunning, NotFound, SpecError
 from fastdock._light import sqlite3
 
 from . import details, files, ipam, planning, resolver, rules
@@ -42,9 +42,12 @@ def connect(
     interface = next(name for name in (f"eth{n}" for n in itertools.count()) if name not in used)
     leads_out = not network.internal and not any(endpoint.gateways for endpoint in document.endpoints)
     with networks._transaction() as db:
-        (name,) = db.execute(
+        row = db.execute(
             "SELECT name FROM network_containers WHERE container_id = ?", (container_id,)
         ).fetchone()
+        if row is None:  # it has just ended
+            raise ContainerNotRunning(f"the container {container_id[:12]} is not running")
+        (name,) = row
         endpoint = planning.make_endpoint(
             db,
             network,
