@@ -146,7 +146,7 @@ def parse_tmpfs(text: str) -> MountOption:
     target, _, words = text.partition(":")
     if "\0" in words:
         raise SpecError(f"tmpfs {text!r}: a NUL byte is in no option")
-    return MountOption("tmpfs", mount_point(target, "tmpfs"), options=words or "noexec")
+    return MountOption("tmpfs", mount_point(target, "tmpfs"), options=words)
 
 
 class DeviceOption(NamedTuple):

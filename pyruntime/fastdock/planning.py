@@ -332,7 +332,8 @@ def _user_mount(mount: MountOption, own_ids: bool) -> _core.Mount:
 
 def _tmpfs(mount: MountOption) -> _core.Mount:
     words = {"nosuid": NOSUID, "nodev": NODEV, "noexec": NOEXEC, "ro": RDONLY}
-    flags, rest = NOSUID | NODEV | (RDONLY if mount.read_only else 0), []
+    # moby, daemon/oci_linux.go, withMounts: these unless the user says otherwise
+    flags, rest = NOSUID | NODEV | NOEXEC | (RDONLY if mount.read_only else 0), []
     for word in filter(None, mount.options.split(",")):
         if word in words:
             flags |= words[word]

@@ -88,6 +88,7 @@ class Volumes:
 
     def list(self) -> Sequence[Volume]:
         """By name."""
+        self._reap()
         rows = self._database.execute(
             "SELECT name, created, anonymous, labels, options FROM volumes ORDER BY name"
         )
@@ -100,11 +101,14 @@ class Volumes:
         )
         return [row[0] for row in rows.fetchall()]
 
-    def remove(self, name: str, *, force: bool = False) -> None:
-        """Conflict: a container has it.  NotFound, unless ``force``."""
-        # Containers of `run --rm` are gone from the disk before their rows: those do not count.
+    def _reap(self) -> None:
+        """Containers of `run --rm` are gone from the disk before their rows and anonymous volumes."""
         for _ in self._engine.containers.entries():
             pass
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Conflict: a container has it.  NotFound, unless ``force``."""
+        self._reap()
         try:
             with self._database.transaction() as connection:
                 if connection.execute("DELETE FROM volumes WHERE name = ?", (name,)).rowcount == 0:

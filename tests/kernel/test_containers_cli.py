@@ -251,7 +251,7 @@ def test_formats(shell: Shell) -> None:
     words = ("--label", "kind=test", "-v", "rows:/data", "busybox", "sh", "-c", "sleep 1000")
     shell("run", "-d", "--network", "none", "--name", "rows", *words)
     row = json.loads(shell("ps", "--format", "{{json .}}"))
-    assert row == json.loads(shell("ps", "--format", "json"))
+    assert row == json.loads(shell("ps", "-s", "--format", "json"))
     assert row["Names"] == "rows"
     assert row["Labels"] == "kind=test"
     assert row["Command"] == "\"sh -c 'sleep 1000'\""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -97,10 +98,49 @@ def test_wrong_usage(engine: Engine, shell: Shell) -> None:
         ("ps", "-n", "x"),
         ("logs", "--bogus", "x"),
         ("container", "ls", "--bogus"),
+        ("run", "--bogus", "busybox"),
+        ("create", "--bogus", "busybox"),
     ):
         shell(*words, code=125)
-    for words in (("ps", "x"), ("exec", "x"), ("logs",), ("logs", "a", "b"), ("no-such-command",)):
+    for words in (
+        ("ps", "x"),
+        ("run",),
+        ("create",),
+        ("create", "--pull=never", "no-such-image"),
+        ("exec", "x"),
+        ("logs",),
+        ("logs", "a", "b"),
+        ("no-such-command",),
+    ):
         shell(*words, code=1)
+
+
+def test_ps_quotes_commands(engine: Engine, shell: Shell) -> None:
+    """Go's strconv.Quote, after the cut."""
+    made = engine.containers.create("busybox", ["sh", "-c", 'echo "a \\ b\tc\x01é"'], network="none")
+    words = ("ps", "-a", "--filter", f"id={made.id}", "--format", "{{.Command}}")
+    assert shell(*words) == '"sh -c \'echo \\"a \\\\ b\\t…"\n'
+    assert shell(*words, "--no-trunc") == '"sh -c \'echo \\"a \\\\ b\\tc\\x01é\\"\'"\n'
+    made.remove()
+
+
+def test_ps_as_json_has_sizes(engine: Engine, shell: Shell) -> None:
+    """Where a template looks at all; not the word json."""
+    with container(engine, name="big", network="none") as made:
+        made.write_bytes("/x", b"1" * 5000)
+        row = json.loads(shell("ps", "--format", "{{json .}}"))
+        assert row["Size"].startswith("5kB (virtual ")
+        assert list(row) == sorted(row)
+        assert json.loads(shell("ps", "--format", "json"))["Size"] == "0B"
+
+
+def test_attach_needs_a_terminal_for_a_terminal(engine: Engine, shell: Shell) -> None:
+    with container(engine, ["sh"], name="one", network="none", tty=True, open_stdin=True):
+        shell("attach", "one", code=1)
+        assert "not a TTY" in shell.errors
+    with container(engine, name="one", network="none", open_stdin=True):
+        shell("attach", "--detach-keys", "bogus", "one", code=1)
+        assert "detach keys" in shell.errors
 
 
 def test_cp_makes_no_directory_of_ours(engine: Engine, shell: Shell, tmp_path: Path) -> None:
@@ -111,6 +151,31 @@ def test_cp_makes_no_directory_of_ours(engine: Engine, shell: Shell, tmp_path: P
         assert list(tmp_path.iterdir()) == []
         shell("cp", "one:/bin/busybox", f"{tmp_path}/new")
         assert (tmp_path / "new").stat().st_size > 100_000
+
+
+def test_volumes_of_what_has_ended(engine: Engine, shell: Shell, tmp_path: Path) -> None:
+    """cp sees them; inspect calls them as the user did; an anonymous one is gone with its container."""
+    words = ("-v", "kept:/d", "-v", f"{tmp_path}:/h:ro", "-v", "/anonymous")
+    shell("run", "--name", "one", "--network", "none", *words, "busybox", "sh", "-c", "echo x > /d/f")
+    shell("cp", "one:/d/f", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "x\n"
+    shell("cp", "one:/h/out", str(tmp_path / "again"))
+    shell("cp", str(tmp_path / "out"), "one:/d/back")
+    assert shell("inspect", "-f", "{{json .HostConfig.Binds}}", "one") == f'["kept:/d","{tmp_path}:/h:ro"]\n'
+    each = "{{range .Mounts}}{{.Type}} {{.Name}} {{.Driver}} {{.Destination}};{{end}}"
+    assert "volume kept local /d;bind   /h;" in shell("inspect", "-f", each, "one")
+    shell("rm", "-v", "one")
+    shell("run", "--rm", "--network", "none", "-v", "kept:/d", "-v", "/other", "busybox", "test", "-e", "/d/back")
+    assert shell("volume", "ls", "-q") == "kept\n"
+    shell("volume", "rm", "kept")
+
+
+def test_health_that_is_not_checked(engine: Engine, shell: Shell) -> None:
+    """Docker's structures have the member all the same."""
+    asked = "{{json .State.Health}}{{if .State.Health}}a{{else}}b{{end}}{{json .Config.Healthcheck}}"
+    with container(engine, name="one", network="none"):
+        assert shell("inspect", "-f", asked, "one") == "nullbnull\n"
+        shell("inspect", "-f", "{{.State.Nothing}}", "one", code=1)
 
 
 def test_events_have_their_older_names(engine: Engine, shell: Shell) -> None:

@@ -45,12 +45,15 @@ class TestFiles:
 
     def test_tmpfs(self, engine: Engine) -> None:
         words = attributes(engine, "/t", tmpfs={"/t": "size=1m,mode=700"})
-        assert {"nosuid", "nodev", "size=1024k", "mode=700"} <= words
+        assert {"nosuid", "nodev", "noexec", "size=1024k", "mode=700"} <= words
         assert {"noexec", "nosuid", "nodev"} <= attributes(engine, "/t", tmpfs=["/t"])
         assert "noexec" not in attributes(engine, "/t", tmpfs=["/t:exec"])
         assert "ro" in attributes(engine, "/t", tmpfs=["/t:ro"])
         assert sh(engine, "stat -c %a /t", tmpfs=["/t"]) == "1777"
-        assert attributes(engine, "/t", mounts=["type=tmpfs,target=/t,tmpfs-size=2m"]) >= {"size=2048k"}
+        assert attributes(engine, "/t", mounts=["type=tmpfs,target=/t,tmpfs-size=2m"]) >= {
+            "size=2048k",
+            "noexec",
+        }
 
     def test_shm_size(self, engine: Engine) -> None:
         assert "size=65536k" in attributes(engine, "/dev/shm")

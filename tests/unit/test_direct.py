@@ -118,11 +118,3 @@ def test_what_people_write_needs_no_click(arguments: list[str]) -> None:
 )  # fmt: skip
 def test_the_rest_is_left_to_click(arguments: list[str]) -> None:
     assert direct.parse(arguments, RUN) is None
-
-
-def test_exit_codes_of_wrong_usage() -> None:
-    """Docker's: 125 of run and create."""
-    for name, code in (("run", 125), ("create", 125), ("ps", 2), ("exec", 2)):
-        with pytest.raises(click.UsageError) as raised:
-            command_of(name, PLAIN[name]).main(["--no-such-flag"], standalone_mode=False)
-        assert raised.value.exit_code == code

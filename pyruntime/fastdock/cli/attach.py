@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
-from fastdock._errors import ContainerNotRunning
+from fastdock._errors import ContainerNotRunning, SpecError
 from fastdock.cli.common import Command
 from fastdock.cli.containers import get_containers
+from fastdock.cli.keys import parse_keys
 from fastdock.cli.plain import DETACH_KEYS
 
 if TYPE_CHECKING:
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 @click.pass_context
 def attach(context: click.Context, detach_keys: str, no_stdin: bool, sig_proxy: bool, container: str) -> None:
     """Attach to a running container's input and output."""
+    parse_keys(detach_keys)
     found = get_containers(context).get(container)
     if found.state.status == "paused":
         raise ContainerNotRunning("you cannot attach to a paused container, unpause it first")
+    if found.record.document["settings"].get("tty") and not no_stdin and not os.isatty(0):
+        raise SpecError("the input device is not a TTY: use --no-stdin, or attach from a terminal")
     context.exit(attach_to(found, no_stdin=no_stdin, detach_keys=detach_keys, sig_proxy=sig_proxy))
 
 

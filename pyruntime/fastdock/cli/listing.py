@@ -62,8 +62,10 @@ def ps(root: str | None, words: tuple[str, ...], flags: dict[str, Any]) -> int:
         default = TABLE + ("\t{{.Size}}" if flags["size"] else "")
         shown = fields_in(format_, default)
         now, no_trunc = time.time(), flags["no_trunc"]
-        size = flags["size"] or "Size" in (shown or ())
-        rows = [Row(containers, *entry, now, no_trunc, size).fields(shown or HEADINGS) for entry in found]
+        # docker/cli, container/list.go: where a template looks at the size
+        size = flags["size"] or ("Size" in shown if shown is not None else format_ != "json")
+        names = sorted(HEADINGS) if shown is None else shown  # as encoding/json has a map's keys
+        rows = [Row(containers, *entry, now, no_trunc, size).fields(names) for entry in found]
         sys.stdout.write(format_rows(rows, format_, default, HEADINGS))
     engine.leave()
     return 0
@@ -91,7 +93,27 @@ def _command(row: Row) -> str:
     # moby, daemon/list.go: arguments with a blank are quoted
     program, *arguments = row.record.command
     text = " ".join([program, *(f"'{word}'" if " " in word else word for word in arguments)])
-    return f'"{text[:19]}…"' if len(text) > 20 and not row.no_trunc else f'"{text}"'
+    return _quoted(f"{text[:19]}…" if len(text) > 20 and not row.no_trunc else text)
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
+            "\v": "\\v"}  # fmt: skip
+
+
+def _quoted(text: str) -> str:
+    """Go's strconv.Quote."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join(_ESCAPES.get(each) or _printable(each) for each in text) + '"'
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _ports_text(row: Row) -> str:

@@ -83,8 +83,6 @@ class Plain(NamedTuple):
     """(state directory or None, words, values by flag) -> exit code."""
     report: Callable[[Exception], int] = report
     """What it says of a FastdockError or TypeError; its exit code."""
-    misused: int = 2
-    """The exit code of wrong usage."""
 
     @property
     def interspersed(self) -> bool:

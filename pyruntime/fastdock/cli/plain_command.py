@@ -10,19 +10,6 @@ from fastdock._errors import FastdockError
 from fastdock.cli.plain import Plain
 
 
-class PlainCommand(click.Command):
-    """Its exit codes are the command's own."""
-
-    plain: Plain
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            error.exit_code = self.plain.misused  # type: ignore[misc]  # click reads it from the instance
-            raise
-
-
 def command_of(name: str, plain: Plain) -> click.Command:
     """The click command."""
     arguments = [word.rstrip("*+") for word in plain.arguments]
@@ -49,6 +36,4 @@ def command_of(name: str, plain: Plain) -> click.Command:
     # -h is a flag of run
     helps = ["--help"] if any("-h" in flag.names for flag in plain.flags) else ["-h", "--help"]
     settings = {"allow_interspersed_args": plain.interspersed, "help_option_names": helps}
-    made = PlainCommand(name, callback=call, params=parameters, help=plain.help, context_settings=settings)
-    made.plain = plain
-    return made
+    return click.Command(name, callback=call, params=parameters, help=plain.help, context_settings=settings)

@@ -258,9 +258,5 @@ def _create(root: str | None, words: tuple[str, ...], flags: dict[str, Any]) -> 
     return 0
 
 
-RUN = Plain(
-    "Create and run a new container from an image.", FLAGS, ("image", "command*"), _run, report, FAILED
-)
-CREATE = Plain(
-    "Create a new container, without starting it.", FLAGS, ("image", "command*"), _create, report, FAILED
-)
+RUN = Plain("Create and run a new container from an image.", FLAGS, ("image", "command*"), _run, report)
+CREATE = Plain("Create a new container, without starting it.", FLAGS, ("image", "command*"), _create)

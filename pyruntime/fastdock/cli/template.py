@@ -405,6 +405,16 @@ _MAPS = {"Annotations", "Attributes", "ExposedPorts", "Labels", "Networks", "Opt
          "Sysctls", "Tmpfs", "Volumes"}  # fmt: skip
 
 
+# What Docker's structures have and their JSON leaves out where it is empty: the member, another one of the same
+# structure, and what it is then.
+_OMITTED = {
+    "Health": ("Running", None),
+    "Healthcheck": ("StopSignal", None),
+    "Name": ("Destination", ""),
+    "Driver": ("Destination", ""),
+}
+
+
 def _fields(base: Value, path: str) -> Value:
     names = path[1:].split(".")
 
@@ -420,6 +430,10 @@ def _fields(base: Value, path: str) -> Value:
                     f"template: executing at <{path}>: can't evaluate field {name} in {show(value)}"
                 )
             if name not in value:
+                companion, empty = _OMITTED.get(name, (None, None))
+                if companion in value:
+                    value = empty
+                    continue
                 raise TemplateError(f'template: executing at <{path}>: no entry for key "{name}"')
             value = value[name]
         return value

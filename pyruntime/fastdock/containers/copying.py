@@ -265,7 +265,7 @@ class Files:
 
         plan = plan_of_record(self._container._containers, self._container.record).plan
         first = self._first if self._container.record.ids >= 0 else -1
-        clean = posixpath.normpath("/" + path)
+        clean = posixpath.normpath("/" + path.lstrip("/"))  # POSIX: two slashes stay two
         keep = "/" if path.endswith("/") else ""
         assert plan.root is not None
         found, best = plan.root, "/"

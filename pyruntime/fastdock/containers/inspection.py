@@ -13,6 +13,7 @@ from fastdock.containers.state import State
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from fastdock.containers.manager import Containers
@@ -62,7 +63,7 @@ def inspect(containers: Containers, record: Record, state: State) -> dict[str, A
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
-        "HostConfig": _host_config(options, settings),
+        "HostConfig": _host_config(record, options, settings),
         "GraphDriver": {
             "Name": "overlayfs",
             "Data": {
@@ -100,9 +101,13 @@ def state_document(state: State) -> dict[str, Any]:
     return document
 
 
-def mount_document(mount: MountOption, record: Record) -> dict[str, Any]:
+def _volume_of(mount: MountOption, record: Record) -> str:
     volumes = record.document.get("volumes") or []
-    name = next((name for name in volumes if mount.source.endswith(f"/volumes/{name}/_data")), "")
+    return next((name for name in volumes if mount.source.endswith(f"/volumes/{name}/_data")), "")
+
+
+def mount_document(mount: MountOption, record: Record) -> dict[str, Any]:
+    name = _volume_of(mount, record)
     document = {
         "Type": "volume" if name else mount.type,
         "Source": mount.source,
@@ -164,12 +169,18 @@ def _device(device: DeviceOption) -> dict[str, str]:
     }
 
 
-def _host_config(options: Any, settings: Any) -> dict[str, Any]:
-    binds = [
-        f"{mount.source}:{mount.target}" + (":ro" if mount.read_only else "")
-        for mount in options.mounts
-        if mount.type == "bind"
-    ]
+def _binds(record: Record, mounts: Sequence[MountOption]) -> list[str]:
+    """As the user wrote them with -v: volumes by name, and none of the anonymous ones."""
+    binds = []
+    for mount in mounts:
+        volume = _volume_of(mount, record)
+        anonymous = len(volume) == 64 and set(volume) <= set("0123456789abcdef")  # Volumes.create
+        if mount.type == "bind" and not anonymous:
+            binds.append(f"{volume or mount.source}:{mount.target}" + (":ro" if mount.read_only else ""))
+    return binds
+
+
+def _host_config(record: Record, options: Any, settings: Any) -> dict[str, Any]:
     return {
         **_NOT_HERE,
         "Devices": [_device(device) for device in options.devices],
@@ -178,7 +189,7 @@ def _host_config(options: Any, settings: Any) -> dict[str, Any]:
         "DnsSearch": list(options.dns_search),
         "ExtraHosts": list(options.add_host) or None,
         "PublishAllPorts": options.publish_all,
-        "Binds": binds or None,
+        "Binds": _binds(record, options.mounts) or None,
         "LogConfig": {"Type": settings.log_driver, "Config": dict(settings.log_options)},
         **requested_document(options),
         "RestartPolicy": {"Name": settings.restart, "MaximumRetryCount": settings.restart_maximum},
