@@ -153,6 +153,18 @@ def test_cp_makes_no_directory_of_ours(engine: Engine, shell: Shell, tmp_path: P
         assert (tmp_path / "new").stat().st_size > 100_000
 
 
+def test_switches_with_values(engine: Engine, shell: Shell) -> None:
+    """As Go's flags are written; what follows the image is the program's."""
+    run = ("--network=none", "--read-only=0", "busybox", "echo", "--rm=maybe")
+    assert shell("run", "--rm=true", *run) == "--rm=maybe\n"
+    assert shell("ps", "-aq") == ""
+    shell("run", "--name", "one", "--sig-proxy=false", "--rm=false", *run)
+    assert shell("ps", "--all=true", "--format", "{{.Names}}") == "one\n"
+    shell("commit", "--pause=false", "one")
+    shell("rm", "--force=1", "one")
+    shell("run", "--rm=maybe", "busybox", "true", code=125)
+
+
 def test_volumes_of_what_has_ended(engine: Engine, shell: Shell, tmp_path: Path) -> None:
     """cp sees them; inspect calls them as the user did; an anonymous one is gone with its container."""
     words = ("-v", "kept:/d", "-v", f"{tmp_path}:/h:ro", "-v", "/anonymous")
@@ -165,7 +177,20 @@ def test_volumes_of_what_has_ended(engine: Engine, shell: Shell, tmp_path: Path)
     each = "{{range .Mounts}}{{.Type}} {{.Name}} {{.Driver}} {{.Destination}};{{end}}"
     assert "volume kept local /d;bind   /h;" in shell("inspect", "-f", each, "one")
     shell("rm", "-v", "one")
-    shell("run", "--rm", "--network", "none", "-v", "kept:/d", "-v", "/other", "busybox", "test", "-e", "/d/back")
+    shell(
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        "kept:/d",
+        "-v",
+        "/other",
+        "busybox",
+        "test",
+        "-e",
+        "/d/back",
+    )
     assert shell("volume", "ls", "-q") == "kept\n"
     shell("volume", "rm", "kept")
 

@@ -167,6 +167,32 @@ def test_pause_needs_a_cgroup_and_says_so(user: OrdinaryUser) -> None:
     user.ok("rm", "-f", "box")
 
 
+def test_a_run_in_the_foreground_is_seen_by_others(user: OrdinaryUser) -> None:
+    """What it writes, in memory, and its networks; pause says what it needs."""
+    script = "trap 'exit 7' TERM; echo x > /new; echo ready; while :; do sleep 0.1; done"
+    words = (*user.command, "run", "--rm", "-l", "of=test", "busybox", "sh", "-c", script)
+    process = user.start(*words, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        while not (found := user.ok("ps", "-q", "--filter", "label=of=test").strip()):
+            pass
+        assert "A /new\n" in user.ok("diff", found)
+        assert "sha256:" in user.ok("commit", "--pause=false", found, "seen")
+        user.ok("network", "create", "second")
+        user.ok("network", "connect", "second", found)
+        assert "eth1" in user.ok("exec", found, "ip", "addr")
+        assert "delegated" in user.fastdock("pause", found).stderr
+        user.ok("stop", found)
+        assert process.wait(60) == 7
+    finally:
+        process.kill()
+        process.communicate()
+    user.ok("network", "rm", "second")
+    assert user.ok("run", "--rm", "--network", "none", "seen", "cat", "/new") == "x\n"
+    user.ok("rmi", "seen")
+
+
 def test_a_user_namespace_of_its_own_needs_root(user: OrdinaryUser) -> None:
     done = user.fastdock("run", "--rm", "--userns", "private", "busybox", "true")
     assert done.returncode == 125

@@ -14,7 +14,36 @@ if TYPE_CHECKING:
     from fastdock.image import Images
 
 
-class Command(click.Command):
+class Switched(click.Command):
+    """A command whose switches may have a value, as in ``--sig-proxy=false``: Go's flags are written so."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        while True:
+            try:
+                return super().parse_args(ctx, [*args])
+            except click.BadOptionUsage as error:
+                changed = self._without_value(args, error.option_name)
+                if changed is None:
+                    raise
+                args = changed
+
+    def _without_value(self, args: list[str], name: str) -> list[str] | None:
+        """The words with this switch in click's form; None: it is no switch, or its value is no truth."""
+        switch = next(
+            (each for each in self.params if isinstance(each, click.Option) and name in each.opts), None
+        )
+        at = next((number for number, word in enumerate(args) if word.startswith(f"{name}=")), -1)
+        if switch is None or not switch.is_flag or at < 0:
+            return None
+        value = args[at].partition("=")[2]
+        if value in ("1", "t", "T", "true", "TRUE", "True"):  # strconv.ParseBool
+            return [*args[:at], name, *args[at + 1 :]]
+        if value in ("0", "f", "F", "false", "FALSE", "False"):
+            return [*args[:at], *switch.secondary_opts[:1], *args[at + 1 :]]
+        return None
+
+
+class Command(Switched):
     """A command whose FastdockError becomes "Error: …" and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fastdock._errors import FastdockError
+from fastdock.cli.common import Switched
 from fastdock.cli.plain import Plain
 
 
@@ -36,4 +37,4 @@ def command_of(name: str, plain: Plain) -> click.Command:
     # -h is a flag of run
     helps = ["--help"] if any("-h" in flag.names for flag in plain.flags) else ["-h", "--help"]
     settings = {"allow_interspersed_args": plain.interspersed, "help_option_names": helps}
-    return click.Command(name, callback=call, params=parameters, help=plain.help, context_settings=settings)
+    return Switched(name, callback=call, params=parameters, help=plain.help, context_settings=settings)

@@ -47,8 +47,11 @@ class ForegroundContainer(Container):
 
     @property
     def first_id(self) -> int:
+        process = f"/proc/{self.state.pid}"
+        if os.path.samestat(os.stat(f"{process}/ns/user"), os.stat("/proc/self/ns/user")):
+            return 0  # and the map leads out of the namespace that we are in ourselves: rootless
         # user_namespaces(7): ID-inside-ns ID-outside-ns length
-        with open(f"/proc/{self.state.pid}/uid_map", encoding="ascii") as file:
+        with open(f"{process}/uid_map", encoding="ascii") as file:
             return int(file.readline().split()[1])
 
     # -- its life ------------------------------------------------------------------------------------------
