@@ -123,6 +123,7 @@ constexpr auto kOperationTexts = std::to_array<std::string_view>({
     "configure the firewall",
     "open the container's resolver address",
     "talk to the resolver at",
+    "open the relay of published ports",
     "parse",
     "use the container:",
     "find the Python interpreter of the fastdock in",

@@ -138,6 +138,7 @@ enum class Operation : std::uint16_t {
   kConfigureFirewall,
   kOpenResolver,
   kConnectResolver,
+  kOpenRelay,
   // input
   kParse,
   // the OCI runtime: the path is the whole sentence

@@ -1,9 +1,13 @@
 #include "net/firewall.h"
 
+#include <netinet/in.h>
+// clang-format off: the C library's addresses before the kernel's headers that define them too
 #include <linux/netfilter.h>
+// clang-format on
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace fastdock::net {
 namespace {
@@ -34,6 +38,12 @@ class Key {
   std::vector<std::byte> bytes_;
 };
 
+// Of one field each: those are not padded.
+NftElement relay_element(std::uint16_t port) {
+  return {.key = {std::byte{IPPROTO_TCP}},
+          .data = {static_cast<std::byte>(port >> 8), static_cast<std::byte>(port & 0xff)}};
+}
+
 struct Change {
   std::uint8_t family;
   std::string set;
@@ -48,6 +58,7 @@ class Changes {
     for (const auto& sender : rules.senders) add(sender);
     for (const auto& port : rules.ports) add(port);
     for (const auto& egress : rules.egress) add(egress);
+    if (rules.relay_port != 0) inet("relay", relay_element(rules.relay_port));
   }
   [[nodiscard]] const std::vector<Change>& all() const { return changes_; }
 
@@ -86,7 +97,7 @@ class Changes {
     Key key;
     if (rules.host) key.address(rules.host);
     key.byte(rules.protocol).port(rules.host_port);
-    std::string set = is6 ? "ports6" : "ports4";
+    std::string set = rules.relayed ? "relayed" : is6 ? "ports6" : "ports4";
     if (rules.host) set += "_at";
     // Of each container once, whatever the number of its ports: removing twice fails (see remove_rules).
     NftElement self{.key = Key().address(rules.container).address(rules.container)};
@@ -166,6 +177,50 @@ Result<void> allow_destination(const Scope& scope, const IpAddress& source, cons
   transaction.remove_elements(NFPROTO_INET, scope.table, set, {NftElement{.key = key}});
   transaction.add_elements(NFPROTO_INET, scope.table, set, {element});
   return transaction.commit();
+}
+
+Result<void> set_relay_port(const Scope& scope, std::uint16_t port) {
+  NftElement element = relay_element(port);
+  NftTransaction first;
+  first.add_elements(NFPROTO_INET, scope.table, "relay", {element});
+  auto added = first.commit();
+  // That of a relay before, which cannot be changed, only replaced.
+  if (added || (added.error().number != EEXIST && added.error().number != EBUSY)) return added;
+  NftTransaction second;
+  second.remove_elements(NFPROTO_INET, scope.table, "relay", {NftElement{.key = element.key}});
+  second.add_elements(NFPROTO_INET, scope.table, "relay", {element});
+  return second.commit();
+}
+
+// In the order of the rules (ruleset.cpp, add_port_rules()).
+Result<std::optional<PublishedTarget>> relay_target(const Scope& scope, std::uint8_t protocol,
+                                                    const IpAddress& host, std::uint16_t port) {
+  for (const std::string at : {"_at", ""}) {
+    Key key;
+    if (!at.empty()) key.address(host);
+    key.byte(protocol).port(port);
+    for (const std::string map : {"relayed", "ports6"}) {
+      FASTDOCK_TRY(auto found, look_up_element(NFPROTO_INET, scope.table, map + at, key));
+      PublishedTarget target;
+      target.container.family = map == "ports6" ? AF_INET6 : AF_INET;
+      std::size_t size = target.container.size();
+      if (!found || found->size() < size + 2) continue;
+      std::memcpy(target.container.octets.data(), found->data(), size);
+      std::uint16_t number = 0;
+      std::memcpy(&number, found->data() + size, sizeof number);
+      target.port = ntohs(number);
+      return target;
+    }
+  }
+  return std::optional<PublishedTarget>{};
+}
+
+Result<bool> is_relay_needed(const Scope& scope) {
+  for (const char* map : {"relayed", "relayed_at", "ports6", "ports6_at"}) {
+    FASTDOCK_TRY(bool some, has_elements(NFPROTO_INET, scope.table, map));
+    if (some) return true;
+  }
+  return false;
 }
 
 Result<void> remove_firewall(const Scope& scope) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ struct PortRules {
   std::uint16_t host_port = 0;
   IpAddress container;
   std::uint16_t container_port = 0;
+  bool relayed = false;  // an IPv6 port of the host for a container that has no IPv6 address
 };
 
 struct EgressRules {
@@ -53,6 +55,7 @@ struct FirewallRules {
   std::vector<SenderRules> senders;
   std::vector<PortRules> ports;
   std::vector<EgressRules> egress;
+  std::uint16_t relay_port = 0;  // where fastdock-relay listens; 0: it does not run
 };
 
 // Makes both tables anew, with exactly these elements, in one transaction: no packet meets half of it.
@@ -71,6 +74,21 @@ Result<void> remove_rules(const Scope& scope, const FirewallRules& rules);
 // the addresses behind an allowed name.
 Result<void> allow_destination(const Scope& scope, const IpAddress& source, const IpAddress& destination,
                                std::uint32_t seconds);
+
+// Tells the firewall where fastdock-relay listens.
+Result<void> set_relay_port(const Scope& scope, std::uint16_t port);
+
+struct PublishedTarget {
+  IpAddress container;
+  std::uint16_t port = 0;
+};
+
+// Where a connection to this address and port of the host is to be relayed to; none: it is not published.
+Result<std::optional<PublishedTarget>> relay_target(const Scope& scope, std::uint8_t protocol,
+                                                    const IpAddress& host, std::uint16_t port);
+
+// Whether anything is published on an IPv6 address.
+Result<bool> is_relay_needed(const Scope& scope);
 
 // Removes both tables.
 Result<void> remove_firewall(const Scope& scope);

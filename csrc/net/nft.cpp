@@ -395,6 +395,15 @@ void NftRule::redirect_to(std::uint8_t family, std::uint32_t address_slot, std::
   close();
 }
 
+void NftRule::redirect_to_port(std::uint8_t family, std::uint32_t slot) {
+  open("nat");
+  number(NFTA_NAT_TYPE, NFT_NAT_DNAT);
+  number(NFTA_NAT_FAMILY, family);
+  number(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_00 + slot);
+  number(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
+  close();
+}
+
 Result<std::optional<std::string>> table_comment(std::uint8_t family, const std::string& table) {
   Batch batch;
   batch.begin(type_of(NFT_MSG_GETTABLE), NLM_F_ACK, header_of(family), Operation::kConfigureFirewall, table);
@@ -412,6 +421,67 @@ Result<std::optional<std::string>> table_comment(std::uint8_t family, const std:
   if (!asked && asked.error().number == ENOENT) return std::optional<std::string>{};
   if (!asked) return std::unexpected(asked.error());
   return comment;
+}
+
+namespace {
+
+using Visit = std::function<void(Bytes value)>;
+
+// The attributes of one type below a message or another attribute.
+void for_each(Bytes bytes, std::uint16_t type, const Visit& visit) {
+  for_each_attribute(bytes, [&](std::uint16_t found, Bytes value) {
+    if (found == type) visit(value);
+  });
+}
+
+// Asks for elements of a set, and visits the list's entries.
+Result<void> ask_elements(Batch& batch, const Visit& visit) {
+  auto read = [&](std::uint16_t type, Bytes message) {
+    if (type != type_of(NFT_MSG_NEWSETELEM) || message.size() < sizeof(nfgenmsg)) return;
+    for_each(message.subspan(sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS,
+             [&](Bytes list) { for_each(list, NFTA_LIST_ELEM, visit); });
+  };
+  return shared_socket().with([&](NetlinkSocket& socket) { return socket.ask(batch, read); });
+}
+
+void begin_question(Batch& batch, std::uint16_t flags, std::uint8_t family, const std::string& table,
+                    const std::string& set) {
+  batch.begin(type_of(NFT_MSG_GETSETELEM), flags, header_of(family), Operation::kConfigureFirewall, set);
+  batch.put_string(NFTA_SET_ELEM_LIST_TABLE, table);
+  batch.put_string(NFTA_SET_ELEM_LIST_SET, set);
+}
+
+}  // namespace
+
+Result<std::optional<std::vector<std::byte>>> look_up_element(std::uint8_t family, const std::string& table,
+                                                              const std::string& map,
+                                                              const std::vector<std::byte>& key) {
+  Batch batch;
+  begin_question(batch, NLM_F_ACK, family, table, map);
+  std::size_t list = batch.open(NFTA_SET_ELEM_LIST_ELEMENTS);
+  std::size_t element = batch.open(NFTA_LIST_ELEM);
+  put_value(batch, NFTA_SET_ELEM_KEY, key);
+  batch.close(element);
+  batch.close(list);
+  std::optional<std::vector<std::byte>> data;
+  auto asked = ask_elements(batch, [&](Bytes found) {
+    for_each(found, NFTA_SET_ELEM_DATA, [&](Bytes nest) {
+      for_each(nest, NFTA_DATA_VALUE, [&](Bytes value) { data.emplace(value.begin(), value.end()); });
+    });
+  });
+  if (!asked && asked.error().number == ENOENT) return std::optional<std::vector<std::byte>>{};
+  if (!asked) return std::unexpected(asked.error());
+  return data;
+}
+
+Result<bool> has_elements(std::uint8_t family, const std::string& table, const std::string& set) {
+  Batch batch;
+  begin_question(batch, NLM_F_DUMP, family, table, set);
+  bool some = false;
+  auto asked = ask_elements(batch, [&](Bytes) { some = true; });
+  if (!asked && asked.error().number == ENOENT) return false;
+  if (!asked) return std::unexpected(asked.error());
+  return some;
 }
 
 }  // namespace fastdock::net

@@ -110,6 +110,7 @@ class NftRule {
   void reject();
   void masquerade();
   void redirect_to(std::uint8_t family, std::uint32_t address_slot, std::uint32_t port_slot);  // DNAT
+  void redirect_to_port(std::uint8_t family, std::uint32_t slot);  // of the same address
 
  private:
   std::size_t open(const char* name);
@@ -127,6 +128,12 @@ class NftRule {
 
 // The comment of a table in the caller's network namespace; none if the table is not there.
 Result<std::optional<std::string>> table_comment(std::uint8_t family, const std::string& table);
+
+// What a map has for a key; none if it is not in it.
+Result<std::optional<std::vector<std::byte>>> look_up_element(std::uint8_t family, const std::string& table,
+                                                              const std::string& map,
+                                                              const std::vector<std::byte>& key);
+Result<bool> has_elements(std::uint8_t family, const std::string& table, const std::string& set);
 
 // For a process that is about to end, instead of closing its socket: that would wait for what it removed
 // last.

@@ -16,7 +16,7 @@
 namespace fastdock::net {
 
 // Goes up with every change below: an engine that finds another version makes the tables anew.
-const std::string_view kRulesetVersion = "fastdock rules 3";
+const std::string_view kRulesetVersion = "fastdock rules 4";
 
 namespace {
 
@@ -59,6 +59,10 @@ void add_inet_sets(Writer& table) {
   table.set("ports6", {kProtocol, kService}, {kIpv6, kService});
   table.set("ports4_at", {kIpv4, kProtocol, kService}, {kIpv4, kService});
   table.set("ports6_at", {kIpv6, kProtocol, kService}, {kIpv6, kService});
+  // IPv6 ports of the host that a process passes on (relay/relay.h), and the port where it listens.
+  table.set("relayed", {kProtocol, kService}, {kIpv4, kService});
+  table.set("relayed_at", {kIpv6, kProtocol, kService}, {kIpv4, kService});
+  table.set("relay", {kProtocol}, {kService});
   table.set("self4", {kIpv4, kIpv4});  // (container, same container), of those with published ports
   table.set("self6", {kIpv6, kIpv6});
   table.set("guarded4", {kIpv4});
@@ -85,6 +89,31 @@ NftRule& target6(NftRule& rule, std::uint32_t slot) {
   return rule.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 16, slot);
 }
 
+// Whether a new IPv6 connection is to a port in this map: go there.
+void go_if_published(Writer& table, const char* from, const char* map, const char* to) {
+  bool at = std::string_view(map).ends_with("_at");
+  auto rule = table.rule(from);
+  family(std::move(rule), NFPROTO_IPV6);
+  if (at) target6(rule, 0);
+  std::uint32_t slot = at ? 4 : 0;
+  rule.meta(NFT_META_L4PROTO, slot)
+      .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, slot + 1)
+      .look_up(map, 0, 8)
+      .go(to);
+}
+
+// IPv6 that cannot be translated: to a container without an IPv6 address, and from ::1 (IPv6 has no counterpart
+// of route_localnet: an answer to ::1 would be dropped on its way back).  Such a connection goes to the same
+// address of the host, at the port of fastdock-relay, which asks for its original destination and connects to
+// the container.  While it does not run, the connection is refused, as if nothing were published.
+void add_relay_rules(Writer& table) {
+  table.chain("to_relay");
+  table.rule("to_relay").meta(NFT_META_L4PROTO, 0).look_up("relay", 0, 0).redirect_to_port(NFPROTO_IPV6, 0);
+  table.chain("to_loopback6");
+  for (const char* map : {"relayed_at", "ports6_at", "relayed", "ports6"})
+    go_if_published(table, "to_loopback6", map, "to_relay");
+}
+
 // Which of the host's ports lead to which container.
 void add_port_rules(Writer& table) {
   table.chain("prerouting", "nat", NF_INET_PRE_ROUTING, kPriorityDnat);
@@ -96,11 +125,10 @@ void add_port_rules(Writer& table) {
       .mask(0, {0xff, 0, 0, 0})
       .equals(0, {127, 0, 0, 0})
       .leave();
-  // IPv6 has no counterpart of route_localnet: an answer to ::1 would be dropped on its way back.  Refused
-  // instead of translated, so that a program that tries ::1 for "localhost" goes on to 127.0.0.1 at once.
+  add_relay_rules(table);
   target6(family(table.rule("output"), NFPROTO_IPV6), 0)
       .equals(0, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1})
-      .leave();
+      .go("to_loopback6");
   for (const char* chain : {"prerouting", "output"})
     table.rule(chain).address_type_of_destination(0).equals(0, {RTN_LOCAL, 0, 0, 0}).go("ports");
   // The port bound to one address first, then the one bound to all.  The destination port is at the same
@@ -115,6 +143,7 @@ void add_port_rules(Writer& table) {
       .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1)
       .look_up("ports4", 0, 0)
       .redirect_to(NFPROTO_IPV4, 0, 1);
+  go_if_published(table, "ports", "relayed_at", "to_relay");
   target6(family(table.rule("ports"), NFPROTO_IPV6), 0)
       .meta(NFT_META_L4PROTO, 4)
       .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 5)
@@ -125,6 +154,7 @@ void add_port_rules(Writer& table) {
       .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1)
       .look_up("ports6", 0, 0)
       .redirect_to(NFPROTO_IPV6, 0, 4);
+  go_if_published(table, "ports", "relayed", "to_relay");
 }
 
 // Whose address a packet leaves with.  "iifname" is known here since Linux 5.7 (commit 28f8bfd1ac94).

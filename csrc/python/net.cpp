@@ -56,20 +56,21 @@ void register_firewall(py::module_& net) {
       .def(
           "add_port",
           [](FirewallRules& rules, std::uint8_t protocol, const std::string& host, std::uint16_t host_port,
-             const std::string& container, std::uint16_t container_port) {
+             const std::string& container, std::uint16_t container_port, bool relayed) {
             IpAddress at;
             if (!host.empty()) at = unwrap(parse_address(host));
             rules.ports.push_back(
-                {protocol, at, host_port, unwrap(parse_address(container)), container_port});
+                {protocol, at, host_port, unwrap(parse_address(container)), container_port, relayed});
           },
           py::arg("protocol"), py::arg("host"), py::arg("host_port"), py::arg("container"),
-          py::arg("container_port"))
+          py::arg("container_port"), py::arg("relayed") = false)
       .def(
           "add_egress",
           [](FirewallRules& rules, const std::string& source, const Texts& allowed) {
             rules.egress.push_back({unwrap(parse_address(source)), prefixes(allowed)});
           },
-          py::arg("source"), py::arg("allowed"));
+          py::arg("source"), py::arg("allowed"))
+      .def_readwrite("relay_port", &FirewallRules::relay_port);
 
   net.def(
       "rebuild_firewall",

@@ -617,12 +617,20 @@ class net:  # noqa: N801
     class FirewallRules:
         """Elements of the firewall's sets: of one network or container, or all there are."""
 
+        relay_port: int  # where fastdock-relay listens; 0: it does not run
+
         def add_bridge(
             self, name: str, *, internal: bool = False, masquerade: bool = True, icc: bool = True
         ) -> None: ...
         def add_sender(self, port: str, mac: str, addresses: list[str]) -> None: ...
         def add_port(
-            self, protocol: int, host: str, host_port: int, container: str, container_port: int
+            self,
+            protocol: int,
+            host: str,
+            host_port: int,
+            container: str,
+            container_port: int,
+            relayed: bool = False,
         ) -> None: ...
         def add_egress(self, source: str, allowed: list[str]) -> None: ...
 

@@ -221,7 +221,7 @@ def test_publish_all(lab: Lab, net_engine: Engine) -> None:
 
 
 def test_a_bad_port_makes_no_container(lab: Lab, net_engine: Engine) -> None:
-    for bad in ("80:x", "[::1]:80:80", "70000"):
+    for bad in ("80:x", "[::1:80:80", "70000"):
         with pytest.raises(SpecError):
             net_engine.containers.create("busybox", SLEEP, publish=[bad])
     assert list(net_engine.containers) == []

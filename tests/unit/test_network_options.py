@@ -24,7 +24,7 @@ from fastdock.network import (
 from fastdock.network.files import check_hostname, parse_add_host
 from fastdock.network.ipam import mac_of, make_subnet, pick_subnet
 from fastdock.network.model import parse_egress
-from fastdock.network.ports import families
+from fastdock.network.ports import families, target
 from fastdock.options import options_from
 
 
@@ -76,8 +76,15 @@ def test_families_of_a_port() -> None:
     assert families(PortSpec(80)) == ((socket.AF_INET, ""), (socket.AF_INET6, ""))
     assert families(PortSpec(80, host="0.0.0.0")) == ((socket.AF_INET, ""),)
     assert families(PortSpec(80, host="fd00::1")) == ((socket.AF_INET6, "fd00::1"),)
-    with pytest.raises(SpecError, match=r"127\.0\.0\.1"):
-        families(PortSpec(80, host="::1"))
+    assert families(PortSpec(80, host="::1")) == ((socket.AF_INET6, "::1"),)
+
+
+def test_where_a_port_leads() -> None:
+    four, both = {socket.AF_INET: "10.0.0.2"}, {socket.AF_INET: "10.0.0.2", socket.AF_INET6: "fd00::2"}
+    assert target("tcp", socket.AF_INET6, both) == ("fd00::2", False)
+    assert target("tcp", socket.AF_INET6, four) == ("10.0.0.2", True)
+    assert target("sctp", socket.AF_INET6, four) is None
+    assert target("tcp", socket.AF_INET, {socket.AF_INET6: "fd00::2"}) is None
 
 
 def test_hosts_as_docker_writes_them() -> None:

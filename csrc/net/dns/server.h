@@ -8,6 +8,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "net/daemon.h"
 #include "net/dns/forwarder.h"
 #include "net/dns/loop.h"
 #include "net/dns/message.h"
@@ -15,8 +16,6 @@
 #include "net/firewall.h"
 
 namespace fastdock::net::dns {
-
-inline constexpr int kBacklog = 128;
 
 // It keeps a copy of itself: a process forked from it after each change of what it knows, which holds the
 // same sockets and sleeps.  When the server dies (kill -9, the OOM killer), the copy goes on in its place:

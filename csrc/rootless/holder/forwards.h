@@ -15,10 +15,12 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "rootless/holder/tcp_relay.h"
+#include "net/relay/tcp.h"
 #include "rootless/holder/udp_relay.h"
 
 namespace fastdock::rootless {
+
+using net::relay::TcpConnection;
 
 // The thread in the network namespace.
 class Relay {

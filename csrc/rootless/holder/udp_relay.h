@@ -7,9 +7,11 @@
 
 #include "base/fd.h"
 #include "net/dns/loop.h"
-#include "rootless/holder/tcp_relay.h"
+#include "net/relay/tcp.h"
 
 namespace fastdock::rootless {
+
+using net::relay::Address;
 
 class UdpRelay {
  public:

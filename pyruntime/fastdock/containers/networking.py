@@ -192,9 +192,11 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
     document = containers.engine.networks.document(record.id)
     if document is None:
         return {**_NO_ADDRESSES, "Ports": {}, "Networks": {}}
+    from fastdock.network.ports import AF_INET6
+
     ports: dict[str, list[dict[str, str]] | None] = dict.fromkeys(document.exposed)
     for port in document.ports:
-        host = port.host or ("::" if ":" in port.container else "0.0.0.0")
+        host = port.host or ("::" if port.family == AF_INET6 else "0.0.0.0")
         binding = {"HostIp": host, "HostPort": str(port.host_port)}
         inside = f"{port.container_port}/{port.protocol}"
         ports[inside] = [*(ports.get(inside) or ()), binding]

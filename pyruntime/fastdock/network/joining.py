@@ -13,6 +13,7 @@ from fastdock._light import sqlite3
 from . import details, files, ipam, planning, resolver, rules
 from .model import Attachment, Document, Endpoint, Network, NetworkOptions, document_from
 from .ports import PublishedPort
+from .ports import target as target_of
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def connect(
         _store_document(db, container_id, changed)
         part = Document((endpoint,), ports, document.egress)
         net.attach_process(rules.attach_plan(networks._scope, part, "", ""), pid)
+    networks._ensure_relay([part])
     _tell_resolver(networks, container_id, pid, document, changed)
     _rewrite_files(networks, container_id, changed, added=endpoint.plain_addresses)
     return endpoint
@@ -87,11 +89,11 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
     moved: list[PublishedPort] = []
     if door is not None:
         left = tuple(door if endpoint.name == door.name else endpoint for endpoint in left)
-        targets = {":" in address: address for address in door.plain_addresses}
+        targets = planning.door_of([door])
         moved = [
-            port._replace(container=targets[":" in port.container])
+            port._replace(container=target[0], relayed=target[1])
             for port in ports
-            if door.driver == "bridge" and (":" in port.container) in targets
+            if (target := target_of(port.protocol, port.family, targets)) is not None
         ]
     kept = tuple(port for port in document.ports if port not in ports)
     changed = document._replace(endpoints=left, ports=(*kept, *moved))
@@ -102,9 +104,9 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
         added = net.FirewallRules()
         rules.add_ports(added, moved)
         net.add_rules(networks._scope, added)
-    lost = [
-        port for port in ports if not any(port.host_port == m.host_port and port[:2] == m[:2] for m in moved)
-    ]
+        networks._ensure_relay([changed])
+    kept_places = {(port.family, *port[:3]) for port in moved}
+    lost = [port for port in ports if (port.family, *port[:3]) not in kept_places]
     with networks._transaction() as db:
         ipam.release(db, container_id, network.id)
         db.executemany(

@@ -39,7 +39,7 @@ from fastdock._errors import (
 from fastdock._light import Pattern, sqlite3
 from fastdock.store.paths import is_rootless, main_root
 
-from . import details, files, ipam, planning, resolver, rules
+from . import details, files, ipam, planning, relay, resolver, rules
 from .ipam import Subnet
 from .model import (
     DEFAULT,
@@ -77,6 +77,7 @@ class Networks:
         self._turns = Turns(self._transaction)
         self._root = os.path.realpath(root)
         self.resolver_socket = f"{run_directory}/dns.sock"
+        self.relay_socket = f"{run_directory}/relay.sock"
         if root == main_root():
             self._scope, self._default_bridge = net.Scope(), "fastdock0"
         else:
@@ -435,6 +436,7 @@ class Networks:
             hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
             if document.uses_resolver:
                 self._ensure_resolver()
+            self._ensure_relay([document])
         except BaseException:
             self.detach(container_id)
             raise
@@ -631,6 +633,11 @@ class Networks:
             from . import repairing
 
             repairing.start_resolver(self)
+
+    def _ensure_relay(self, documents: Iterable[Document]) -> None:
+        """Starts the relay of IPv6 ports if one of the containers has any, unless it runs."""
+        if any(map(relay.is_needed, documents)):
+            relay.ensure(self.relay_socket, self._scope)
 
     def _forget_in_resolver(self, container_id: str) -> None:
         try:

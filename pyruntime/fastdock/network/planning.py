@@ -134,31 +134,42 @@ def publish(
         named = {(spec.container_port, spec.protocol) for spec in specs}
         exposed = [spec for text in options.exposed for spec in ports.parse_port(text)]
         specs += [spec for spec in exposed if (spec.container_port, spec.protocol) not in named]
-    targets: dict[int, str] = {}
-    for endpoint in endpoints:
-        if endpoint.driver == "bridge" and endpoint.gateways:
-            for address in endpoint.plain_addresses:
-                targets.setdefault(ports.AF_INET6 if ":" in address else ports.AF_INET, address)
+    targets = door_of(endpoints)
     taken: list[PublishedPort] = []
     for spec in specs:
         taken += _publish_one(db, spec, targets, container_id)
     return taken
 
 
+def door_of(endpoints: Iterable[Endpoint]) -> dict[int, str]:
+    """The container's addresses that published ports lead to, by family."""
+    targets: dict[int, str] = {}
+    for endpoint in endpoints:
+        if endpoint.driver == "bridge" and endpoint.gateways:
+            for address in endpoint.plain_addresses:
+                targets.setdefault(ports.AF_INET6 if ":" in address else ports.AF_INET, address)
+    return targets
+
+
 def _publish_one(
     db: sqlite3.Connection, spec: PortSpec, targets: dict[int, str], container_id: str
 ) -> list[PublishedPort]:
-    places = [(family, host) for family, host in ports.families(spec) if family in targets]
-    if not places:
+    led = [
+        (place, target)
+        for place in ports.families(spec)
+        if (target := ports.target(spec.protocol, place[0], targets)) is not None
+    ]
+    if not led:
         return []
+    places = [place for place, _ in led]
     candidates: Iterable[int] = spec.host_ports if spec.host_ports is not None else _free_ports(spec, places)
     fixed = spec.host_ports is not None and len(spec.host_ports) == 1
     for port in candidates:
         problem = _take_port(db, spec.protocol, places, port, container_id)
         if problem is None:
             return [
-                PublishedPort(spec.protocol, host, port, targets[family], spec.container_port)
-                for family, host in places
+                PublishedPort(spec.protocol, host, port, address, spec.container_port, relayed)
+                for (_, host), (address, relayed) in led
             ]
         if fixed:
             raise problem

@@ -6,12 +6,16 @@ import _socket
 import errno
 import os
 
+from collections.abc import Mapping
+
 from fastdock._errors import SpecError
 from fastdock._light import NamedTuple
 
 # socket takes 5 ms to import: of it, this module needs what is below.
 AF_INET, AF_INET6 = _socket.AF_INET, _socket.AF_INET6
 PROTOCOLS = {"tcp": _socket.IPPROTO_TCP, "udp": _socket.IPPROTO_UDP, "sctp": _socket.IPPROTO_SCTP}
+RELAYED = ("tcp",)
+_HOST_INET6 = "/proc/net/if_inet6"  # not there where the kernel was started with ipv6.disable=1
 
 
 class PortSpec(NamedTuple):
@@ -31,11 +35,12 @@ class PublishedPort(NamedTuple):
     host_port: int
     container: str  # the container's address
     container_port: int
+    relayed: bool = False  # a port on IPv6, of a container that has only an IPv4 address
 
     @property
     def family(self) -> int:
-        """AF_INET or AF_INET6."""
-        return AF_INET6 if ":" in self.container else AF_INET
+        """AF_INET or AF_INET6: of the host's address."""
+        return AF_INET6 if self.relayed or ":" in self.container else AF_INET
 
 
 def parse_port(text: str) -> list[PortSpec]:
@@ -98,19 +103,26 @@ def _port_range(text: str, whole: str) -> range:
 
 
 def families(spec: PortSpec) -> tuple[tuple[int, str], ...]:
-    """The (family, host address) pairs to publish on: "" stands for every address of that family.
-
-    Raises SpecError for ::1.
-    """
+    """The (family, host address) pairs to publish on: "" stands for every address of that family."""
     if not spec.host:
         return ((AF_INET, ""), (AF_INET6, ""))
     import ipaddress
 
     address = ipaddress.ip_address(spec.host)
-    if address.version == 6 and address.is_loopback:
-        raise SpecError("the kernel does not route ::1; publish on 127.0.0.1")
     family = AF_INET6 if address.version == 6 else AF_INET
     return ((family, "" if address.is_unspecified else str(address)),)
+
+
+def target(protocol: str, family: int, addresses: Mapping[int, str]) -> tuple[str, bool] | None:
+    """Which of a container's addresses a port of this family leads to, and whether it is relayed; None: to none.
+
+    From IPv6 to IPv4 only a process can pass on (``relayed``), and there is one for TCP.
+    """
+    if family in addresses:
+        return addresses[family], False
+    if family == AF_INET6 and protocol in RELAYED and os.path.exists(_HOST_INET6):
+        return (addresses[AF_INET], True) if AF_INET in addresses else None
+    return None
 
 
 def probe(family: int, protocol: str, host: str, port: int) -> int:
@@ -165,9 +177,15 @@ def holder(family: int, protocol: str, port: int, tables_in: str = "/proc/thread
 
 
 def _holds(process: str, inodes: set[str]) -> bool:
+    directory = f"/proc/{process}/fd"
     try:
-        return any(
-            os.readlink(f"/proc/{process}/fd/{fd}") in inodes for fd in os.listdir(f"/proc/{process}/fd")
-        )
+        return any(_link(f"{directory}/{fd}") in inodes for fd in os.listdir(directory))
     except OSError:
         return False
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:  # closed meanwhile; in our own process the one that has read the directory
+        return ""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fastdock._core import net
 from fastdock._errors import Conflict, KernelError
 
-from . import details, host, resolver, rules
+from . import details, host, relay, resolver, rules
 from .model import Document, document_from
 
 TYPE_CHECKING = False  # see fastdock._light
@@ -24,7 +24,10 @@ def repair(networks: Networks) -> None:
     networks.collect()
     stored, documents = networks._stored(), networks._documents()
     _remove_stray_ports(networks, documents.values())
-    net.rebuild_firewall(networks._scope, rules.all_rules(stored, documents.values()))
+    everything = rules.all_rules(stored, documents.values())
+    everything.relay_port = relay.port_of(networks.relay_socket)
+    net.rebuild_firewall(networks._scope, everything)
+    networks._ensure_relay(documents.values())
     for network in stored:
         networks._set_up(network)
     with networks._transaction():

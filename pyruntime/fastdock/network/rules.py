@@ -38,7 +38,12 @@ def add_ports(rules: net.FirewallRules, ports: Iterable[PublishedPort]) -> None:
     """The elements of published ports."""
     for port in ports:
         rules.add_port(
-            PROTOCOLS[port.protocol], port.host, port.host_port, port.container, port.container_port
+            PROTOCOLS[port.protocol],
+            port.host,
+            port.host_port,
+            port.container,
+            port.container_port,
+            port.relayed,
         )
 
 

@@ -1,4 +1,4 @@
-// One TCP connection of the host, passed on into the network namespace, without copying (splice(2)).
+// One TCP connection of the host, passed on to a container, without copying (splice(2)).
 #pragma once
 
 #include <netinet/in.h>
@@ -10,7 +10,7 @@
 #include "base/fd.h"
 #include "net/dns/loop.h"
 
-namespace fastdock::rootless {
+namespace fastdock::net::relay {
 
 struct Address {
   sockaddr_storage bytes{};
@@ -20,7 +20,7 @@ struct Address {
 
 class TcpConnection {
  public:
-  TcpConnection(net::dns::Loop& loop, Fd client) : loop_(loop), client_(std::move(client)) {}
+  TcpConnection(dns::Loop& loop, Fd client) : loop_(loop), client_(std::move(client)) {}
   ~TcpConnection();
   TcpConnection(const TcpConnection&) = delete;
   TcpConnection& operator=(const TcpConnection&) = delete;
@@ -44,11 +44,11 @@ class TcpConnection {
   void give_up();
   void end();
 
-  net::dns::Loop& loop_;
+  dns::Loop& loop_;
   Fd client_, server_;
   Direction up_, down_;
   bool over_ = false;
   std::function<void()> done_;
 };
 
-}  // namespace fastdock::rootless
+}  // namespace fastdock::net::relay

@@ -1,14 +1,16 @@
-#include "rootless/holder/tcp_relay.h"
+#include "net/relay/tcp.h"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 
 #include <cerrno>
 
-namespace fastdock::rootless {
+namespace fastdock::net::relay {
 namespace {
 
 constexpr std::size_t kAtOnce = 256 * 1024;
+constexpr int kKeepAlive = 30;  // seconds without a word until the other side is asked, and between questions
 
 bool make_pipe(Fd& out, Fd& in) {
   int ends[2];
@@ -17,6 +19,14 @@ bool make_pipe(Fd& out, Fd& in) {
   in.reset(ends[1]);
   ::fcntl(ends[1], F_SETPIPE_SZ, kAtOnce);  // as far as pipe-user-pages-soft allows
   return true;
+}
+
+// A container that has gone, or a client that was switched off, says nothing: its connection ends all the same.
+void notice_death(int socket) {
+  int on = 1;
+  ::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  for (int option : {TCP_KEEPIDLE, TCP_KEEPINTVL})
+    ::setsockopt(socket, IPPROTO_TCP, option, &kKeepAlive, sizeof kKeepAlive);
 }
 
 }  // namespace
@@ -33,6 +43,7 @@ bool TcpConnection::open(const Address& target, std::function<void()> done) {
     give_up();
     return false;
   }
+  for (const Fd* socket : {&client_, &server_}) notice_death(socket->get());
   up_.from = down_.to = client_.get();
   up_.to = down_.from = server_.get();
   if (::connect(server_.get(), target.get(), target.size) != 0 && errno != EINPROGRESS) {
@@ -115,4 +126,4 @@ void TcpConnection::watch(int socket, const Direction& reads, const Direction& w
   if (!loop_.watch(socket, events, [this](std::uint32_t) { go_on(); })) end();
 }
 
-}  // namespace fastdock::rootless
+}  // namespace fastdock::net::relay
