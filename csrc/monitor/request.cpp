@@ -85,7 +85,8 @@ void visit(Archive& archive, net::SenderRules& rules) {
 }
 template <class Archive>
 void visit(Archive& archive, net::PortRules& rules) {
-  visit_all(archive, rules.protocol, rules.host, rules.host_port, rules.container, rules.container_port);
+  visit_all(archive, rules.protocol, rules.host, rules.host_port, rules.container, rules.container_port,
+            rules.relayed);
 }
 template <class Archive>
 void visit(Archive& archive, net::EgressRules& rules) {

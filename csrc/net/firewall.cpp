@@ -39,9 +39,13 @@ class Key {
 };
 
 // Of one field each: those are not padded.
-NftElement relay_element(std::uint16_t port) {
-  return {.key = {std::byte{IPPROTO_TCP}},
-          .data = {static_cast<std::byte>(port >> 8), static_cast<std::byte>(port & 0xff)}};
+Elements relay_elements(std::uint16_t port) {
+  Elements made;
+  for (std::uint8_t protocol : {IPPROTO_TCP, IPPROTO_UDP})
+    if (port != 0)
+      made.push_back({.key = {std::byte{protocol}},
+                      .data = {static_cast<std::byte>(port >> 8), static_cast<std::byte>(port & 0xff)}});
+  return made;
 }
 
 struct Change {
@@ -58,7 +62,7 @@ class Changes {
     for (const auto& sender : rules.senders) add(sender);
     for (const auto& port : rules.ports) add(port);
     for (const auto& egress : rules.egress) add(egress);
-    if (rules.relay_port != 0) inet("relay", relay_element(rules.relay_port));
+    for (auto& made : relay_elements(rules.relay_port)) inet("relay", std::move(made));
   }
   [[nodiscard]] const std::vector<Change>& all() const { return changes_; }
 
@@ -180,15 +184,16 @@ Result<void> allow_destination(const Scope& scope, const IpAddress& source, cons
 }
 
 Result<void> set_relay_port(const Scope& scope, std::uint16_t port) {
-  NftElement element = relay_element(port);
+  Elements elements = relay_elements(port);
   NftTransaction first;
-  first.add_elements(NFPROTO_INET, scope.table, "relay", {element});
+  first.add_elements(NFPROTO_INET, scope.table, "relay", elements);
   auto added = first.commit();
   // That of a relay before, which cannot be changed, only replaced.
   if (added || (added.error().number != EEXIST && added.error().number != EBUSY)) return added;
   NftTransaction second;
-  second.remove_elements(NFPROTO_INET, scope.table, "relay", {NftElement{.key = element.key}});
-  second.add_elements(NFPROTO_INET, scope.table, "relay", {element});
+  for (const auto& element : elements)
+    second.remove_elements(NFPROTO_INET, scope.table, "relay", {NftElement{.key = element.key}});
+  second.add_elements(NFPROTO_INET, scope.table, "relay", elements);
   return second.commit();
 }
 

@@ -69,7 +69,9 @@ def test_published_port_until_it_ends(lab: Lab, net_engine: Engine) -> None:
     with serving(net_engine, network="bridge", publish=["8080:80"]) as made:
         assert answers(lab, 8080)
         bindings = made.inspect()["NetworkSettings"]["Ports"]["80/tcp"]
-        assert {"HostIp": "0.0.0.0", "HostPort": "8080"} in bindings
+        assert bindings == [{"HostIp": host, "HostPort": "8080"} for host in ("0.0.0.0", "::")]
+        assert ask(lab.outside, SOCK_STREAM, lab.HOST6, 8080) == "hello\n"
+        assert ask(lab.host, SOCK_STREAM, "::1", 8080) == "hello\n"
         other = net_engine.containers.create("busybox", SLEEP, network="bridge", publish=["8080:80"])
         with pytest.raises(Conflict, match="8080"):
             other.start()

@@ -8,15 +8,17 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from socket import AF_INET, AF_INET6, SOCK_STREAM
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
 
 import pytest
 from netlab import Lab, ask, serve, server
 
 from fastdock._errors import Conflict
-from fastdock.network import NetworkOptions
+from fastdock.network import NetworkOptions, relay
 
 pytestmark = pytest.mark.kernel
+PROTOCOL = {SOCK_STREAM: "tcp", SOCK_DGRAM: "udp"}
+KINDS = pytest.mark.parametrize("kind", [SOCK_STREAM, SOCK_DGRAM], ids=["tcp", "udp"])
 BRIDGED = pytest.mark.parametrize("bridged", ["0", "1"], ids=["", "bridge-nf-call"])
 
 
@@ -56,38 +58,41 @@ def until(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-def test_a_container_without_ipv6_is_reached_by_it(lab: Lab) -> None:
+@KINDS
+def test_a_container_without_ipv6_is_reached_by_it(lab: Lab, kind: int) -> None:
     """From outside by the host's address, from the host by ::1 and by its addresses."""
-    guest = lab.guest(publish=["8080:80"])
+    guest = lab.guest(publish=[f"8080:80/{PROTOCOL[kind]}"])
     gateway = guest.plan.endpoints[0].gateways[0]
-    with server(guest, AF_INET, SOCK_STREAM, 80):
-        assert ask(lab.outside, SOCK_STREAM, lab.HOST6, 8080) == gateway, "it sees the bridge's address"
-        assert ask(lab.host, SOCK_STREAM, "::1", 8080) == gateway
-        assert ask(lab.host, SOCK_STREAM, lab.HOST6, 8080) == gateway
-        assert ask(lab.outside, SOCK_STREAM, lab.HOST4, 8080) == lab.OUTSIDE4, "IPv4 is translated"
-        assert ask(lab.host, SOCK_STREAM, "::1", 80) is None
-        assert ask(lab.outside, SOCK_STREAM, lab.HOST6, 8081, timeout=0.3) is None
+    with server(guest, AF_INET, kind, 80):
+        assert ask(lab.outside, kind, lab.HOST6, 8080) == gateway, "it sees the bridge's address"
+        assert ask(lab.host, kind, "::1", 8080) == gateway
+        assert ask(lab.host, kind, lab.HOST6, 8080) == gateway
+        assert ask(lab.outside, kind, lab.HOST4, 8080) == lab.OUTSIDE4, "IPv4 is translated"
+        assert ask(lab.host, kind, "::1", 80) is None
+        assert ask(lab.outside, kind, lab.HOST6, 8081, timeout=0.3) is None
         lab.networks.detach(guest.id)
-        assert ask(lab.host, SOCK_STREAM, "::1", 8080) is None
-        assert ask(lab.outside, SOCK_STREAM, lab.HOST6, 8080, timeout=0.3) is None
+        assert ask(lab.host, kind, "::1", 8080, timeout=0.3) is None
+        assert ask(lab.outside, kind, lab.HOST6, 8080, timeout=0.3) is None
 
 
 @BRIDGED
-def test_from_another_container_by_the_hosts_address(lab: Lab, bridged: str) -> None:
+@KINDS
+def test_from_another_container_by_the_hosts_address(lab: Lab, kind: int, bridged: str) -> None:
     for key in ("iptables", "ip6tables"):
         lab.host.run("sysctl", "-q", f"net.bridge.bridge-nf-call-{key}={bridged}")
     lab.networks.create("both", ipv6=True)
-    guest, other = lab.guest(publish=["8080:80"]), lab.guest("both")
-    with server(guest, AF_INET, SOCK_STREAM, 80):
-        assert ask(other, SOCK_STREAM, lab.HOST6, 8080) == guest.plan.endpoints[0].gateways[0]
+    guest, other = lab.guest(publish=[f"8080:80/{PROTOCOL[kind]}"]), lab.guest("both")
+    with server(guest, AF_INET, kind, 80):
+        assert ask(other, kind, lab.HOST6, 8080) == guest.plan.endpoints[0].gateways[0]
 
 
-def test_localhost_of_a_container_with_ipv6(lab: Lab) -> None:
+@KINDS
+def test_localhost_of_a_container_with_ipv6(lab: Lab, kind: int) -> None:
     lab.networks.create("both", ipv6=True)
-    guest = lab.guest("both", publish=["8080:80"])
-    with server(guest, AF_INET6, SOCK_STREAM, 80):
-        assert ask(lab.host, SOCK_STREAM, "::1", 8080) == guest.plan.endpoints[0].gateways[1]
-        assert ask(lab.outside, SOCK_STREAM, lab.HOST6, 8080) == lab.OUTSIDE6, "translated, not relayed"
+    guest = lab.guest("both", publish=[f"8080:80/{PROTOCOL[kind]}"])
+    with server(guest, AF_INET6, kind, 80):
+        assert ask(lab.host, kind, "::1", 8080) == guest.plan.endpoints[0].gateways[1]
+        assert ask(lab.outside, kind, lab.HOST6, 8080) == lab.OUTSIDE6, "translated, not relayed"
 
 
 @pytest.mark.parametrize("ipv6", [False, True])
@@ -151,6 +156,55 @@ def test_bytes_pass_in_both_directions_until_each_side_has_ended(lab: Lab) -> No
                     assert bytes(got) == sent
 
 
+def test_a_sender_of_datagrams_has_an_answer_from_the_address_that_it_asked(lab: Lab) -> None:
+    """Several datagrams are one sender's to the container; large ones pass."""
+    lab.host.run("ip", "addr", "add", "2001:db8::3/64", "dev", "eth0", "nodad")
+    guest = lab.guest(publish=["8080:80/udp", "8081:81/udp"])
+    with guest.socket(AF_INET, SOCK_DGRAM) as one, guest.socket(AF_INET, SOCK_DGRAM) as two:
+        one.bind(("", 80))
+        two.bind(("", 81))
+        for address in (lab.HOST6, "2001:db8::3"):
+            with lab.outside.socket(AF_INET6, SOCK_DGRAM) as asking:
+                asking.connect((address, 8080))  # takes answers from there only
+                asking.send(b"x" * 9000)
+                data, sender = one.recvfrom(65536)
+                asking.send(b"again")
+                assert (data, one.recvfrom(100)) == (b"x" * 9000, (b"again", sender))
+                one.sendto(b"y" * 9000, sender)
+                assert asking.recv(65536) == b"y" * 9000
+                asking.connect((address, 8081))
+                asking.send(b"other")
+                assert two.recv(100) == b"other"
+
+
+def test_datagrams_go_to_who_has_the_port_now(lab: Lab) -> None:
+    """A sender goes on when the container has been replaced; the first one's address is another's, then."""
+    first = lab.guest(publish=["8080:80/udp"])
+    with lab.outside.socket(AF_INET6, SOCK_DGRAM) as asking:
+        asking.connect((lab.HOST6, 8080))
+        with first.socket(AF_INET, SOCK_DGRAM) as serving:
+            serving.bind(("", 80))
+            asking.send(b"one")
+            assert serving.recv(10) == b"one"
+        address = first.address()
+        lab.networks.detach(first.id)
+        stranger = lab.guest()
+        assert stranger.address() == address
+        second = lab.guest(publish=["8080:80/udp"])
+        with stranger.socket(AF_INET, SOCK_DGRAM) as wrong, second.socket(AF_INET, SOCK_DGRAM) as serving:
+            wrong.bind(("", 80))
+            serving.bind(("", 80))
+            while not select.select([serving], [], [], 0.05)[0]:
+                asking.send(b"two")
+            # It is asked for anew after a second: from then on nothing comes here.
+            while select.select([wrong], [], [], 0)[0]:
+                wrong.recv(10)
+            asking.send(b"three")
+            while serving.recv(10) != b"three":
+                pass
+            assert not select.select([wrong], [], [], 0)[0]
+
+
 def test_nobody_listens_in_the_container(lab: Lab) -> None:
     lab.guest(publish=["8080:80"])
     with lab.host.socket(AF_INET6, SOCK_STREAM) as asking, pytest.raises(ConnectionResetError):
@@ -171,26 +225,38 @@ def test_a_killed_relay_goes_on_as_another_process(lab: Lab) -> None:
 
 def test_a_killed_copy_is_made_again(lab: Lab) -> None:
     guest = lab.guest(publish=["8080:80"])
-    relay = relay_of(lab)
-    copy = copy_of(relay)
+    process = relay_of(lab)
+    copy = copy_of(process)
     kill(copy)
-    until(lambda: copy_of(relay) != copy)
-    kill(relay)
+    until(lambda: copy_of(process) != copy)
+    kill(process)
     with server(guest, AF_INET, SOCK_STREAM, 80):
         assert ask(lab.host, SOCK_STREAM, "::1", 8080) is not None
 
 
 def test_relay_and_copy_killed_at_once_come_back_with_the_next_start(lab: Lab) -> None:
     guest = lab.guest(publish=["8080:80"])
-    relay = relay_of(lab)
-    copy = copy_of(relay)
-    os.kill(relay, signal.SIGSTOP)  # so that it makes no other
+    process = relay_of(lab)
+    copy = copy_of(process)
+    os.kill(process, signal.SIGSTOP)  # so that it makes no other
     kill(copy)
-    kill(relay)
+    kill(process)
     with server(guest, AF_INET, SOCK_STREAM, 80):
         assert ask(lab.host, SOCK_STREAM, "::1", 8080) is None, "refused, not lost"
         lab.guest(publish=["8081:80"])
         assert ask(lab.host, SOCK_STREAM, "::1", 8080) is not None
+
+
+def test_the_relay_ends_when_nothing_is_published_any_more(lab: Lab) -> None:
+    guest = lab.guest(publish=["0.0.0.0:8080:80"])  # makes the tables
+    path = lab.networks.relay_socket
+    lab.host.run(relay.PROGRAM, path, "fastdock", "1")
+    pidfd = os.pidfd_open(relay_of(lab))
+    lab.networks.detach(guest.id)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+    with server(lab.guest(publish=["8080:80"]), AF_INET, SOCK_STREAM, 80):
+        assert ask(lab.host, SOCK_STREAM, "::1", 8080) is not None, "the next is told where it listens"
 
 
 def test_a_flush_is_repaired(lab: Lab) -> None:
@@ -245,7 +311,7 @@ def test_ports_move_to_a_network_of_another_kind(lab: Lab) -> None:
 
 
 def test_without_a_port_on_ipv6_there_is_no_relay(lab: Lab) -> None:
-    lab.guest(publish=["127.0.0.1:8080:80", "0.0.0.0:8081:80", "8082:80/udp"])
+    lab.guest(publish=["127.0.0.1:8080:80", "0.0.0.0:8081:80/udp", "8082:80/sctp"])
     assert not Path(lab.networks.relay_socket).exists()
     plan = lab.networks.plan("f" * 64, NetworkOptions(publish=["8083:80"]))
     assert [port.family for port in plan.ports] == [AF_INET, AF_INET6]

@@ -197,7 +197,10 @@ def test_ports_in_all_forms(lab: Lab, net_engine: Engine) -> None:
     forms = ["8080:80", "127.0.0.1:0:81/udp", "8100-8101:90-91", "8200-8210:95", "192.0.2.2::96/sctp", "97"]
     with serving(net_engine, publish=forms, expose=["99"], name="web") as made:
         ports = made.inspect()["NetworkSettings"]["Ports"]
-        assert ports["80/tcp"] == [{"HostIp": "0.0.0.0", "HostPort": "8080"}]
+        assert ports["80/tcp"] == [
+            {"HostIp": "0.0.0.0", "HostPort": "8080"},
+            {"HostIp": "::", "HostPort": "8080"},
+        ]
         assert ports["81/udp"][0]["HostIp"] == "127.0.0.1"
         assert int(ports["81/udp"][0]["HostPort"]) > 0
         assert [ports[f"{n}/tcp"][0]["HostPort"] for n in (90, 91, 95)] == ["8100", "8101", "8200"]
@@ -207,9 +210,9 @@ def test_ports_in_all_forms(lab: Lab, net_engine: Engine) -> None:
         assert made.inspect()["HostConfig"]["PortBindings"]["95/tcp"] == [
             {"HostIp": "", "HostPort": "8200-8210"}
         ]
-        assert command(net_engine, "port", "web", "80") == "0.0.0.0:8080\n"
+        assert command(net_engine, "port", "web", "80") == "0.0.0.0:8080\n[::]:8080\n"
         assert "99" in command(net_engine, "port", "web", "99", code=1)
-        assert "0.0.0.0:8080->80/tcp" in command(net_engine, "ps")
+        assert "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp" in command(net_engine, "ps", "--no-trunc")
         assert answers(lab, 8080)
 
 

@@ -347,7 +347,7 @@ def _free_port(kind: int = socket.SOCK_STREAM) -> int:
         return int(probe.getsockname()[1])
 
 
-def _serve(user: OrdinaryUser, port: int, name: str = "web") -> None:
+def _serve(user: OrdinaryUser, port: int | str, name: str = "web") -> None:
     user.ok("run", "-d", "--name", name, "-p", f"{port}:80", "host", "sh", "-c",
             f"cd /tmp && echo {name} >index.html && exec python3 -m http.server 80")  # fmt: skip
 
@@ -361,6 +361,24 @@ def test_a_published_port_is_reached_from_the_host(user: OrdinaryUser) -> None:
     user.ok("rm", "-f", "web")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 5)
+
+
+def test_a_published_port_is_reached_by_ipv6(user: OrdinaryUser) -> None:
+    """The container has no IPv6 address; the holder listens on both."""
+    port = _free_port()
+    _serve(user, port)
+    assert _get(f"http://[::1]:{port}/") == "web\n"
+    assert f"[::]:{port}" in user.ok("port", "web")
+    user.ok("rm", "-f", "web")
+
+
+def test_a_port_published_on_the_ipv6_localhost(user: OrdinaryUser) -> None:
+    port = _free_port()
+    _serve(user, f"[::1]:{port}")
+    assert _get(f"http://[::1]:{port}/") == "web\n"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
+    user.ok("rm", "-f", "web")
 
 
 def test_a_replaced_holder_forwards_the_ports_again(user: OrdinaryUser) -> None:

@@ -21,16 +21,16 @@ constexpr std::size_t kOwnDescriptors = 64;
 Result<void> serve(const std::string& path, const std::string& table, std::chrono::seconds idle) {
   FASTDOCK_TRY(auto lock, lock_daemon(path));
   if (!lock) return {};
-  FASTDOCK_TRY(auto listener, open_listener());
+  FASTDOCK_TRY(auto listeners, open_listeners());
   Scope scope;
   scope.table = table;
-  FASTDOCK_CHECK(set_relay_port(scope, port_of(listener)));
+  FASTDOCK_CHECK(set_relay_port(scope, listeners.port));
   FASTDOCK_TRY(auto control, listen_on(path));
   FASTDOCK_CHECK(go_to_background("fastdock-relay"));
   std::size_t descriptors = std::max(use_all_descriptors(), 2 * kOwnDescriptors);
   FASTDOCK_CHECK(drop_privileges());
   std::size_t most = std::min(kMostConnections, (descriptors - kOwnDescriptors) / kDescriptorsEach);
-  return Relay(scope, std::move(control), std::move(listener), most, idle).run();
+  return Relay(scope, std::move(control), std::move(listeners), most, idle).run();
 }
 
 }  // namespace
@@ -38,7 +38,7 @@ Result<void> serve(const std::string& path, const std::string& table, std::chron
 
 int main(int argc, char** argv) {
   using namespace fastdock;
-  long idle = 30;
+  long idle = 90;  // longer than a monitor waits between two lives of a container
   if (argc == 4) {
     std::string_view text(argv[3]);
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), idle);

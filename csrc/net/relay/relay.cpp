@@ -13,6 +13,7 @@
 #include <string>
 
 #include "net/daemon.h"
+#include "net/relay/conntrack.h"
 
 namespace fastdock::net::relay {
 namespace {
@@ -20,17 +21,22 @@ namespace {
 // IP6T_SO_ORIGINAL_DST (linux/netfilter_ipv6/ip6_tables.h, which goes with no other header of addresses).
 constexpr int kOriginalDestination = 80;
 constexpr std::chrono::milliseconds kPause{100};
+constexpr int kTries = 64;
 constexpr int kAtOnce = 16;  // new connections, before others have their turn
 
-// Where the client wanted to go.  Without a translation it is where it arrived.
-bool original_destination(const Fd& client, IpAddress& host, std::uint16_t& port) {
+Place place_of(const sockaddr_in6& address) {
+  Place place;
+  place.address.family = AF_INET6;
+  std::memcpy(place.address.octets.data(), &address.sin6_addr, sizeof address.sin6_addr);
+  place.port = ntohs(address.sin6_port);
+  return place;
+}
+
+Place place_of_socket(const Fd& socket) {
   sockaddr_in6 address{};
   socklen_t size = sizeof address;
-  if (::getsockopt(client.get(), IPPROTO_IPV6, kOriginalDestination, &address, &size) != 0) return false;
-  host.family = AF_INET6;
-  std::memcpy(host.octets.data(), &address.sin6_addr, sizeof address.sin6_addr);
-  port = ntohs(address.sin6_port);
-  return true;
+  (void)::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  return place_of(address);
 }
 
 Address socket_address(const PublishedTarget& target) {
@@ -51,6 +57,26 @@ Address socket_address(const PublishedTarget& target) {
   return address;
 }
 
+Result<Fd> open_socket(int type, std::uint16_t port) {
+  Fd opened(::socket(AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!opened) return failed(Operation::kOpenRelay);
+  int on = 1;
+  ::setsockopt(opened.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  sockaddr_in6 everywhere{};
+  everywhere.sin6_family = AF_INET6;
+  everywhere.sin6_port = htons(port);
+  if (::bind(opened.get(), reinterpret_cast<sockaddr*>(&everywhere), sizeof everywhere) != 0 ||
+      (type == SOCK_STREAM && ::listen(opened.get(), SOMAXCONN) != 0))
+    return failed(Operation::kOpenRelay);
+  return opened;
+}
+
+std::optional<Address> container_for(const Scope& scope, std::uint8_t protocol, const Place& asked) {
+  auto target = relay_target(scope, protocol, asked.address, asked.port);
+  if (!target || !*target) return std::nullopt;
+  return socket_address(**target);
+}
+
 void reset(const Fd& client) {
   linger at_once{.l_onoff = 1, .l_linger = 0};
   ::setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -58,32 +84,32 @@ void reset(const Fd& client) {
 
 }  // namespace
 
-std::uint16_t port_of(const Fd& listener) {
-  sockaddr_in6 address{};
-  socklen_t size = sizeof address;
-  if (::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
-  return ntohs(address.sin6_port);
+Result<Listeners> open_listeners() {
+  Listeners made;
+  Result<void> taken;
+  for (int i = 0; i < kTries; ++i) {  // until a port is free for both
+    FASTDOCK_TRY(made.tcp, open_socket(SOCK_STREAM, 0));
+    made.port = place_of_socket(made.tcp).port;
+    auto udp = open_socket(SOCK_DGRAM, made.port);
+    if (udp) {
+      made.udp = std::move(*udp);
+      return made;
+    }
+    taken = std::unexpected(udp.error());
+  }
+  return std::unexpected(taken.error());
 }
 
-Result<Fd> open_listener() {
-  Fd opened(::socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!opened) return failed(Operation::kOpenRelay);
-  int on = 1;
-  ::setsockopt(opened.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  sockaddr_in6 everywhere{};
-  everywhere.sin6_family = AF_INET6;
-  if (::bind(opened.get(), reinterpret_cast<sockaddr*>(&everywhere), sizeof everywhere) != 0 ||
-      ::listen(opened.get(), SOMAXCONN) != 0)
-    return failed(Operation::kOpenRelay);
-  return opened;
-}
-
-Relay::Relay(Scope scope, Fd control, Fd listener, std::size_t most_connections, std::chrono::seconds idle)
+Relay::Relay(Scope scope, Fd control, Listeners listeners, std::size_t most_connections,
+             std::chrono::seconds idle)
     : scope_(std::move(scope)),
       control_(std::move(control)),
-      listener_(std::move(listener)),
+      listener_(std::move(listeners.tcp)),
+      port_(listeners.port),
       most_connections_(most_connections),
-      idle_(idle) {}
+      idle_(idle),
+      udp_(loop_, std::move(listeners.udp),
+           [this](const Address& sender, const std::string& local) { return udp_target(sender, local); }) {}
 
 Result<void> Relay::run() {
   bool new_here = true;
@@ -103,6 +129,7 @@ Result<void> Relay::watch() {
   FASTDOCK_CHECK(loop_.open());
   (void)::listen(control_.get(), kBacklog);  // so that SO_PEERCRED names this process
   FASTDOCK_CHECK(loop_.watch(control_.get(), EPOLLIN, [this](std::uint32_t) { answer_control(); }));
+  FASTDOCK_CHECK(udp_.watch());
   listen();
   wait_for_idleness();
   return {};
@@ -132,6 +159,8 @@ Result<bool> Relay::make_copy() {
   FASTDOCK_CHECK(loop_.open());
   copy_.reset();
   connections_.clear();
+  udp_.forget_sessions();
+  netfilter_.reset();
   pollfd death{.fd = self.get(), .events = POLLIN, .revents = 0};
   while (::poll(&death, 1, -1) < 0 && errno == EINTR) {
   }
@@ -149,16 +178,18 @@ void Relay::end_copy() {
 void Relay::answer_control() {
   Fd asking(::accept4(control_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!asking) return;
-  std::string port = std::to_string(port_of(listener_));
+  std::string port = std::to_string(port_);
   ::send(asking.get(), port.data(), port.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  wait_for_idleness();  // whoever asks is about to publish something
+  idle_rounds_ = 0;  // whoever asks is about to publish something
 }
 
 void Relay::wait_for_idleness() {
   loop_.cancel(idle_timer_);
   idle_timer_ = loop_.after(idle_, [this] {
     auto needed = is_relay_needed(scope_);
-    if (connections_.empty() && needed && !*needed) return loop_.stop();
+    bool idle = connections_.empty() && needed && !*needed;
+    idle_rounds_ = idle ? idle_rounds_ + 1 : 0;
+    if (idle_rounds_ > 1) return loop_.stop();
     wait_for_idleness();
   });
 }
@@ -181,23 +212,47 @@ void Relay::accept() {
       loop_.after(kPause, [this] { listen(); });
       return;
     }
-    auto target = target_of(client);
+    auto target = tcp_target(client);
     if (!target) {
       reset(client);
       continue;
     }
     auto made = std::make_unique<TcpConnection>(loop_, std::move(client));
     TcpConnection* connection = made.get();
-    if (connection->open(socket_address(*target), [this, connection] { finish(connection); }))
+    if (connection->open(*target, [this, connection] { finish(connection); }))
       connections_[connection] = std::move(made);
   }
 }
 
-std::optional<PublishedTarget> Relay::target_of(const Fd& client) const {
-  IpAddress host;
-  std::uint16_t port = 0;
-  if (!original_destination(client, host, port)) return std::nullopt;
-  return relay_target(scope_, IPPROTO_TCP, host, port).value_or(std::nullopt);
+// Where it wanted to go: without a translation that is where it arrived, our own port.
+std::optional<Address> Relay::tcp_target(const Fd& client) const {
+  sockaddr_in6 address{};
+  socklen_t size = sizeof address;
+  if (::getsockopt(client.get(), IPPROTO_IPV6, kOriginalDestination, &address, &size) != 0)
+    return std::nullopt;
+  return container_for(scope_, IPPROTO_TCP, place_of(address));
+}
+
+std::optional<Address> Relay::udp_target(const Address& sender, const std::string& local) {
+  if (local.size() < CMSG_LEN(sizeof(in6_pktinfo))) return std::nullopt;
+  in6_pktinfo info{};
+  std::memcpy(&info, local.data() + CMSG_LEN(0), sizeof info);
+  sockaddr_in6 arrived{};
+  arrived.sin6_addr = info.ipi6_addr;
+  arrived.sin6_port = htons(port_);
+  Place here = place_of(arrived);
+  sockaddr_in6 from{};
+  std::memcpy(&from, &sender.bytes, sizeof from);
+  if (!netfilter_) {
+    auto opened = NetlinkSocket::open(NETLINK_NETFILTER);
+    if (!opened) return std::nullopt;
+    netfilter_ = std::move(*opened);
+  }
+  auto port = original_udp_port(*netfilter_, place_of(from), here);
+  if (!port) netfilter_->discard_answers();
+  if (!port || !*port) return std::nullopt;
+  here.port = **port;
+  return container_for(scope_, IPPROTO_UDP, here);
 }
 
 void Relay::finish(TcpConnection* connection) {

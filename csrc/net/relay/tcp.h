@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cstring>
 #include <functional>
 #include <memory>
 
@@ -16,6 +17,9 @@ struct Address {
   sockaddr_storage bytes{};
   socklen_t size = 0;
   [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&bytes); }
+  friend bool operator==(const Address& a, const Address& b) {
+    return a.size == b.size && std::memcmp(&a.bytes, &b.bytes, a.size) == 0;
+  }
 };
 
 class TcpConnection {

@@ -30,10 +30,6 @@ Result<void> raise_loopback() {
   return {};
 }
 
-bool same(const Address& a, const Address& b) {
-  return a.size == b.size && std::memcmp(&a.bytes, &b.bytes, a.size) == 0;
-}
-
 }  // namespace
 
 bool read_address(const std::string& host, const std::string& port, Address& address) {
@@ -136,7 +132,12 @@ void Relay::add(int number, bool tcp, Fd socket, const Address& target) {
   auto shared = std::make_shared<Fd>(std::move(socket));
   post([this, number, tcp, shared, target] {
     if (!tcp) {
-      listeners_[number] = {Fd(), target, std::make_unique<UdpRelay>(loop_, std::move(*shared), target)};
+      auto aim = [this, number](const Address&, const std::string&) {
+        return std::optional(listeners_[number].target);
+      };
+      auto udp = std::make_unique<UdpRelay>(loop_, std::move(*shared), aim);
+      (void)udp->watch();
+      listeners_[number] = {Fd(), target, std::move(udp)};
       return;
     }
     listeners_[number] = {std::move(*shared), target, nullptr};
@@ -148,7 +149,7 @@ void Relay::aim(int number, const Address& target) {
   post([this, number, target] {
     Listener& listener = listeners_[number];
     listener.target = target;
-    if (listener.udp) listener.udp->aim(target);
+    if (listener.udp) listener.udp->forget_sessions();
   });
 }
 
@@ -208,7 +209,7 @@ int Forwards::set(const std::string& scope, const std::map<std::string, Address>
   int problem = 0;
   for (const auto& [place, target] : wanted) {
     if (auto found = own.forwards.find(place); found != own.forwards.end()) {
-      if (!same(found->second.target, target)) relay_.aim(found->second.number, target);
+      if (found->second.target != target) relay_.aim(found->second.number, target);
       found->second.target = target;
       continue;
     }

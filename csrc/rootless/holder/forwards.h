@@ -16,11 +16,13 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "net/relay/tcp.h"
-#include "rootless/holder/udp_relay.h"
+#include "net/relay/udp.h"
 
 namespace fastdock::rootless {
 
+using net::relay::Address;
 using net::relay::TcpConnection;
+using net::relay::UdpRelay;
 
 // The thread in the network namespace.
 class Relay {

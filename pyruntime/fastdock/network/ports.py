@@ -14,7 +14,7 @@ from fastdock._light import NamedTuple
 # socket takes 5 ms to import: of it, this module needs what is below.
 AF_INET, AF_INET6 = _socket.AF_INET, _socket.AF_INET6
 PROTOCOLS = {"tcp": _socket.IPPROTO_TCP, "udp": _socket.IPPROTO_UDP, "sctp": _socket.IPPROTO_SCTP}
-RELAYED = ("tcp",)
+RELAYED = ("tcp", "udp")
 _HOST_INET6 = "/proc/net/if_inet6"  # not there where the kernel was started with ipv6.disable=1
 
 
@@ -116,7 +116,7 @@ def families(spec: PortSpec) -> tuple[tuple[int, str], ...]:
 def target(protocol: str, family: int, addresses: Mapping[int, str]) -> tuple[str, bool] | None:
     """Which of a container's addresses a port of this family leads to, and whether it is relayed; None: to none.
 
-    From IPv6 to IPv4 only a process can pass on (``relayed``), and there is one for TCP.
+    From IPv6 to IPv4 only a process can pass on (``relayed``), and there is one for TCP and UDP.
     """
     if family in addresses:
         return addresses[family], False

@@ -26,7 +26,7 @@ def is_needed(document: Document) -> bool:
 
 
 def is_running(path: str) -> bool:
-    """Whether it listens; it stays for 30 s from now on."""
+    """Whether it listens; it stays for 90 s from now on, and as long as anything is published."""
     return _ask(path, 0) is not None
 
 

@@ -1,4 +1,4 @@
-#include "rootless/holder/udp_relay.h"
+#include "net/relay/udp.h"
 
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-namespace fastdock::rootless {
+namespace fastdock::net::relay {
 namespace {
 
 constexpr std::size_t kMaximumSessions = 1024;
@@ -16,6 +16,7 @@ constexpr std::size_t kMaximumSessions = 1024;
 // (nf_conntrack_udp_timeout_stream).
 constexpr std::chrono::seconds kIdle(120);
 constexpr std::chrono::seconds kSweep(30);
+constexpr std::chrono::seconds kTrust(1);  // until a session's target is looked up again
 constexpr int kAtOnce = 64;
 
 using Datagram = std::array<char, 65536>;
@@ -46,24 +47,36 @@ std::string reply_control(msghdr& header) {
 
 }  // namespace
 
-UdpRelay::UdpRelay(net::dns::Loop& loop, Fd socket, const Address& target)
-    : loop_(loop), socket_(std::move(socket)), target_(target) {
+UdpRelay::UdpRelay(dns::Loop& loop, Fd socket, Aim aim)
+    : loop_(loop), socket_(std::move(socket)), aim_(std::move(aim)) {
   int on = 1;
   ::setsockopt(socket_.get(), IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
   ::setsockopt(socket_.get(), IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
-  (void)loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { receive(); });
+}
+
+Result<void> UdpRelay::watch() {
+  loop_.cancel(timer_);
   timer_ = loop_.after(kSweep, [this] { sweep(); });
+  return loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { receive(); });
 }
 
 UdpRelay::~UdpRelay() {
   loop_.cancel(timer_);
   loop_.forget(socket_.get());
+  forget_sessions();
+}
+
+void UdpRelay::forget_sessions() {
   while (!sessions_.empty()) drop(sessions_.begin()->first);
 }
 
-void UdpRelay::aim(const Address& target) {
-  target_ = target;
-  while (!sessions_.empty()) drop(sessions_.begin()->first);
+// Whether it still leads where its datagrams are to go: the container may have ended, and its address be another's.
+bool UdpRelay::is_current(Session& session) const {
+  auto now = Clock::now();
+  if (now < session.aimed + kTrust) return true;
+  auto target = aim_(session.sender, session.local);
+  session.aimed = now;
+  return target && *target == session.target;
 }
 
 void UdpRelay::receive() {
@@ -92,16 +105,20 @@ UdpRelay::Session* UdpRelay::session_for(const Address& sender, const std::strin
   key += local;
   if (auto found = sessions_.find(key); found != sessions_.end()) {
     found->second.used = Clock::now();
-    return &found->second;
+    if (is_current(found->second)) return &found->second;
+    drop(key);
   }
+  auto target = aim_(sender, local);
+  if (!target) return nullptr;
   if (sessions_.size() >= kMaximumSessions) {
     auto oldest = std::ranges::min_element(sessions_, {}, [](const auto& each) { return each.second.used; });
     drop(std::string(oldest->first));
   }
-  Fd opened(::socket(target_.bytes.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!opened || ::connect(opened.get(), target_.get(), target_.size) != 0) return nullptr;
+  Fd opened(::socket(target->bytes.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!opened || ::connect(opened.get(), target->get(), target->size) != 0) return nullptr;
   if (!loop_.watch(opened.get(), EPOLLIN, [this, key](std::uint32_t) { answer(key); })) return nullptr;
-  return &(sessions_[key] = {std::move(opened), sender, local, Clock::now()});
+  auto now = Clock::now();
+  return &(sessions_[key] = {std::move(opened), sender, local, *target, now, now});
 }
 
 void UdpRelay::answer(const std::string& key) {
@@ -138,4 +155,4 @@ void UdpRelay::sweep() {
   timer_ = loop_.after(kSweep, [this] { sweep(); });
 }
 
-}  // namespace fastdock::rootless
+}  // namespace fastdock::net::relay

@@ -1,26 +1,30 @@
-// Datagrams to a port of the host, passed on into the network namespace: a socket there for each sender.
+// Datagrams to a port of the host, passed on to a container: a socket for each sender.
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "base/fd.h"
 #include "net/dns/loop.h"
 #include "net/relay/tcp.h"
 
-namespace fastdock::rootless {
-
-using net::relay::Address;
+namespace fastdock::net::relay {
 
 class UdpRelay {
  public:
-  UdpRelay(net::dns::Loop& loop, Fd socket, const Address& target);
+  // Where datagrams of this sender to this address of the host (`local`, as control data) go; none: nowhere.
+  using Aim = std::function<std::optional<Address>(const Address& sender, const std::string& local)>;
+  UdpRelay(dns::Loop& loop, Fd socket, Aim aim);
   ~UdpRelay();
   UdpRelay(const UdpRelay&) = delete;
   UdpRelay& operator=(const UdpRelay&) = delete;
 
-  void aim(const Address& target);
+  // When the loop has been opened, also again.
+  Result<void> watch();
+  void forget_sessions();
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -28,19 +32,21 @@ class UdpRelay {
     Fd socket;
     Address sender;
     std::string local;  // control data that makes an answer come from the address that was asked
-    Clock::time_point used;
+    Address target;
+    Clock::time_point used, aimed;
   };
   void receive();
   void answer(const std::string& key);
   Session* session_for(const Address& sender, const std::string& local);
+  bool is_current(Session& session) const;
   void drop(const std::string& key);
   void sweep();
 
-  net::dns::Loop& loop_;
+  dns::Loop& loop_;
   Fd socket_;
-  Address target_;
+  Aim aim_;
   std::map<std::string, Session> sessions_;
-  net::dns::Loop::Timer timer_ = 0;
+  dns::Loop::Timer timer_ = 0;
 };
 
-}  // namespace fastdock::rootless
+}  // namespace fastdock::net::relay
