@@ -17,7 +17,8 @@ Result<Fd> listen_on(const std::string& path);
 // The parent exits, so that the engine that started it goes on; the child belongs to nobody's terminal or
 // session.
 Result<void> go_to_background(const char* name);
-// It deals with who is not trusted: nobody, with the one capability that asking or opening the firewall needs.
+// It deals with who is not trusted: nobody, with the one capability that asking or opening the firewall
+// needs.
 Result<void> drop_privileges();
 // As many descriptors as may be had; how many that is.
 std::size_t use_all_descriptors();

@@ -102,10 +102,10 @@ void go_if_published(Writer& table, const char* from, const char* map, const cha
       .go(to);
 }
 
-// IPv6 that cannot be translated: to a container without an IPv6 address, and from ::1 (IPv6 has no counterpart
-// of route_localnet: an answer to ::1 would be dropped on its way back).  Such a connection goes to the same
-// address of the host, at the port of fastdock-relay, which asks for its original destination and connects to
-// the container.  While it does not run, the connection is refused, as if nothing were published.
+// IPv6 that cannot be translated: to a container without an IPv6 address, and from ::1 (IPv6 has no
+// counterpart of route_localnet: an answer to ::1 would be dropped on its way back).  Such a connection goes
+// to the same address of the host, at the port of fastdock-relay, which asks for its original destination and
+// connects to the container.  While it does not run, the connection is refused, as if nothing were published.
 void add_relay_rules(Writer& table) {
   table.chain("to_relay");
   table.rule("to_relay").meta(NFT_META_L4PROTO, 0).look_up("relay", 0, 0).redirect_to_port(NFPROTO_IPV6, 0);

@@ -207,9 +207,10 @@ def test_datagrams_go_to_who_has_the_port_now(lab: Lab) -> None:
 
 def test_nobody_listens_in_the_container(lab: Lab) -> None:
     lab.guest(publish=["8080:80"])
-    with lab.host.socket(AF_INET6, SOCK_STREAM) as asking, pytest.raises(ConnectionResetError):
+    with lab.host.socket(AF_INET6, SOCK_STREAM) as asking:
         asking.connect(("::1", 8080))
-        asking.recv(1)
+        with pytest.raises(ConnectionResetError):
+            asking.recv(1)
 
 
 def test_a_killed_relay_goes_on_as_another_process(lab: Lab) -> None:
@@ -292,7 +293,10 @@ def test_the_relays_descriptors_go_with_their_connections(lab: Lab) -> None:
 
 
 def test_a_port_that_a_program_of_the_host_has_on_ipv6(lab: Lab) -> None:
-    with server(lab.host, AF_INET6, SOCK_STREAM, 8085), pytest.raises(Conflict, match=r"8085/tcp: it is in use by"):
+    with (
+        server(lab.host, AF_INET6, SOCK_STREAM, 8085),
+        pytest.raises(Conflict, match=r"8085/tcp: it is in use by"),
+    ):
         lab.guest(publish=["8085:80"])
 
 

@@ -51,8 +51,7 @@ Result<std::optional<std::uint16_t>> original_udp_port(NetlinkSocket& netfilter,
   constexpr std::array<std::uint16_t, 3> kPath{CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT};
   std::optional<std::uint16_t> port;
   auto asked = netfilter.ask(batch, [&](std::uint16_t, Bytes message) {
-    if (message.size() > sizeof(nfgenmsg))
-      find(message.subspan(sizeof(nfgenmsg)), kPath, port);
+    if (message.size() > sizeof(nfgenmsg)) find(message.subspan(sizeof(nfgenmsg)), kPath, port);
   });
   if (!asked && asked.error().number != ENOENT) return std::unexpected(asked.error());
   return port;

@@ -1,5 +1,5 @@
-// fastdock-relay: one per engine root.  Started by the engine when a container first publishes a port on IPv6,
-// ends by itself when none does.
+// fastdock-relay: one per engine root.  Started by the engine when a container first publishes a port on
+// IPv6, ends by itself when none does.
 //
 //   fastdock-relay SOCKET TABLE [IDLE_SECONDS]
 //

@@ -1,5 +1,5 @@
-// What docker-proxy is to Docker, in one process for an engine root: it passes on what the kernel cannot translate
-// (ruleset.cpp, add_relay_rules()).
+// What docker-proxy is to Docker, in one process for an engine root: it passes on what the kernel cannot
+// translate (ruleset.cpp, add_relay_rules()).
 //
 // It knows nothing of containers.  The firewall sends it connections to published ports; for each it asks the
 // kernel for the original destination, and the firewall's maps for the container.  So a container's start
@@ -33,7 +33,8 @@ class Relay {
  public:
   // `control` tells everybody who connects the port, in a line of text.  It looks every `idle` whether
   // anything is published on an IPv6 address, and ends when twice nothing was and nobody has connected there
-  // in between: a container that restarts has no ports for as long as its monitor waits, and that starts nothing.
+  // in between: a container that restarts has no ports for as long as its monitor waits, and that starts
+  // nothing.
   Relay(Scope scope, Fd control, Listeners listeners, std::size_t most_connections,
         std::chrono::seconds idle);
   // It keeps a copy of itself, which sleeps and has the same sockets, and goes on in its place when it is
@@ -67,6 +68,5 @@ class Relay {
   std::map<TcpConnection*, std::unique_ptr<TcpConnection>> connections_;
   std::vector<std::unique_ptr<TcpConnection>> finished_;
 };
-
 
 }  // namespace fastdock::net::relay

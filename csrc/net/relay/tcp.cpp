@@ -21,7 +21,8 @@ bool make_pipe(Fd& out, Fd& in) {
   return true;
 }
 
-// A container that has gone, or a client that was switched off, says nothing: its connection ends all the same.
+// A container that has gone, or a client that was switched off, says nothing: its connection ends all the
+// same.
 void notice_death(int socket) {
   int on = 1;
   ::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);

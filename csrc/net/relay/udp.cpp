@@ -70,7 +70,8 @@ void UdpRelay::forget_sessions() {
   while (!sessions_.empty()) drop(sessions_.begin()->first);
 }
 
-// Whether it still leads where its datagrams are to go: the container may have ended, and its address be another's.
+// Whether it still leads where its datagrams are to go: the container may have ended, and its address be
+// another's.
 bool UdpRelay::is_current(Session& session) const {
   auto now = Clock::now();
   if (now < session.aimed + kTrust) return true;

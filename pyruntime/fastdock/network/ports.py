@@ -5,7 +5,6 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-
 from collections.abc import Mapping
 
 from fastdock._errors import SpecError

@@ -20,9 +20,10 @@ def is_needed(document: Document) -> bool:
 
     Without root the holder passes on everything (forwarding.py).
     """
-    return any(
-        port.family == AF_INET6 and port.protocol in RELAYED for port in document.ports
-    ) and not is_rootless()
+    return (
+        any(port.family == AF_INET6 and port.protocol in RELAYED for port in document.ports)
+        and not is_rootless()
+    )
 
 
 def is_running(path: str) -> bool:
