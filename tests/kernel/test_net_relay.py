@@ -248,6 +248,28 @@ def test_relay_and_copy_killed_at_once_come_back_with_the_next_start(lab: Lab) -
         assert ask(lab.host, SOCK_STREAM, "::1", 8080) is not None
 
 
+def test_more_connections_than_it_may_hold_wait(lab: Lab) -> None:
+    """Ten, with so few descriptors; the others are served as those end."""
+    lab.guest(publish=["0.0.0.0:8080:80"])  # makes the tables
+    few = ("prlimit", "--nofile=124:124", relay.PROGRAM, lab.networks.relay_socket, "fastdock")
+    lab.host.run(*few)
+    guest = lab.guest(publish=["8081:80"])
+    descriptors = Path(f"/proc/{relay_of(lab)}/fd")
+    with guest.socket(AF_INET, SOCK_STREAM) as listening:
+        listening.bind(("", 80))
+        listening.listen(64)
+        asking = [lab.host.call(lambda: socket.create_connection(("::1", 8081), 5)) for _ in range(25)]
+        serving = [listening.accept()[0] for _ in range(10)]
+        assert len(list(descriptors.iterdir())) < 124
+        assert not select.select([listening], [], [], 0.3)[0]
+        for _ in range(15):
+            asking.pop(0).close()
+            serving.pop(0).close()
+            serving.append(listening.accept()[0])
+        for each in (*asking, *serving):
+            each.close()
+
+
 def test_the_relay_ends_when_nothing_is_published_any_more(lab: Lab) -> None:
     guest = lab.guest(publish=["0.0.0.0:8080:80"])  # makes the tables
     path = lab.networks.relay_socket
