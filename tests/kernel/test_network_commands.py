@@ -311,3 +311,39 @@ def test_a_default_network_that_cannot_be_made_says_what_to_do(lab: Lab, net_eng
     made = net_engine.containers.create("busybox", SLEEP)
     with pytest.raises(FastdockError, match="no subnet is free"):
         made.start()
+
+
+def _names(engine: Engine, *filters: str) -> list[str]:
+    words = [word for text in filters for word in ("--filter", text)]
+    return command(engine, "network", "ls", "--format", "{{.Name}}", *words).split()
+
+
+def test_filters_of_networks_as_dockers(lab: Lab, net_engine: Engine) -> None:
+    command(net_engine, "network", "create", "--attachable", "--scope", "local", "--label", "a=b", "used")
+    command(net_engine, "network", "create", "--label", "a=c", "--label", "z", "free")
+    with container(net_engine, network="used"):
+        assert _names(net_engine, "type=custom") == ["free", "used"]
+        assert _names(net_engine, "type=builtin") == ["bridge", "host", "none"]
+        assert _names(net_engine, "type=custom", "type=builtin", "scope=local") == [
+            "bridge", "free", "host", "none", "used",
+        ]  # fmt: skip
+        assert _names(net_engine, "scope=swarm") == []
+        assert _names(net_engine, "dangling=true") == ["free"]
+        assert _names(net_engine, "dangling=false", "driver=bridge") == ["bridge", "used"]
+        assert _names(net_engine, "name=us", "name=ee") == ["free", "used"]
+        assert _names(net_engine, "label=a", "label=z") == ["free"]
+        assert "type=" in command(net_engine, "network", "ls", "--filter", "x=y", code=1)
+        assert "builtin" in command(net_engine, "network", "ls", "--filter", "type=y", code=1)
+        assert '"used"' in command(net_engine, "network", "inspect", "-v", "used")
+
+
+def test_prune_with_filters_and_rm_by_force(lab: Lab, net_engine: Engine) -> None:
+    for name, label in (("one", "a=b"), ("two", "a=c")):
+        net_engine.networks.create(name, labels=dict([label.split("=")]))
+    assert command(net_engine, "network", "prune", "-f", "--filter", "until=1h") == ""
+    assert (
+        command(net_engine, "network", "prune", "-f", "--filter", "label=a=b") == "Deleted Networks:\none\n"
+    )
+    assert command(net_engine, "network", "prune", "-f", "--filter", "label!=a") == ""
+    assert "nope" in command(net_engine, "network", "rm", "nope", code=1)
+    assert command(net_engine, "network", "rm", "-f", "nope", "two") == "two\n"

@@ -249,7 +249,7 @@ class Filter:
             for name, values in self._wanted.items()
             if name in ("before", "since")
         }
-        self._until = min((_until(value) for value in self._wanted.get("until", ())), default=None)
+        self._until = min((until(value) for value in self._wanted.get("until", ())), default=None)
         self._ancestors = set(self._images(self._wanted.get("ancestor", ())))
 
     @property
@@ -354,7 +354,8 @@ def _has_label(labels: dict[str, str], wanted: str) -> bool:
     return name in labels and (not equals or labels[name] == value)
 
 
-def _until(text: str) -> float:
+def until(text: str) -> float:
+    """The moment that ``--filter until=`` names: a time, or how long ago."""
     from fastdock.containers.settings import parse_duration
 
     if (when := parse_time(text)) > 0:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from fastdock._errors import ContainerNotFound, FastdockError, SpecError
+from fastdock._errors import ContainerNotFound, FastdockError, NotFound, SpecError
 from fastdock.cli.common import Group, each
 from fastdock.cli.errors import describe
 from fastdock.cli.output import format_rows
@@ -51,6 +51,8 @@ def _pairs(items: tuple[str, ...]) -> dict[str, str]:
 @click.option("--ipv6", is_flag=True, help="IPv6 addresses as well.")
 @click.option("-o", "--opt", "options", multiple=True, help="The driver's option: NAME=VALUE.")
 @click.option("--label", "labels", multiple=True, help="NAME=VALUE.")
+@click.option("--attachable", is_flag=True, expose_value=False, help="As without: every network is.")
+@click.option("--scope", type=click.Choice(["local"]), expose_value=False, help="There is one: local.")
 @click.pass_context
 def create(
     context: click.Context,
@@ -80,7 +82,9 @@ def create(
 
 
 @network.command("ls")
-@click.option("-f", "--filter", "filters", multiple=True, help="name=, id=, driver=, label=.")
+@click.option(
+    "-f", "--filter", "filters", multiple=True, help="name=, id=, driver=, label=, type=, scope=, dangling=."
+)
 @click.option("--format", "format_", help="table [TEMPLATE], json, or a Go template.")
 @click.option("--no-trunc", is_flag=True, help="Don't shorten IDs.")
 @click.option("-q", "--quiet", is_flag=True, help="Only IDs.")
@@ -89,6 +93,8 @@ def list_command(
     context: click.Context, filters: tuple[str, ...], format_: str | None, no_trunc: bool, quiet: bool
 ) -> None:
     """List networks."""
+    networks = get_networks(context)
+    wanted = _Filter(filters, ("name", "id", "driver", "label", "type", "scope", "dangling"), networks)
     rows = [
         {
             "ID": each.id if no_trunc else each.id[:12],
@@ -100,8 +106,8 @@ def list_command(
             "Internal": str(each.internal).lower(),
             "Labels": ",".join(f"{key}={value}" for key, value in each.labels.items()),
         }
-        for each in get_networks(context).list()
-        if all(_fits(each, text) for text in filters)
+        for each in networks.list()
+        if wanted.takes(each)
     ]
     if quiet:
         for row in rows:
@@ -110,16 +116,53 @@ def list_command(
     click.echo(format_rows(rows, format_, TABLE, HEADINGS), nl=False)
 
 
-def _fits(network: Network, text: str) -> bool:
-    name, equals, value = text.partition("=")
-    if not equals or name not in ("name", "id", "driver", "label"):
-        raise SpecError(f"invalid filter {text!r}", hint="name=, id=, driver= or label=")
-    if name == "label":
-        key, has_value, wanted = value.partition("=")
-        return key in network.labels and (not has_value or network.labels[key] == wanted)
-    if name == "driver":
-        return network.driver == value
-    return value in network.name if name == "name" else network.id.startswith(value)
+class _Filter:
+    """``--filter`` of networks: different names must all match, of one name's values any, but every label."""
+
+    _VALUES: ClassVar = {"type": ("builtin", "custom"), "dangling": ("true", "false", "1", "0")}
+
+    def __init__(self, filters: tuple[str, ...], allowed: tuple[str, ...], networks: Networks) -> None:
+        self._networks = networks
+        self._wanted: dict[str, list[str]] = {}
+        for text in filters:
+            name, equals, value = text.partition("=")
+            if not equals or name not in allowed:
+                raise SpecError(f"invalid filter {text!r}", hint=", ".join(f"{each}=" for each in allowed))
+            if value not in self._VALUES.get(name, (value,)):
+                raise SpecError(f"invalid filter {text!r}", hint=" or ".join(self._VALUES[name]))
+            self._wanted.setdefault(name, []).append(value)
+        self._until = 0.0
+        if times := self._wanted.get("until"):
+            from fastdock.cli.listing import until
+
+            self._until = min(map(until, times))
+
+    def takes(self, network: Network) -> bool:
+        return all(self._matches(network, name, values) for name, values in self._wanted.items())
+
+    def _matches(self, network: Network, name: str, values: list[str]) -> bool:
+        if name in ("label", "label!"):
+            has = [_has_label(network, value) for value in values]
+            return all(has) if name == "label" else not any(has)
+        if name == "until":
+            return network.created < self._until
+        if name == "name":
+            return any(value in network.name for value in values)
+        if name == "id":
+            return any(network.id.startswith(value) for value in values)
+        from fastdock.network.model import PREDEFINED
+
+        custom = network.name not in PREDEFINED
+        if name == "dangling":
+            unused = custom and not self._networks.endpoints(network)
+            return ("true" if unused else "false") in values or str(int(unused)) in values
+        own = {"driver": network.driver, "scope": "local", "type": "custom" if custom else "builtin"}
+        return own[name] in values
+
+
+def _has_label(network: Network, wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    return key in network.labels and (not equals or network.labels[key] == value)
 
 
 def _time(network: Network) -> str:
@@ -129,6 +172,7 @@ def _time(network: Network) -> str:
 @network.command("inspect")
 @click.argument("names", nargs=-1, required=True)
 @click.option("-f", "--format", "format_", help="json, or a Go template.")
+@click.option("-v", "--verbose", is_flag=True, expose_value=False, help="As without: more is of swarms.")
 @click.pass_context
 def inspect(context: click.Context, names: tuple[str, ...], format_: str | None) -> None:
     """Show all about networks, as JSON."""
@@ -238,13 +282,19 @@ def _kept(context: click.Context, reference: str) -> Container | None:
 
 @network.command("rm")
 @click.argument("names", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="One that does not exist is no error.")
 @click.pass_context
-def remove(context: click.Context, names: tuple[str, ...]) -> None:
+def remove(context: click.Context, names: tuple[str, ...], force: bool) -> None:
     """Remove networks."""
     networks = get_networks(context)
 
     def remove_one(name: str) -> None:
-        networks.remove(name)
+        try:
+            networks.remove(name)
+        except NotFound:
+            if force:
+                return
+            raise
         click.echo(name)
 
     each(names, remove_one)
@@ -252,12 +302,15 @@ def remove(context: click.Context, names: tuple[str, ...]) -> None:
 
 @network.command("prune")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("--filter", "filters", multiple=True, help="label=, label!=, until=.")
 @click.pass_context
-def prune(context: click.Context, force: bool) -> None:
+def prune(context: click.Context, force: bool, filters: tuple[str, ...]) -> None:
     """Remove the networks that no container uses."""
+    networks = get_networks(context)
+    wanted = _Filter(filters, ("label", "label!", "until"), networks)
     if not force:
         click.confirm("WARNING! This removes all networks that no container uses.\nAre you sure?", abort=True)
-    removed = get_networks(context).prune()
+    removed = networks.prune(keep=lambda each: not wanted.takes(each))
     if removed:
         click.echo("Deleted Networks:")
     for gone in removed:

@@ -23,7 +23,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from fastdock import _core
 from fastdock._core import net
@@ -350,10 +350,12 @@ class Networks:
                 net.remove_link(network.device)
         return network
 
-    def prune(self) -> Sequence[Network]:
-        """Removes every network of the user's that no container uses; those it removed."""
+    def prune(self, keep: Callable[[Network], bool] | None = None) -> Sequence[Network]:
+        """Removes every network of the user's that no container uses, but those to ``keep``; those it removed."""
         removed: list[Network] = []
         for network in self._stored("name != ?", (DEFAULT,)):
+            if keep is not None and keep(network):
+                continue
             try:
                 removed.append(self.remove(network.id))
             except (Conflict, NotFound):
