@@ -150,9 +150,7 @@ class _Filter:
             return any(value in network.name for value in values)
         if name == "id":
             return any(network.id.startswith(value) for value in values)
-        from fastdock.network.model import PREDEFINED
-
-        custom = network.name not in PREDEFINED
+        custom = not network.predefined
         if name == "dangling":
             unused = custom and not self._networks.endpoints(network)
             return ("true" if unused else "false") in values or str(int(unused)) in values

@@ -38,6 +38,11 @@ class Network(NamedTuple):
     created: float = 0.0  # seconds since the epoch
 
     @property
+    def predefined(self) -> bool:
+        """Whether it is always there: bridge, host or none."""
+        return self.name in PREDEFINED
+
+    @property
     def icc(self) -> bool:
         """Whether its containers reach each other."""
         return _flag(self.options, "com.docker.network.bridge.enable_icc", True)
