@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "cgroup/details.h"
 #include "cgroup/hierarchies.h"
 #include "cgroup/limits.h"
 #include "cgroup/statistics.h"
@@ -93,6 +94,7 @@ class Cgroup {
 
   [[nodiscard]] Result<Usage> usage() const;
   [[nodiscard]] Result<Statistics> statistics() const;
+  [[nodiscard]] Result<Details> details() const;
   // Readable (non-blocking) when the cgroup runs out of memory; then read it and look at usage().oom_kills.
   // v1: an eventfd, told just before the kernel kills; v2: inotify on memory.events.
   [[nodiscard]] Result<Fd> watch_oom() const;

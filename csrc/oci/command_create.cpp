@@ -121,8 +121,8 @@ Result<int> command_start(const Context& context, Words words) {
     FASTDOCK_CHECK(run_sealed(context.argv));
   if (!config.hooks.start_container.empty()) {
     FASTDOCK_TRY(auto place, place_in_container(container, config));
-    FASTDOCK_CHECK(
-        run_hooks(config.hooks.start_container, state_json(container.state, Status::kCreated, true), place));
+    FASTDOCK_CHECK(run_hooks("startContainer", config.hooks.start_container,
+                             state_json(container.state, Status::kCreated, StateFor::kHooks), place));
   }
   std::optional<NotifySocket> notify;
   Fd process;
@@ -136,7 +136,8 @@ Result<int> command_start(const Context& context, Words words) {
   FASTDOCK_TRY(Fd fifo, open_file(container.fifo(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
   if (::unlink(container.fifo().c_str()) != 0) return failed(Operation::kRemoveFile, container.fifo());
   if (::write(fifo.get(), "0", 1) != 1) return failed(Operation::kWriteFile, container.fifo());
-  FASTDOCK_CHECK(run_hooks(config.hooks.poststart, state_json(container.state, Status::kRunning, true),
+  FASTDOCK_CHECK(run_hooks("poststart", config.hooks.poststart,
+                           state_json(container.state, Status::kRunning, StateFor::kHooks),
                            runtime_place(container.state.bundle)));
   // Others may stop or delete it meanwhile.
   container.unlock();

@@ -1,7 +1,6 @@
 // events.
 #include <poll.h>
 #include <rapidjson/stringbuffer.h>
-#include <rapidjson/writer.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,106 +9,19 @@
 
 #include "cgroup/cgroup.h"
 #include "oci/context.h"
+#include "oci/figures.h"
 #include "oci/state.h"
 
 namespace fastdock::oci {
 namespace {
 
-using Writer = rapidjson::Writer<rapidjson::StringBuffer>;
-
-void put(Writer& writer, const char* key, std::uint64_t number) {
-  writer.Key(key);
-  writer.Uint64(number);
+Result<Figures> read_figures(const cgroup::Cgroup& group) {
+  FASTDOCK_TRY(auto statistics, group.statistics());
+  FASTDOCK_TRY(auto details, group.details());
+  return Figures{std::move(statistics), std::move(details)};
 }
 
-template <class Function>
-void object(Writer& writer, const char* key, Function members) {
-  writer.Key(key);
-  writer.StartObject();
-  members();
-  writer.EndObject();
-}
-
-void put_cpu(Writer& writer, const cgroup::Statistics& statistics) {
-  object(writer, "cpu", [&] {
-    object(writer, "usage", [&] {
-      put(writer, "total", statistics.usage.cpu_ns);
-      put(writer, "kernel", statistics.usage.cpu_system_ns);
-      put(writer, "user", statistics.usage.cpu_user_ns);
-    });
-    object(writer, "throttling", [&] {
-      put(writer, "periods", statistics.periods);
-      put(writer, "throttledPeriods", statistics.throttled_periods);
-      put(writer, "throttledTime", statistics.throttled_ns);
-    });
-  });
-}
-
-void put_memory(Writer& writer, const cgroup::Statistics& statistics) {
-  object(writer, "memory", [&] {
-    put(writer, "cache", statistics.memory_cache);
-    object(writer, "usage", [&] {
-      put(writer, "limit", statistics.memory_limit);
-      put(writer, "usage", statistics.memory_current);
-      if (statistics.usage.memory_peak) put(writer, "max", *statistics.usage.memory_peak);
-      put(writer, "failcnt", statistics.memory_limit_hits);
-    });
-    // As runc, on v2 too (its fs2/memory.go): memory and swap together, which is how v1 counts.
-    const bool limited =
-        statistics.swap_limit != cgroup::kNoLimit && statistics.memory_limit != cgroup::kNoLimit;
-    object(writer, "swap", [&] {
-      put(writer, "limit", limited ? statistics.memory_limit + statistics.swap_limit : cgroup::kNoLimit);
-      put(writer, "usage", statistics.memory_current + statistics.swap_current);
-      put(writer, "failcnt", 0);
-    });
-    object(writer, "kernel", [&] { put(writer, "usage", statistics.memory_kernel); });
-    object(writer, "raw", [&] {
-      for (const auto& [key, value] : statistics.memory_stat) put(writer, key.c_str(), value);
-    });
-  });
-}
-
-void put_io(Writer& writer, const cgroup::Statistics& statistics) {
-  object(writer, "blkio", [&] {
-    auto entries = [&](const char* key, auto read, auto write) {
-      writer.Key(key);
-      writer.StartArray();
-      for (const cgroup::DeviceIo& device : statistics.io) {
-        for (bool reading : {true, false}) {
-          writer.StartObject();
-          put(writer, "major", device.major);
-          put(writer, "minor", device.minor);
-          writer.Key("op");
-          writer.String(reading ? "Read" : "Write");
-          put(writer, "value", reading ? device.*read : device.*write);
-          writer.EndObject();
-        }
-      }
-      writer.EndArray();
-    };
-    entries("ioServiceBytesRecursive", &cgroup::DeviceIo::read_bytes, &cgroup::DeviceIo::write_bytes);
-    entries("ioServicedRecursive", &cgroup::DeviceIo::reads, &cgroup::DeviceIo::writes);
-  });
-}
-
-void put_data(Writer& writer, const cgroup::Statistics& statistics) {
-  put_cpu(writer, statistics);
-  put_memory(writer, statistics);
-  object(writer, "pids", [&] {
-    put(writer, "current", statistics.pids_current);
-    if (statistics.pids_limit != cgroup::kNoLimit) put(writer, "limit", statistics.pids_limit);
-  });
-  put_io(writer, statistics);
-  object(writer, "hugetlb", [&] {
-    for (const cgroup::HugetlbUse& use : statistics.hugetlb)
-      object(writer, use.page_size.c_str(), [&] {
-        put(writer, "usage", use.current);
-        put(writer, "failcnt", use.failures);
-      });
-  });
-}
-
-std::string event_line(const std::string& id, const char* type, const cgroup::Statistics* statistics) {
+std::string event_line(const std::string& id, const char* type, const Figures* figures) {
   rapidjson::StringBuffer buffer;
   Writer writer(buffer);
   writer.StartObject();
@@ -117,7 +29,10 @@ std::string event_line(const std::string& id, const char* type, const cgroup::St
   writer.String(type);
   writer.Key("id");
   writer.String(id.c_str());
-  if (statistics != nullptr) object(writer, "data", [&] { put_data(writer, *statistics); });
+  if (figures != nullptr) {
+    writer.Key("data");
+    write_figures(writer, *figures);
+  }
   writer.EndObject();
   return std::string(buffer.GetString(), buffer.GetSize()) + "\n";
 }
@@ -164,9 +79,9 @@ Result<int> follow(const Container& container, const cgroup::Cgroup& group, int 
       continue;
     }
     if (ready != 0) continue;
-    auto statistics = group.statistics();
-    if (!statistics) return 0;
-    FASTDOCK_CHECK(print(event_line(id, "stats", &*statistics)));
+    auto figures = read_figures(group);
+    if (!figures) return 0;
+    FASTDOCK_CHECK(print(event_line(id, "stats", &*figures)));
   }
 }
 
@@ -190,8 +105,8 @@ Result<int> command_events(const Context& context, Words words) {
     bool told_at_once = memory != nullptr && memory->version == cgroup::Version::kV1;
     return follow(container, group, *interval, told_at_once);
   }
-  FASTDOCK_TRY(auto statistics, group.statistics());
-  FASTDOCK_CHECK(print(event_line(container.state.id, "stats", &statistics)));
+  FASTDOCK_TRY(Figures figures, read_figures(group));
+  FASTDOCK_CHECK(print(event_line(container.state.id, "stats", &figures)));
   return 0;
 }
 

@@ -134,7 +134,7 @@ Result<std::pair<std::string, std::string>> read_cgroup(const std::string& word)
   std::string path = word.substr(colon == std::string::npos ? 0 : colon + 1);
   path.erase(0, std::min(path.find_first_not_of('/'), path.size()));
   if (path.find("..") != std::string::npos || path.find(':') != std::string::npos || colon == 0)
-    return refused("--cgroup must be a path below the container's cgroup, not " + word);
+    return refused("--cgroup: bad sub cgroup path " + word + " (it must be below the container's cgroup)");
   return std::pair(std::move(controllers), std::move(path));
 }
 

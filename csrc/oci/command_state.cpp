@@ -61,6 +61,25 @@ Result<void> signal_all(const Container& container, int number) {
   return {};
 }
 
+bool shares_pids(const Container& container) {
+  auto config = saved_config(container);
+  return config && config->plan.namespaces[static_cast<std::size_t>(launch::Namespace::kPid)].mode !=
+                       launch::NamespaceMode::kNew;
+}
+
+Result<void> kill_all(const Container& container) {
+  auto group = cgroup_of(container);
+  // Of one that could not be made, or that is gone, only the process is known.
+  if (!group || group->is_nowhere()) {
+    FASTDOCK_TRY(Fd process, container.process());
+    if (::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0) == 0) return {};
+    return failed(Operation::kSignalProcess, container.state.id);
+  }
+  FASTDOCK_TRY(auto processes, group->processes());
+  if (processes.empty()) return failed_with(ESRCH, Operation::kUseContainer, "container not running");
+  return group->kill_all();
+}
+
 struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
@@ -95,13 +114,23 @@ Result<int> freeze(const Context& context, Words words, bool frozen) {
   return 0;
 }
 
+// What flags there are does not matter, but for the one that asks for help.
+Result<int> no_criu(Words words, std::string_view name) {
+  for (char* const& word : words)
+    if (std::string_view(word) == "-h" || std::string_view(word) == "--help") {
+      Words help(&word, 1);
+      FASTDOCK_CHECK(parse_flags({}, help, FlagsEnd::kNever, name));
+    }
+  return failed_with(ENOTSUP, Operation::kUseContainer, "fastdock-oci has no checkpoint and restore");
+}
+
 }  // namespace
 
 Result<int> command_state(const Context& context, Words words) {
   FASTDOCK_TRY(Arguments arguments, parse_flags({}, words, FlagsEnd::kNever, "state"));
   FASTDOCK_CHECK(expect_arguments(arguments, 1, "state <container-id>"));
   FASTDOCK_TRY(Container container, Container::open(context.root, arguments.positional.front()));
-  FASTDOCK_CHECK(print(state_json(container.state, container.status(), false) + "\n"));
+  FASTDOCK_CHECK(print(state_json(container.state, container.status(), StateFor::kState) + "\n"));
   return 0;
 }
 
@@ -125,7 +154,7 @@ Result<int> command_list(const Context& context, Words words) {
     const State& state = container->state;
     Status status = container->status();
     ids += id + "\n";
-    json += (json.size() > 1 ? "," : "") + state_json(state, status, false);
+    json += (json.size() > 1 ? "," : "") + state_json(state, status, StateFor::kList);
     rows.push_back({id, std::to_string(status == Status::kStopped ? 0 : state.pid),
                     std::string(name_of(status)), state.bundle, state.created, state.owner});
   }
@@ -164,6 +193,12 @@ Result<int> command_kill(const Context& context, Words words) {
   FASTDOCK_TRY(Container container, Container::open(context.root, arguments.positional.front()));
   if (arguments.has("all")) {
     FASTDOCK_CHECK(signal_all(container, *number));
+    return 0;
+  }
+  // Without a PID namespace of the container's own nothing ends its other processes with the first one:
+  // SIGKILL is for them all, also when the first has ended (runc does the same).
+  if (*number == SIGKILL && shares_pids(container)) {
+    FASTDOCK_CHECK(kill_all(container));
     return 0;
   }
   FASTDOCK_TRY(Fd process, container.process());
@@ -215,8 +250,7 @@ Result<int> command_delete(const Context& context, Words words) {
 Result<int> command_pause(const Context& context, Words words) { return freeze(context, words, true); }
 Result<int> command_resume(const Context& context, Words words) { return freeze(context, words, false); }
 
-Result<int> command_checkpoint(const Context&, Words) {
-  return failed_with(ENOTSUP, Operation::kUseContainer, "fastdock-oci has no checkpoint and restore");
-}
+Result<int> command_checkpoint(const Context&, Words words) { return no_criu(words, "checkpoint"); }
+Result<int> command_restore(const Context&, Words words) { return no_criu(words, "restore"); }
 
 }  // namespace fastdock::oci

@@ -83,6 +83,7 @@ Result<void> read_flags(const Arguments& arguments, cgroup::Limits& limits) {
   FASTDOCK_CHECK(read_size(arguments, "memory-reservation", limits.memory_reservation));
   FASTDOCK_CHECK(read_size(arguments, "memory-swap", limits.memory_swap));
   FASTDOCK_CHECK(read_number(arguments, "pids-limit", limits.pids));
+  limits.pids = pids_limit(limits.pids);
   if (auto cpus = arguments.value("cpuset-cpus"); cpus && !cpus->empty())
     limits.cpuset_cpus = std::move(cpus);
   if (auto mems = arguments.value("cpuset-mems"); mems && !mems->empty())

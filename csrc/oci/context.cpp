@@ -42,7 +42,10 @@ std::string text_line(std::string_view level, std::string_view message) {
 
 // In runc's words: Docker and Podman find their exit codes (126, 127) by looking for them.
 std::string message_of_execute(const Error& error) {
-  std::string message = "unable to start container process: exec: \"" + error.path + "\": ";
+  // runc says it differently of a program that is there, and that the kernel cannot execute.
+  const bool is_there = error.hint != Hint::kNone && error.path.find('/') != std::string::npos;
+  const std::string what = is_there ? " " + error.path + ": " : ": \"" + error.path + "\": ";
+  std::string message = "unable to start container process: exec" + what;
   if (error.number == ENOENT && error.path.find('/') == std::string::npos)
     return message + "executable file not found in $PATH";
   std::string reason = std::strerror(error.number);

@@ -1,6 +1,7 @@
 // What the global flags said, and how results and errors leave the program.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,7 +19,8 @@ struct Context {
   bool log_json = false;
   bool debug = false;
   bool systemd_cgroup = false;
-  char** argv = nullptr;  // of the whole program, to be executed anew
+  std::optional<bool> rootless;  // --rootless; nothing: as the caller's rights are
+  char** argv = nullptr;         // of the whole program, to be executed anew
 
   // "level" is logrus's: error, warning, debug.  To --log, in its format, if there is one.
   void log(std::string_view level, std::string_view message) const;
@@ -50,6 +52,7 @@ Result<int> command_kill(const Context&, Words);
 Result<int> command_list(const Context&, Words);
 Result<int> command_pause(const Context&, Words);
 Result<int> command_ps(const Context&, Words);
+Result<int> command_restore(const Context&, Words);
 Result<int> command_resume(const Context&, Words);
 Result<int> command_run(const Context&, Words);
 Result<int> command_spec(const Context&, Words);

@@ -106,6 +106,9 @@ class Creation {
       config_.limits.devices.clear();
     FASTDOCK_TRY(cgroup::Cgroup group,
                  context_.systemd_cgroup ? make_scope(*hierarchies) : make_group(*hierarchies));
+    // Where none could be made, the container runs in the caller's: not for who says that it is not rootless.
+    if (context_.rootless == false && group.is_nowhere())
+      return failed_with(EACCES, Operation::kCreateCgroup, container_.state.id, Hint::kNotDelegated);
     container_.state.cgroup = group.path();
     for (const std::string& warning : group.warnings()) context_.warn(warning);
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
@@ -189,7 +192,7 @@ class Creation {
 
   std::string state_for_hooks(pid_t pid, Status status) {
     container_.state.pid = pid;
-    return state_json(container_.state, status, true);
+    return state_json(container_.state, status, StateFor::kHooks);
   }
 
   launch::Observer observer() {
@@ -203,7 +206,7 @@ class Creation {
       observer.ready = [this](pid_t pid) -> Result<void> {
         std::string state = state_for_hooks(pid, Status::kCreated);
         FASTDOCK_TRY(LaunchPlan place, place_in_container(container_, config_));
-        return run_hooks(config_.hooks.start_container, state, place);
+        return run_hooks("startContainer", config_.hooks.start_container, state, place);
       };
     if (!listener_.path.empty())
       observer.listening = [this](pid_t pid, Fd listener) {
@@ -216,13 +219,13 @@ class Creation {
   Result<void> run_creation_hooks(pid_t pid) {
     const Hooks& hooks = config_.hooks;
     std::string state = state_for_hooks(pid, Status::kCreating);
-    FASTDOCK_CHECK(run_hooks(hooks.prestart, state, runtime_place(config_.bundle)));
-    FASTDOCK_CHECK(run_hooks(hooks.create_runtime, state, runtime_place(config_.bundle)));
+    FASTDOCK_CHECK(run_hooks("prestart", hooks.prestart, state, runtime_place(config_.bundle)));
+    FASTDOCK_CHECK(run_hooks("createRuntime", hooks.create_runtime, state, runtime_place(config_.bundle)));
     if (hooks.create_container.empty()) return {};
     LaunchPlan place = runtime_place(config_.bundle);
     FASTDOCK_CHECK(join_namespaces_of(pid, place));
     place.working_directory = config_.rootfs;  // as runc
-    return run_hooks(hooks.create_container, state, place);
+    return run_hooks("createContainer", hooks.create_container, state, place);
   }
 
   Result<void> finish(launch::Process& process) {
@@ -239,7 +242,7 @@ class Creation {
       FASTDOCK_CHECK(write_whole(request_.pid_file, std::to_string(process.pid), 0644));
     if (!request_.start) return {};
     // config.md: an error of these is logged, and the container goes on; runc ends it.
-    return run_hooks(config_.hooks.poststart, state_for_hooks(process.pid, Status::kRunning),
+    return run_hooks("poststart", config_.hooks.poststart, state_for_hooks(process.pid, Status::kRunning),
                      runtime_place(config_.bundle));
   }
 
@@ -340,7 +343,8 @@ Result<void> remove_container(const Context& context, Container& container, cons
   FASTDOCK_CHECK(container.remove());
   for (const Hook& hook : hooks.poststop) {
     // runtime.md, "Lifecycle" 13: an error is a warning, and the others run.
-    auto ran = run_hooks(std::span(&hook, 1), state_json(container.state, Status::kStopped, true),
+    auto ran = run_hooks("poststop", std::span(&hook, 1),
+                         state_json(container.state, Status::kStopped, StateFor::kHooks),
                          runtime_place(container.state.bundle));
     if (!ran) context.warn(message_of(ran.error()));
   }

@@ -12,6 +12,7 @@
 #include "base/path.h"
 #include "launch/capabilities.h"
 #include "launch/launch.h"
+#include "oci/context.h"
 
 namespace fastdock::oci {
 namespace {
@@ -36,7 +37,7 @@ std::string beginning_of(const Fd& file) {
 }
 
 std::unexpected<Error> hook_failed(const Hook& hook, std::string what) {
-  return failed_with(EIO, Operation::kUseContainer, "hook " + hook.path + " " + std::move(what));
+  return failed_with(EIO, Operation::kUseContainer, hook.path + " " + std::move(what));
 }
 
 Result<void> run_hook(const Hook& hook, const std::string& state, const launch::LaunchPlan& place) {
@@ -93,9 +94,18 @@ Result<void> join_namespaces_of(pid_t pid, launch::LaunchPlan& plan) {
   return {};
 }
 
-Result<void> run_hooks(std::span<const Hook> hooks, const std::string& state,
+Result<void> run_hooks(std::string_view kind, std::span<const Hook> hooks, const std::string& state,
                        const launch::LaunchPlan& place) {
-  for (const Hook& hook : hooks) FASTDOCK_CHECK(run_hook(hook, state, place));
+  for (std::size_t index = 0; index < hooks.size(); ++index) {
+    auto ran = run_hook(hooks[index], state, place);
+    if (ran) continue;
+    // In runc's words: callers look for them.
+    Error error = std::move(ran.error());
+    error.path =
+        "error running " + std::string(kind) + " hook #" + std::to_string(index) + ": " + message_of(error);
+    error.operation = Operation::kUseContainer;
+    return std::unexpected(std::move(error));
+  }
   return {};
 }
 

@@ -12,9 +12,9 @@
 namespace fastdock::oci {
 
 // Runs each with `state` (JSON) on its standard input, and waits for it; an error is the first that failed or
-// took too long.  `place` is where: the runtime's own namespaces and credentials, or a plan that joins
-// others.
-Result<void> run_hooks(std::span<const Hook> hooks, const std::string& state,
+// took too long.  `kind` is config.json's name for them.  `place` is where: the runtime's own namespaces and
+// credentials, or a plan that joins others.
+Result<void> run_hooks(std::string_view kind, std::span<const Hook> hooks, const std::string& state,
                        const launch::LaunchPlan& place);
 
 // The runtime's own namespaces, with the bundle as working directory.

@@ -24,11 +24,14 @@ Result<void> send_listener(const SeccompListener& listener, const State& state, 
   writer.Int(state.pid);
   if (!listener.metadata.empty()) put("metadata", listener.metadata);
   writer.Key("state");
-  std::string inner = state_json(state, Status::kCreating, true);
+  std::string inner = state_json(state, Status::kCreating, StateFor::kHooks);
   writer.RawValue(inner.data(), inner.size(), rapidjson::kObjectType);
   writer.EndObject();
-  FASTDOCK_TRY(Fd socket, connect_to(listener.path));
-  return send_descriptor(socket.get(), descriptor, {buffer.GetString(), buffer.GetSize()});
+  auto socket = connect_to(listener.path);
+  if (!socket)
+    return failed_with(socket.error().number, Operation::kUseContainer,
+                       "failed to connect with seccomp agent: " + describe(socket.error()));
+  return send_descriptor(socket->get(), descriptor, {buffer.GetString(), buffer.GetSize()});
 }
 
 }  // namespace fastdock::oci

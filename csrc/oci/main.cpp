@@ -41,7 +41,7 @@ constexpr auto kCommands = std::to_array<Command>({
     {"list", command_list, "list the containers"},
     {"pause", command_pause, "suspend all processes of a container"},
     {"ps", command_ps, "list the processes of a container"},
-    {"restore", command_checkpoint, "not supported"},
+    {"restore", command_restore, "not supported"},
     {"resume", command_resume, "let a paused container go on"},
     {"run", command_run, "create and start a container"},
     {"spec", command_spec, "write a config.json to start from"},
@@ -51,7 +51,9 @@ constexpr auto kCommands = std::to_array<Command>({
 });
 
 std::string help() {
-  std::string text = "Usage: fastdock-oci [global flags] command [flags] [arguments]\n\nCommands:\n";
+  std::string text =
+      "NAME:\n   fastdock-oci - Open Container Initiative runtime\n\n"
+      "USAGE:\n   fastdock-oci [global flags] command [flags] [arguments]\n\nCOMMANDS:\n";
   auto line = [&](std::string_view name, std::string_view what) {
     text.append("  ")
         .append(name)
@@ -60,7 +62,7 @@ std::string help() {
         .append("\n");
   };
   for (const Command& command : kCommands) line(command.name, command.help);
-  text += "\nGlobal flags:\n";
+  text += "\nGLOBAL FLAGS:\n";
   for (const Flag& flag : kGlobalFlags) line("--" + std::string(flag.name), flag.help);
   return text;
 }
@@ -89,6 +91,12 @@ Result<Context> read_context(const Arguments& arguments, char** argv) {
   context.log_json = format == "json";
   context.debug = arguments.has("debug");
   context.systemd_cgroup = arguments.has("systemd-cgroup") || arguments.text("cgroup-manager") == "systemd";
+  if (auto word = arguments.text("rootless", "auto"); word != "auto") {
+    context.rootless = parse_truth(word);
+    if (!context.rootless)
+      return failed_with(EINVAL, Operation::kUseContainer,
+                         "--rootless must be true, false or auto, not \"" + word + "\"");
+  }
   if (format != "json" && format != "text")
     return failed_with(EINVAL, Operation::kUseContainer, "--log-format must be text or json");
   if (!context.root.starts_with('/')) {
@@ -126,7 +134,8 @@ int run(int argc, char** argv) {
       context->debug_log("fastdock-oci " + std::string(name) + ": exit code " + std::to_string(*done));
     return done ? *done : report(*context, done.error(), command.exit_code_of_errors);
   }
-  Error unknown{EINVAL, Operation::kUseContainer, "no such command: " + std::string(name), Hint::kNone};
+  Error unknown{EINVAL, Operation::kUseContainer,
+                "No help topic for '" + std::string(name) + "': there is no such command", Hint::kNone};
   return report(*context, unknown, 1);
 }
 

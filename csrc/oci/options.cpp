@@ -13,6 +13,8 @@ std::unexpected<Error> refused(std::string_view command, std::string what) {
   return failed_with(EINVAL, Operation::kUseContainer, sentence + ": " + std::move(what));
 }
 
+}  // namespace
+
 std::optional<bool> parse_truth(std::string_view word) {
   for (std::string_view yes : {"true", "1", "t", "T", "TRUE", "True"})
     if (word == yes) return true;
@@ -20,8 +22,6 @@ std::optional<bool> parse_truth(std::string_view word) {
     if (word == no) return false;
   return std::nullopt;
 }
-
-}  // namespace
 
 bool Arguments::has(std::string_view flag) const {
   return std::ranges::any_of(given_, [&](const auto& entry) { return entry.first == flag; });
@@ -84,14 +84,16 @@ class Parser {
 
  private:
   [[nodiscard]] Result<void> help() const {
-    std::string text =
-        "Usage: fastdock-oci [global flags] " + std::string(command_) + " [flags] [arguments]\n";
-    if (!flags_.empty()) text += "\nFlags:\n";
+    // In the shape of runc's.
+    const std::string name(command_);
+    std::string text = "NAME:\n   fastdock-oci " + name + "\n\nUSAGE:\n   fastdock-oci [global flags] " +
+                       name + " [flags] [arguments]\n";
+    if (!flags_.empty()) text += "\nFLAGS:\n";
     for (const Flag& flag : flags_) {
       std::string name = "--" + std::string(flag.name);
       if (flag.letter != 0) name.append(", -").append(1, flag.letter);
       if (flag.takes_value) name += " <value>";
-      text.append("  ").append(name).append(name.size() < 30 ? 30 - name.size() : 1, ' ');
+      text.append("   ").append(name).append(name.size() < 30 ? 30 - name.size() : 1, ' ');
       text.append(flag.help).append("\n");
     }
     return failed_with(kHelpWanted, Operation::kUseContainer, text);

@@ -37,6 +37,9 @@ class Arguments {
   std::vector<std::pair<std::string_view, std::string>> given_;
 };
 
+// "true", "1", "F" … as Go's strconv.ParseBool.
+std::optional<bool> parse_truth(std::string_view word);
+
 // How far flags are looked for.
 enum class FlagsEnd : std::uint8_t {
   kNever,            // anywhere; "--" ends them

@@ -138,21 +138,20 @@ constexpr auto kMemoryFlags = std::to_array<MemoryWord>({
 // Whether this kernel knows the mode, and the container may use the nodes, the kernel says.
 void read_memory_policy(Json policy, LaunchPlan& plan) {
   if (!policy) return;
-  // As runc: with nothing in it, it is none.
-  if (policy["mode"].text().empty() && policy["nodes"].text().empty() && !policy["flags"]) return;
   launch::MemoryPolicy target;
-  const auto* mode = std::ranges::find(kMemoryModes, policy.required("mode").text(), &MemoryWord::name);
-  if (mode == kMemoryModes.end()) return policy["mode"].refuse("is not a known memory policy");
+  if (policy["mode"].text().empty()) return policy.refuse("has an invalid memory policy mode: none");
+  const auto* mode = std::ranges::find(kMemoryModes, policy["mode"].text(), &MemoryWord::name);
+  if (mode == kMemoryModes.end()) return policy["mode"].refuse("is an invalid memory policy mode");
   target.mode = mode->value;
   policy["flags"].each([&](Json entry) {
     const auto* flag = std::ranges::find(kMemoryFlags, entry.text(), &MemoryWord::name);
-    if (flag == kMemoryFlags.end()) return entry.refuse("is not a known flag of memory policies");
+    if (flag == kMemoryFlags.end()) return entry.refuse("is an invalid memory policy flag");
     target.mode |= flag->value;
   });
   std::string text;
   policy["nodes"].read(text);
   auto nodes = parse_cpu_list(text);
-  if (!nodes) return policy["nodes"].refuse("is no list of memory nodes such as 0-3,7");
+  if (!nodes) return policy["nodes"].refuse("is an invalid memory policy node list (0-3,7 is a valid one)");
   target.nodes = std::move(*nodes);
   plan.memory_policy = std::move(target);
 }

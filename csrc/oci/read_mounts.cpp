@@ -136,6 +136,37 @@ void check_filesystem(const rootfs::Mount& mount, const Options& options, Json e
   if (mount.copy_up && mount.type != "tmpfs") entry.refuse("has the option tmpcopyup, which is for tmpfs");
 }
 
+// "/a//b/./c/.." -> "/a/b"
+std::string normal(std::string_view path) {
+  std::string result;
+  while (!path.empty()) {
+    std::string_view name = path.substr(0, path.find('/'));
+    path.remove_prefix(std::min(name.size() + 1, path.size()));
+    if (name == "..") {
+      result.resize(result.empty() ? 0 : result.rfind('/'));
+    } else if (!name.empty() && name != ".") {
+      result.append("/").append(name);
+    }
+  }
+  return result.empty() ? "/" : result;
+}
+
+// "/a" covers "/a" and "/a/b".
+bool covers(std::string_view directory, std::string_view path) {
+  return directory == "/" ||
+         (path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/'));
+}
+
+// As runc (utils.StripRoot): a destination that starts with the root file system's directory on the host
+// means the same place inside.
+void strip_root(std::string& destination, const Config& config) {
+  if (config.rootfs.size() < 2 || !destination.starts_with(config.rootfs)) return;
+  const std::string root = normal(config.rootfs);
+  const std::string place = normal(destination);
+  if (root == "/" || !covers(root, place)) return;
+  destination = place.size() == root.size() ? "/" : place.substr(root.size());
+}
+
 rootfs::Mount read_mount(Json entry, const Config& config) {
   rootfs::Mount mount;
   Options options;
@@ -143,6 +174,7 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
   // Since 1.0.2 relative ones are deprecated, and mean the same as absolute ones.
   if (!mount.destination.starts_with('/')) mount.destination.insert(0, "/");
   while (mount.destination.size() > 1 && mount.destination.ends_with('/')) mount.destination.pop_back();
+  strip_root(mount.destination, config);
   entry["type"].read(mount.type);
   entry["source"].read(mount.source);
   entry["options"].each([&](Json word) {
@@ -177,27 +209,6 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
     if (mount.id_maps.empty() && !joins) entry.refuse("maps ids, but there are no mappings");
   }
   return mount;
-}
-
-// "/a//b/./c/.." -> "/a/b"
-std::string normal(std::string_view path) {
-  std::string result;
-  while (!path.empty()) {
-    std::string_view name = path.substr(0, path.find('/'));
-    path.remove_prefix(std::min(name.size() + 1, path.size()));
-    if (name == "..") {
-      result.resize(result.empty() ? 0 : result.rfind('/'));
-    } else if (!name.empty() && name != ".") {
-      result.append("/").append(name);
-    }
-  }
-  return result.empty() ? "/" : result;
-}
-
-// "/a" covers "/a" and "/a/b".
-bool covers(std::string_view directory, std::string_view path) {
-  return directory == "/" ||
-         (path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/'));
 }
 
 // As runc: a source below the root file system's directory is taken when its turn comes, with what the mounts

@@ -94,14 +94,17 @@ void read_device_rules(Json devices, Limits& limits) {
     if (minor && *minor >= 0) rule.minor = static_cast<std::uint32_t>(*minor);
     entry["access"].read(rule.access);
     if (rule.access.empty()) rule.access = "rwm";
-    if (rule.access.find_first_not_of("rwm") != std::string::npos)
+    // "a" is the type "all" in the wrong place, which runc leaves out.
+    std::erase(rule.access, 'a');
+    if (rule.access.empty() || rule.access.find_first_not_of("rwm") != std::string::npos)
       entry["access"].refuse("must be of r, w and m");
     limits.devices.push_back(std::move(rule));
   });
 }
 
 void read_others(Json resources, Limits& limits) {
-  read_unless_zero(resources["pids"]["limit"], limits.pids);
+  resources["pids"]["limit"].read(limits.pids);
+  limits.pids = pids_limit(limits.pids);
   resources["hugepageLimits"].each([&](Json entry) {
     cgroup::HugetlbLimit limit;
     entry.required("pageSize").read(limit.page_size);
@@ -145,6 +148,8 @@ cgroup::DeviceRule allowed(char type, std::optional<std::uint32_t> major, std::o
 }
 
 }  // namespace
+
+std::optional<std::int64_t> pids_limit(std::optional<std::int64_t> given) { return given == 0 ? 1 : given; }
 
 void read_resources(Json resources, Limits& limits) {
   read_memory(resources["memory"], limits);

@@ -1,6 +1,7 @@
 // "linux.seccomp" of config.json.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
@@ -33,6 +34,10 @@ void read_rule(Json entry, SeccompProfile& profile) {
   auto action = launch::parse_seccomp_action(entry.required("action").text());
   if (!action) return entry["action"].refuse("is not a known action");
   rule.action = *action;
+  // launch::compile() knows why; here the entry can be named, in runc's words.
+  if (rule.action == launch::SeccompAction::kNotify &&
+      std::ranges::find(rule.names, "write") != rule.names.end())
+    return entry.refuse("SCMP_ACT_NOTIFY cannot be used for the write syscall");
   entry["errnoRet"].read(rule.errno_value);
   read_arguments(entry["args"], rule);
   profile.rules.push_back(std::move(rule));

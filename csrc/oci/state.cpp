@@ -25,15 +25,34 @@ constexpr int kStateVersion = 1;
 
 using Writer = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
 
+template <class Writer>
 void put(Writer& writer, std::string_view key, std::string_view value) {
   writer.Key(key.data(), static_cast<rapidjson::SizeType>(key.size()));
   writer.String(value.data(), static_cast<rapidjson::SizeType>(value.size()));
 }
 
+template <class Writer>
 void put(Writer& writer, std::string_view key, const Annotations& annotations) {
   writer.Key(key.data(), static_cast<rapidjson::SizeType>(key.size()));
   writer.StartObject();
   for (const auto& [name, value] : annotations) put(writer, name, value);
+  writer.EndObject();
+}
+
+template <class Writer>
+void write_state(Writer& writer, const State& state, Status status, StateFor reader) {
+  const bool whole = reader != StateFor::kHooks;
+  writer.StartObject();
+  put(writer, "ociVersion", state.version);
+  put(writer, "id", state.id);
+  writer.Key("pid");
+  writer.Int(status == Status::kStopped ? 0 : state.pid);
+  put(writer, "status", name_of(status));
+  put(writer, "bundle", state.bundle);
+  if (whole) put(writer, "rootfs", state.rootfs);
+  if (whole) put(writer, "created", state.created);
+  if (!state.annotations.empty()) put(writer, "annotations", state.annotations);
+  if (whole) put(writer, "owner", state.owner);
   writer.EndObject();
 }
 
@@ -248,24 +267,16 @@ Status Container::status() const {
   return group->is_frozen().value_or(false) ? Status::kPaused : Status::kRunning;
 }
 
-std::string state_json(const State& state, Status status, bool for_hooks) {
+std::string state_json(const State& state, Status status, StateFor reader) {
   rapidjson::StringBuffer buffer;
-  Writer writer(buffer);
-  writer.SetIndent(' ', 2);
-  writer.StartObject();
-  put(writer, "ociVersion", state.version);
-  put(writer, "id", state.id);
-  writer.Key("pid");
-  writer.Int(status == Status::kStopped ? 0 : state.pid);
-  put(writer, "status", name_of(status));
-  put(writer, "bundle", state.bundle);
-  if (!for_hooks) {
-    put(writer, "rootfs", state.rootfs);
-    put(writer, "created", state.created);
+  if (reader != StateFor::kList) {
+    rapidjson::PrettyWriter<rapidjson::StringBuffer> writer(buffer);
+    writer.SetIndent(' ', 2);
+    write_state(writer, state, status, reader);
+  } else {
+    rapidjson::Writer<rapidjson::StringBuffer> writer(buffer);
+    write_state(writer, state, status, reader);
   }
-  if (!state.annotations.empty()) put(writer, "annotations", state.annotations);
-  if (!for_hooks) put(writer, "owner", state.owner);
-  writer.EndObject();
   return {buffer.GetString(), buffer.GetSize()};
 }
 

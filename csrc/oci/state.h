@@ -62,8 +62,9 @@ class Container {
   Fd directory_;
 };
 
-// What `state` prints and hooks read.
-std::string state_json(const State& state, Status status, bool for_hooks);
+// `state` prints it indented, `list` in one line (as runc); hooks and agents get a shorter one.
+enum class StateFor : std::uint8_t { kState, kList, kHooks };
+std::string state_json(const State& state, Status status, StateFor reader);
 
 // Letters, digits and _+-. ; no "." and "..".
 Result<void> check_id(const std::string& id);

@@ -62,6 +62,7 @@ BAD = [
     ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_MAGIC"]}),
     ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "zero"}),
     ("linux.memoryPolicy", {"nodes": "0"}),
+    ("linux.memoryPolicy", {}),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_MAGIC"}),
     (
         "linux.seccomp",

@@ -136,7 +136,6 @@ def test_memory_policy(bundle: Bundle) -> None:
         ),
         ({"mode": "MPOL_LOCAL"}, "local"),
         ({"mode": "MPOL_DEFAULT", "nodes": ""}, "default"),
-        ({}, "default"),
     ]
     for policy, shown in policies:
         bundle.config["linux"]["memoryPolicy"] = policy
