@@ -221,7 +221,8 @@ class Execution {
     }
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     auto group = cgroup::Cgroup::open(*hierarchies, path);
-    if (!group && arguments_.has("cgroup")) return std::unexpected(group.error());
+    if (!group && arguments_.has("cgroup"))
+      return failed_with(group.error().number, Operation::kJoinCgroup, path);
     if (!group) return {};  // made where no cgroup could be made
     FASTDOCK_TRY(join_, group->join());
     for (const auto& [controllers, below] : of_controllers)
@@ -267,7 +268,14 @@ class Execution {
 
 Result<int> command_exec(const Context& context, Words words) {
   FASTDOCK_CHECK(run_sealed(context.argv));
-  FASTDOCK_TRY(Arguments arguments, parse_flags(kFlags, words, FlagsEnd::kFirstPositional, "exec"));
+  auto parsed = parse_flags(kFlags, words, FlagsEnd::kFirstPositional, "exec");
+  if (!parsed && parsed.error().number != kHelpWanted) {
+    // As runc: 255 is for what the container answers, or would have.
+    report(context, parsed.error());
+    return 1;
+  }
+  if (!parsed) return std::unexpected(std::move(parsed.error()));
+  const Arguments arguments = std::move(*parsed);
   if (words.empty()) return refused("usage: fastdock-oci exec [flags] <container-id> <command> [arguments]");
   FASTDOCK_TRY(Container container, Container::open(context.root, words.front()));
   Status status = container.status();

@@ -42,8 +42,9 @@ std::string text_line(std::string_view level, std::string_view message) {
 
 // In runc's words: Docker and Podman find their exit codes (126, 127) by looking for them.
 std::string message_of_execute(const Error& error) {
-  // runc says it differently of a program that is there, and that the kernel cannot execute.
-  const bool is_there = error.hint != Hint::kNone && error.path.find('/') != std::string::npos;
+  // runc says it differently of a program that is there, and whose interpreter is not.
+  const bool is_there =
+      error.number == ENOENT && error.hint != Hint::kNone && error.path.find('/') != std::string::npos;
   const std::string what = is_there ? " " + error.path + ": " : ": \"" + error.path + "\": ";
   std::string message = "unable to start container process: exec" + what;
   if (error.number == ENOENT && error.path.find('/') == std::string::npos)
@@ -77,6 +78,13 @@ void Context::debug_log(std::string_view message) const {
 std::string message_of(const Error& error) {
   if (error.operation == Operation::kExecute) return message_of_execute(error);
   return error.operation == Operation::kUseContainer ? error.path : describe(error);
+}
+
+void report(const Context& context, const Error& error) {
+  std::string message = message_of(error);
+  context.log("error", message);
+  message.insert(0, "fastdock-oci: ").append("\n");
+  (void)!::write(STDERR_FILENO, message.data(), message.size());
 }
 
 Result<void> expect_arguments(const Arguments& arguments, std::size_t count, std::string_view usage) {

@@ -33,6 +33,9 @@ struct Context {
 // The sentence for an error.
 std::string message_of(const Error& error);
 
+// To the log and to standard error.
+void report(const Context& context, const Error& error);
+
 // A command: `words` are what follows its name.  The answer is the exit code.
 using Words = std::span<char* const>;
 struct Command {

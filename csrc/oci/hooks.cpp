@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include "base/path.h"
 #include "launch/capabilities.h"
@@ -58,9 +59,11 @@ Result<void> run_hook(const Hook& hook, const std::string& state, const launch::
     return hook_failed(hook, "did not end within " + std::to_string(*hook.timeout) + " s");
   }
   if (ended->code == 0) return {};
+  std::string what = "failed with status " + std::to_string(ended->code);
+  if (const char* name = ended->code > 128 ? ::sigdescr_np(ended->code - 128) : nullptr; name != nullptr)
+    what.append(" (signal: ").append(name).append(")");
   std::string said = beginning_of(output);
-  return hook_failed(hook,
-                     "failed with status " + std::to_string(ended->code) + (said.empty() ? "" : ": " + said));
+  return hook_failed(hook, what + (said.empty() ? "" : ": " + said));
 }
 
 }  // namespace

@@ -107,10 +107,7 @@ Result<Context> read_context(const Arguments& arguments, char** argv) {
 }
 
 int report(const Context& context, const Error& error, int code) {
-  std::string message = message_of(error);
-  context.log("error", message);
-  message.insert(0, "fastdock-oci: ").append("\n");
-  if (::write(STDERR_FILENO, message.data(), message.size()) < 0) return code;
+  report(context, error);
   return code;
 }
 
@@ -136,7 +133,8 @@ int run(int argc, char** argv) {
   }
   Error unknown{EINVAL, Operation::kUseContainer,
                 "No help topic for '" + std::string(name) + "': there is no such command", Hint::kNone};
-  return report(*context, unknown, 1);
+  constexpr int kUnknownCommand = 3;  // urfave/cli's, and so runc's
+  return report(*context, unknown, kUnknownCommand);
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ ALSO_IN_THE_VM = (
     "test_cgroup.py",
     "test_run.py",
     "test_oci_lifecycle.py",
+    "test_oci_like_runc.py",
     "test_oci_mounts.py",
     "test_oci_specification.py",
     "test_rootless_delegation.py",
