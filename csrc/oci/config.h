@@ -70,7 +70,7 @@ void read_hooks(Json hooks, Hooks& target);
 
 // "linux.resources", of config.json or of `update --resources`.
 void read_resources(Json resources, cgroup::Limits& limits);
-// No process at all cannot be meant: as runc since 1.4, 0 is the least that there is, 1; -1 is no limit.
+// No process at all cannot be meant: as runc 1.4.0, 0 is the least that there is, 1; -1 is no limit.
 std::optional<std::int64_t> pids_limit(std::optional<std::int64_t> given);
 // The devices that every container may use, whatever "linux.resources.devices" says.
 void allow_default_devices(cgroup::Limits& limits);

@@ -1,4 +1,4 @@
-"""fastdock-oci beside runc: what runc's own tests (tests/integration of 1.1.12, 1.2.6 and 1.4.0) found different."""
+"""fastdock-oci beside runc: what runc 1.4.0's own tests (tests/integration) found different."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def processes_in(bundle: Bundle) -> list[int]:
 
 @pytest.mark.parametrize("first_has_ended", [False, True])
 def test_kill_without_a_pid_namespace(bundle: Bundle, first_has_ended: bool) -> None:
-    """Nothing ends the other processes with the first: KILL is for them all, as runc has it since 1.2."""
+    """Nothing ends the other processes with the first: KILL is for them all, as runc 1.4.0 has it."""
     bundle.config["linux"]["namespaces"].remove({"type": "pid"})
     bundle.shell("sleep 1000 & sleep 1000 & sleep 1000")
     assert bundle.run_detached("c").returncode == 0
