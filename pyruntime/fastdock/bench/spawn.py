@@ -20,13 +20,15 @@ def spawn(
 ) -> float:
     """Runs argv (an absolute path first) and returns its wall time in seconds.
 
-    stdout and stderr go to one memory file: a daemon that keeps them open cannot hold us up.  Raises CommandFailed
-    on a status other than 0, a missing ``expect`` in the output, or after ``timeout`` seconds (the command is killed).
+    stdout and stderr go to one memory file: a daemon that keeps them open cannot hold us up.  stdin is an empty one:
+    crun gives its standard streams to the container's root, the machine's /dev/null among them.  Raises
+    CommandFailed on a status other than 0, a missing ``expect`` in the output, or after ``timeout`` seconds (the
+    command is killed).
     """
-    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    output, nothing = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("output", "nothing"))
     try:
         actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, nothing, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
@@ -39,6 +41,7 @@ def spawn(
         text = os.pread(output, 1 << 20, 0)
     finally:
         os.close(output)
+        os.close(nothing)
     if status is None:
         raise CommandFailed(f"no end after {timeout:g} s: {_tail(text)}")
     if status != 0:

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -86,15 +87,9 @@ class OciRuntime(Peer):
         base = [self._program, "--root", str(self.scratch / "root")]
         pid_file = self.scratch / f"{name}.pid"
         argv = [*base, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(self._bundle), name]
-        with self._namespace.entered():
-            # Its stdio outlives the command: no pipes.
-            subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=True,
-            )
+        # Its stdio outlives the command: no pipes.  Nor /dev/null, which crun would give to the container's root.
+        with self._namespace.entered(), tempfile.TemporaryFile() as stdio:
+            subprocess.run(argv, stdin=stdio, stdout=stdio, stderr=stdio, check=True)
         return _Detached(base, name, int(pid_file.read_text()), self._namespace)
 
 
