@@ -181,10 +181,7 @@ Session::~Session() {
   std::string path = places_.run + "/sessions/" + name_;
   // Where something could not be removed the name stays, for remove_abandoned().
   if (!has_leftovers_) (void)remove_tree(AT_FDCWD, path);
-  // A state directory of its own has a cgroup of its own, which would outlive it ("fastdock" itself stays).
-  auto hierarchies = cgroup::Hierarchies::machine();
-  if (hierarchies && places_.cgroup_parent.find('/') != std::string::npos)
-    cgroup::remove_if_empty(**hierarchies, places_.cgroup_parent);
+  remove_own_parent(places_);
   lock_.reset();
   Claims::give_back(path);
 }
@@ -207,7 +204,14 @@ Result<int> remove_abandoned(const Places& places) {
     FASTDOCK_CHECK(remove_tree(AT_FDCWD, path));
     ++count;
   }
+  if (count > 0) remove_own_parent(places);
   return count;
+}
+
+void remove_own_parent(const Places& places) {
+  auto hierarchies = cgroup::Hierarchies::machine();
+  if (hierarchies && places.cgroup_parent.find('/') != std::string::npos)
+    cgroup::remove_if_empty(**hierarchies, places.cgroup_parent);
 }
 
 }  // namespace fastdock::launch

@@ -52,4 +52,8 @@ class Session {
 // Ends and removes what dead sessions left: processes, cgroups, directories.  Returns how many sessions.
 Result<int> remove_abandoned(const Places& places);
 
+// The cgroup that a state directory other than the main one has of its own, and which would outlive it: to be
+// called when something in it has gone.  Stays where there is still something.
+void remove_own_parent(const Places& places);
+
 }  // namespace fastdock::launch

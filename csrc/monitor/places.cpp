@@ -142,6 +142,7 @@ Result<std::vector<std::string>> repair(const Places& places) {
     FASTDOCK_CHECK(repair_one(places, id));
     repaired.push_back(id);
   }
+  if (!repaired.empty()) launch::remove_own_parent(places);
   return repaired;
 }
 

@@ -216,7 +216,10 @@ void Monitor::program_ended() {
   if (request_.network) (void)net::release(*request_.network);
   (void)group_->remove();
   group_.reset();
-  if (!again) return finish();
+  if (!again) {
+    launch::remove_own_parent(request_.places);
+    return finish();
+  }
   clients_.exited(state_.exit_code);
   backoff_ = Clock::now() - started_ >= kLongRun || backoff_.count() == 0
                  ? kFirstBackoff
