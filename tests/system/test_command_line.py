@@ -109,7 +109,7 @@ class TestExitCodes:
             (["--oom-score-adj", "5000", "busybox", "true"], 125, "oom_score_adj"),
             (["--pull", "never", "nowhere", "true"], 125, "nowhere"),
             (["busybox"], 125, "no command"),
-            ([], 125, "IMAGE"),
+            ([], 1, "IMAGE"),  # as `docker run`, which prints its usage
         ],
     )  # fmt: skip
     def test_its_own_failures(self, words: list[str], code: int, message: str) -> None:
