@@ -98,6 +98,12 @@ Result<Cgroup> Cgroup::open(const Hierarchies& hierarchies, std::string_view pat
   return cgroup;
 }
 
+std::string Cgroup::directory_in(const Hierarchy* hierarchy) const {
+  if (hierarchy == nullptr || hierarchy->base.empty()) return "";
+  std::string directory = directory_of(*hierarchy, path_);
+  return is_made_in(*hierarchy) || exists(directory) ? directory : "";
+}
+
 bool Cgroup::is_made_in(const Hierarchy& hierarchy) const {
   return std::ranges::find(made_in_, &hierarchy) != made_in_.end();
 }
@@ -105,9 +111,8 @@ bool Cgroup::is_made_in(const Hierarchy& hierarchy) const {
 std::vector<std::pair<const Hierarchy*, std::string>> Cgroup::existing() const {
   std::vector<std::pair<const Hierarchy*, std::string>> found;
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
-    if (hierarchy.base.empty()) continue;
-    std::string directory = directory_of(hierarchy, path_);
-    if (is_made_in(hierarchy) || exists(directory)) found.emplace_back(&hierarchy, std::move(directory));
+    std::string directory = directory_in(&hierarchy);
+    if (!directory.empty()) found.emplace_back(&hierarchy, std::move(directory));
   }
   return found;
 }
@@ -128,17 +133,11 @@ std::vector<std::pair<std::string, std::string>> Cgroup::directories() const {
 }
 
 std::string Cgroup::directory_for(Controller controller) const {
-  const Hierarchy* hierarchy = hierarchies_->of(controller);
-  if (hierarchy == nullptr || hierarchy->base.empty()) return "";
-  std::string directory = directory_of(*hierarchy, path_);
-  return is_made_in(*hierarchy) || exists(directory) ? directory : "";
+  return directory_in(hierarchies_->of(controller));
 }
 
 std::string Cgroup::unified_directory() const {
-  const Hierarchy* hierarchy = hierarchies_->unified();
-  if (hierarchy == nullptr || hierarchy->base.empty()) return "";
-  std::string directory = directory_of(*hierarchy, path_);
-  return is_made_in(*hierarchy) || exists(directory) ? directory : "";
+  return directory_in(hierarchies_->unified());
 }
 
 Result<std::string> Cgroup::any_directory() const {

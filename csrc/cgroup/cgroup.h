@@ -110,6 +110,7 @@ class Cgroup {
   [[nodiscard]] Result<std::string> any_directory() const;
   // What create() has made is there, without a look.
   [[nodiscard]] bool is_made_in(const Hierarchy& hierarchy) const;
+  [[nodiscard]] std::string directory_in(const Hierarchy* hierarchy) const;
   // The directories that exist, v1 first.
   [[nodiscard]] std::vector<std::pair<const Hierarchy*, std::string>> existing() const;
   Result<void> apply(const Limits& limits, Journal* journal);

@@ -11,11 +11,6 @@
 namespace fastdock::cgroup {
 namespace {
 
-std::string text_of(const Files& files, std::string_view file) { return files.read(file).value_or(""); }
-std::uint64_t number_of(const Files& files, std::string_view file) {
-  return parse_number(text_of(files, file)).value_or(0);
-}
-
 std::vector<std::uint64_t> numbers_of(std::string_view text) {
   std::vector<std::uint64_t> numbers;
   for (std::string_view word = next_word(text); !word.empty(); word = next_word(text))

@@ -67,4 +67,10 @@ Result<void> Files::set_keyed(std::string_view file, std::string_view value) con
                      hint_for(number, file));
 }
 
+std::string text_of(const Files& files, std::string_view file) { return files.read(file).value_or(""); }
+
+std::uint64_t number_of(const Files& files, std::string_view file, std::uint64_t otherwise) {
+  return parse_number(text_of(files, file)).value_or(otherwise);
+}
+
 }  // namespace fastdock::cgroup

@@ -45,4 +45,8 @@ class Files {
   Journal* journal_;
 };
 
+// Files that a kernel or a controller does not have read as nothing.
+std::string text_of(const Files& files, std::string_view file);
+std::uint64_t number_of(const Files& files, std::string_view file, std::uint64_t otherwise = 0);
+
 }  // namespace fastdock::cgroup

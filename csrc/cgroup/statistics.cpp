@@ -18,12 +18,6 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
 
-// Files that a kernel or a controller does not have read as nothing.
-std::string text_of(const Files& files, std::string_view file) { return files.read(file).value_or(""); }
-std::uint64_t number_of(const Files& files, std::string_view file, std::uint64_t otherwise = 0) {
-  return parse_number(text_of(files, file)).value_or(otherwise);
-}
-
 // v1 shows "no limit" as the largest multiple of a page in 63 bits (PAGE_COUNTER_MAX).
 std::uint64_t limit_v1(const Files& files, std::string_view file) {
   std::uint64_t limit = number_of(files, file, kNoLimit);

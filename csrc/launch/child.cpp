@@ -24,12 +24,7 @@ bool close_unneeded(State& state) {
 
 void reset_ignored_signals() {
   // clone3(2): CLONE_CLEAR_SIGHAND leaves ignored signals ignored (Python ignores SIGPIPE).
-  struct KernelAction {
-    void* handler;
-    unsigned long flags;
-    void* restorer;
-    unsigned long mask;
-  } action{};
+  const KernelAction action{};
   for (int number = 1; number <= 64; ++number)
     raw_syscall(SYS_rt_sigaction, number, &action, nullptr, sizeof action.mask);
 }

@@ -76,14 +76,6 @@ long execute_at(const State& state, const char* path, Purpose purpose) {
   return raw_syscall(SYS_execveat, plan.init, "", plan.argv, plan.environment, AT_EMPTY_PATH);
 }
 
-// The kernel's struct sigaction (asm/signal.h), which libc's hides.
-struct KernelAction {
-  void (*handler)(int);
-  unsigned long flags;
-  void (*restorer)();
-  unsigned long mask;
-};
-
 [[noreturn]] void end_by_signal(int signal) {
   while (true) raw_syscall(SYS_exit_group, 128 + signal);
 }

@@ -26,6 +26,14 @@ struct State {
   bool filter_loaded = false;
 };
 
+// The kernel's struct sigaction (asm/signal.h), which libc's hides.
+struct KernelAction {
+  void (*handler)(int);
+  unsigned long flags;
+  void (*restorer)();
+  unsigned long mask;
+};
+
 // child_messages.cpp: what is between it and its parent.
 long send(int sync, const Message& message, const char* text, int descriptor);
 [[noreturn]] void give_up(const State& state);

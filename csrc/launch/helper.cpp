@@ -7,7 +7,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,7 +18,7 @@
 
 #include "base/path.h"
 #include "base/sealed.h"
-#include "launch/child.h"
+#include "launch/child_steps.h"
 #include "launch/clone_container.h"
 #include "launch/flatten.h"
 #include "launch/wire.h"
@@ -75,25 +74,6 @@ class RunningHelper : public Helper {
   Start start{};
   Child child;
 };
-
-void report(int sync, const Message& message, const std::string& text, const Fd& descriptor = {}) {
-  iovec parts[2] = {{const_cast<Message*>(&message), sizeof message},
-                    {const_cast<char*>(text.data()), text.size()}};
-  msghdr header{};
-  header.msg_iov = parts;
-  header.msg_iovlen = text.empty() ? 1 : 2;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (descriptor) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    cmsghdr* first = CMSG_FIRSTHDR(&header);
-    first->cmsg_level = SOL_SOCKET;
-    first->cmsg_type = SCM_RIGHTS;
-    first->cmsg_len = CMSG_LEN(sizeof(int));
-    *reinterpret_cast<int*>(CMSG_DATA(first)) = descriptor.get();
-  }
-  ::sendmsg(sync, &header, MSG_NOSIGNAL);
-}
 
 struct Cloned {
   pid_t pid = -1;
@@ -151,10 +131,12 @@ int helper_main(int argc, char** argv) {
   }();
   if (!cloned) {
     const Error& error = cloned.error();
-    report(sync, {MessageKind::kError, error.number, error.operation, error.hint, 0}, error.path);
+    steps::send(sync, {MessageKind::kError, error.number, error.operation, error.hint, 0}, error.path.c_str(),
+                -1);
     return 1;
   }
-  report(sync, {MessageKind::kCloned, 0, Operation::kNone, Hint::kNone, cloned->pid}, "", cloned->memory);
+  steps::send(sync, {MessageKind::kCloned, 0, Operation::kNone, Hint::kNone, cloned->pid}, "",
+              cloned->memory.get());
   return 0;
 }
 

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -86,6 +88,23 @@ Result<void> drop_privileges() {
   }
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   return {};
+}
+
+Result<Fd> make_copy_of_self(const char* name) {
+  int process = -1;
+  clone_args arguments{};
+  arguments.flags = CLONE_PIDFD;
+  arguments.pidfd = reinterpret_cast<std::uintptr_t>(&process);
+  arguments.exit_signal = SIGCHLD;
+  long copy = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (copy < 0) return failed(Operation::kCloneProcess, name);
+  return copy == 0 ? Fd{} : Fd(process);
+}
+
+void wait_for_end_of(const Fd& process) {
+  pollfd end{.fd = process.get(), .events = POLLIN, .revents = 0};
+  while (::poll(&end, 1, -1) < 0 && errno == EINTR) {
+  }
 }
 
 std::size_t use_all_descriptors() {

@@ -17,6 +17,11 @@ Result<Fd> listen_on(const std::string& path);
 // The parent exits, so that the engine that started it goes on; the child belongs to nobody's terminal or
 // session.
 Result<void> go_to_background(const char* name);
+// A copy of this process, for one that goes on when this ends.  Its pidfd; in the copy itself an empty one.
+// The fork gives the pidfd at once: later, a copy that was killed already has no number any more.
+Result<Fd> make_copy_of_self(const char* name);
+// Returns when the process has ended.
+void wait_for_end_of(const Fd& process);
 // It deals with who is not trusted: nobody, with the one capability that asking or opening the firewall
 // needs.
 Result<void> drop_privileges();

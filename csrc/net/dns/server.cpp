@@ -1,8 +1,6 @@
 #include "net/dns/server.h"
 
-#include <linux/sched.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -76,20 +74,13 @@ Result<bool> Server::renew_copy() {
   if (!succession_) succession_.reset(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
   Fd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   if (!self || !succession_) return failed(Operation::kWaitForProcess, "fastdock-dns");
-  // A fork that gives the pidfd at once: later, a copy that was killed already has no number any more.
-  int copy_process = -1;
-  clone_args arguments{};
-  arguments.flags = CLONE_PIDFD;
-  arguments.pidfd = reinterpret_cast<std::uintptr_t>(&copy_process);
-  arguments.exit_signal = SIGCHLD;
-  long copy = ::syscall(SYS_clone3, &arguments, sizeof arguments);
-  if (copy < 0) return failed(Operation::kCloneProcess, "fastdock-dns");
-  if (copy == 0) {
+  FASTDOCK_TRY(Fd copy, make_copy_of_self("fastdock-dns"));
+  if (!copy) {
     wait_for_death_of(self);
     return true;
   }
   end_copy();
-  copy_process_.reset(copy_process);
+  copy_process_ = std::move(copy);
   FASTDOCK_CHECK(loop_.watch(copy_process_.get(), EPOLLIN, [this](std::uint32_t) { changed_ = true; }));
   return false;
 }
@@ -108,9 +99,7 @@ void Server::wait_for_death_of(const Fd& server) {
   forwarder_.forget_all();
   (void)loop_.open();
   for (auto& [id, ports] : ports_) ports->forwarded = ports->connections = 0;
-  pollfd death{.fd = server.get(), .events = POLLIN, .revents = 0};
-  while (::poll(&death, 1, -1) < 0 && errno == EINTR) {
-  }
+  wait_for_end_of(server);
   // Two copies may see it: whoever takes the event is the server now.
   std::uint64_t taken = 0;
   if (::read(succession_.get(), &taken, sizeof taken) != sizeof taken) ::_exit(0);

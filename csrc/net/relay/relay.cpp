@@ -1,8 +1,6 @@
 #include "net/relay/relay.h"
 
-#include <linux/sched.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -140,16 +138,10 @@ Result<bool> Relay::make_copy() {
   copy_missing_ = false;
   Fd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   if (!self) return failed(Operation::kWaitForProcess, "fastdock-relay");
-  int process = -1;
-  clone_args arguments{};
-  arguments.flags = CLONE_PIDFD;
-  arguments.pidfd = reinterpret_cast<std::uintptr_t>(&process);
-  arguments.exit_signal = SIGCHLD;
-  long copy = ::syscall(SYS_clone3, &arguments, sizeof arguments);
-  if (copy < 0) return failed(Operation::kCloneProcess, "fastdock-relay");
-  if (copy > 0) {
-    copy_.reset(process);
-    FASTDOCK_CHECK(loop_.watch(process, EPOLLIN, [this](std::uint32_t) {
+  FASTDOCK_TRY(Fd copy, make_copy_of_self("fastdock-relay"));
+  if (copy) {
+    copy_ = std::move(copy);
+    FASTDOCK_CHECK(loop_.watch(copy_.get(), EPOLLIN, [this](std::uint32_t) {
       end_copy();
       copy_missing_ = true;
     }));
@@ -161,9 +153,7 @@ Result<bool> Relay::make_copy() {
   connections_.clear();
   udp_.forget_sessions();
   netfilter_.reset();
-  pollfd death{.fd = self.get(), .events = POLLIN, .revents = 0};
-  while (::poll(&death, 1, -1) < 0 && errno == EINTR) {
-  }
+  wait_for_end_of(self);
   copy_missing_ = true;
   return true;
 }
