@@ -136,9 +136,7 @@ std::string Cgroup::directory_for(Controller controller) const {
   return directory_in(hierarchies_->of(controller));
 }
 
-std::string Cgroup::unified_directory() const {
-  return directory_in(hierarchies_->unified());
-}
+std::string Cgroup::unified_directory() const { return directory_in(hierarchies_->unified()); }
 
 Result<std::string> Cgroup::any_directory() const {
   for (const Hierarchy& hierarchy : hierarchies_->all()) {
