@@ -46,6 +46,7 @@ class Endpoint:
         self._networks = networks
         self._id = container_id
         self._claim = -1  # of the files: see claim_files()
+        self._resolv_conf = -1  # open from the time when it can be mounted until it is known
         self.namespace_file = ""  # of the container whose network namespace this one shares
         self._directory = directory
         self.files: list[tuple[str, str]] = []  # (name, text): what the monitor is to write
@@ -81,9 +82,7 @@ class Endpoint:
         self.take(pid=pid)
         assert self._plan is not None
         assert self._plan.core is not None
-        os.write(self._claim, self._plan.hosts.encode())
-        self._write("resolv.conf", self._plan.resolv_conf)
-        self._let_go()  # the database has it now, so nobody sweeps its files
+        self._write_rest(self._plan)
         return self._plan.core
 
     def apply(self, plan: _core.LaunchPlan, own_ids: bool) -> None:
@@ -109,28 +108,30 @@ class Endpoint:
     def _make_files(self) -> None:
         """So that they can be mounted: what is not known yet, ``created`` writes."""
         self._claim = claim_files(self._prefix)
-        if self._plan is None:
-            self._write("hostname", self._wanted.hostname + "\n")
-            self._write("resolv.conf", "")
-            return
-        os.write(self._claim, self._plan.hosts.encode())
-        self._write("hostname", self._plan.hostname + "\n")
-        self._write("resolv.conf", self._plan.resolv_conf)
-        self._let_go()
-
-    def _write(self, name: str, text: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(self._prefix + name, flags, 0o644)
+        self._resolv_conf = self._open("resolv.conf")
+        hostname = self._open("hostname")
         try:
-            empty(fd)
-            os.write(fd, text.encode())
+            os.write(hostname, (self._wanted.hostname + "\n").encode())
         finally:
-            os.close(fd)
+            os.close(hostname)
+        if self._plan is not None:
+            self._write_rest(self._plan)
+
+    def _open(self, name: str) -> int:
+        fd = os.open(self._prefix + name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        empty(fd)
+        return fd
+
+    def _write_rest(self, plan: NetworkPlan) -> None:
+        os.write(self._claim, plan.hosts.encode())
+        os.write(self._resolv_conf, plan.resolv_conf.encode())
+        self._let_go()  # the database has it now, so nobody sweeps its files
 
     def _let_go(self) -> None:
-        if self._claim >= 0:
-            os.close(self._claim)
-            self._claim = -1
+        for fd in (self._claim, self._resolv_conf):
+            if fd >= 0:
+                os.close(fd)
+        self._claim = self._resolv_conf = -1
 
     def started(self, pid: int) -> None:
         """It runs."""

@@ -30,10 +30,13 @@ def old_root(tmp_path: Path) -> Path:
 
 
 def schema_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Every table's columns: what a statement can rely on."""
+    """Every table's columns, and the triggers: what a statement can rely on."""
     connection = sqlite3.connect(path)
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     found = {name: connection.execute(f"PRAGMA table_xinfo({name})").fetchall() for name in tables}
+    found["triggers"] = connection.execute(
+        "SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name"
+    ).fetchall()
     connection.close()
     return found
 

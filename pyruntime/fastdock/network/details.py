@@ -11,7 +11,7 @@ from fastdock._errors import Conflict, FastdockError, SpecError
 from fastdock._light import Pattern, sqlite3
 from fastdock.store.locks import is_locked
 
-from . import files, ipam
+from . import files
 from .ipam import Subnet
 from .model import Document, NetworkOptions, NetworkPlan
 
@@ -161,9 +161,7 @@ def remove_files(prefix: str) -> None:
 
 
 def forget(db: sqlite3.Connection, container_id: str) -> None:
-    """Gives back what the container has in the database."""
-    ipam.release(db, container_id)
-    db.execute("DELETE FROM network_ports WHERE container_id = ?", (container_id,))
+    """Gives back what the container has in the database: its addresses and ports go with it (store/database.py)."""
     db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
 
 

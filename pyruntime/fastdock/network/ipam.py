@@ -103,20 +103,19 @@ def allocate(
     (free,) = db.execute(
         "SELECT free FROM network_subnets WHERE network_id = ? AND version = ?", key
     ).fetchone()
-    size = 4 if subnet.version == 4 else 16
-    value = int.from_bytes(free)
     first, last, gateway = _bounds(subnet)
-    value = max(value, first)
-    for (taken,) in db.execute(
-        "SELECT address FROM network_addresses WHERE network_id = ? AND address >= ? AND length(address) = ?"
-        " ORDER BY address",
-        (network_id, value.to_bytes(size), size),
-    ):
-        if value == gateway:
-            value += 1
-        if int.from_bytes(taken) > value:
-            break
-        value = int.from_bytes(taken) + 1
+    value = max(int.from_bytes(free), first)
+    while not _insert(db, network_id, packed := _next(value, gateway, last, subnet), container_id):
+        value = _first_gap(db, network_id, packed)
+    db.execute(
+        "UPDATE network_subnets SET free = ? WHERE network_id = ? AND version = ?",
+        ((int.from_bytes(packed) + 1).to_bytes(len(packed)), *key),
+    )
+    return _text(packed)
+
+
+def _next(value: int, gateway: int, last: int, subnet: Subnet) -> bytes:
+    """The address ``value``, or the one after it where that is the gateway.  FastdockError: there is none."""
     if value == gateway:
         value += 1
     if value > last:
@@ -125,12 +124,29 @@ def allocate(
             operation="take an address",
             hint="remove containers of this network, or use a network with a larger subnet",
         )
-    _take(db, network_id, value.to_bytes(size), container_id)
-    db.execute(
-        "UPDATE network_subnets SET free = ? WHERE network_id = ? AND version = ?",
-        ((value + 1).to_bytes(size), *key),
+    return value.to_bytes(4 if subnet.version == 4 else 16)
+
+
+def _first_gap(db: sqlite3.Connection, network_id: str, first: bytes) -> int:
+    """The lowest address that nobody has, from ``first`` on."""
+    value = int.from_bytes(first)
+    for (taken,) in db.execute(
+        "SELECT address FROM network_addresses WHERE network_id = ? AND address >= ? AND length(address) = ?"
+        " ORDER BY address",
+        (network_id, first, len(first)),
+    ):
+        if int.from_bytes(taken) > value:
+            break
+        value += 1
+    return value
+
+
+def _insert(db: sqlite3.Connection, network_id: str, packed: bytes, container_id: str) -> bool:
+    """Whether the address was free, and is the container's now."""
+    row = (network_id, packed, container_id)
+    return (
+        db.execute("INSERT INTO network_addresses VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount == 1
     )
-    return _text(value.to_bytes(size))
 
 
 def _packed(address: str) -> bytes:
@@ -190,32 +206,17 @@ def _allocate_fixed(
 
 
 def _take(db: sqlite3.Connection, network_id: str, packed: bytes, container_id: str) -> None:
-    try:
-        db.execute("INSERT INTO network_addresses VALUES (?, ?, ?)", (network_id, packed, container_id))
-    except sqlite3.IntegrityError:
-        row = db.execute(
-            "SELECT c.name FROM network_addresses a LEFT JOIN network_containers c USING (container_id)"
-            " WHERE a.network_id = ? AND a.address = ?",
-            (network_id, packed),
-        ).fetchone()
-        raise Conflict(
-            f"the address {_text(packed)} is in use by the container {row[0] if row else '?'}",
-            operation="take an address",
-        ) from None
-
-
-def release(db: sqlite3.Connection, container_id: str, network_id: str | None = None) -> None:
-    """Gives a container's addresses back: of one network, or all."""
-    where, values = "container_id = ?", [container_id]
-    if network_id is not None:
-        where, values = where + " AND network_id = ?", [container_id, network_id]
-    rows = db.execute(f"SELECT network_id, address FROM network_addresses WHERE {where}", values).fetchall()
-    for network, address in rows:
-        db.execute(
-            "UPDATE network_subnets SET free = min(free, ?) WHERE network_id = ? AND version = ?",
-            (address, network, 4 if len(address) == 4 else 6),
-        )
-    db.execute(f"DELETE FROM network_addresses WHERE {where}", values)
+    if _insert(db, network_id, packed, container_id):
+        return
+    row = db.execute(
+        "SELECT c.name FROM network_addresses a LEFT JOIN network_containers c USING (container_id)"
+        " WHERE a.network_id = ? AND a.address = ?",
+        (network_id, packed),
+    ).fetchone()
+    raise Conflict(
+        f"the address {_text(packed)} is in use by the container {row[0] if row else '?'}",
+        operation="take an address",
+    )
 
 
 def mac_of(addresses: list[str]) -> str:

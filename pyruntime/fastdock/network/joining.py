@@ -10,7 +10,7 @@ from fastdock._core import net
 from fastdock._errors import Conflict, ContainerNotRunning, NotFound, SpecError
 from fastdock._light import sqlite3
 
-from . import details, files, ipam, planning, resolver, rules
+from . import details, files, planning, resolver, rules
 from .model import Attachment, Document, Endpoint, Network, NetworkOptions, document_from
 from .ports import PublishedPort
 from .ports import target as target_of
@@ -108,7 +108,10 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
     kept_places = {(port.family, *port[:3]) for port in moved}
     lost = [port for port in ports if (port.family, *port[:3]) not in kept_places]
     with networks._transaction() as db:
-        ipam.release(db, container_id, network.id)
+        db.execute(
+            "DELETE FROM network_addresses WHERE container_id = ? AND network_id = ?",
+            (container_id, network.id),
+        )
         db.executemany(
             "DELETE FROM network_ports WHERE family = ? AND protocol = ? AND port = ? AND host = ?",
             [(port.family, port.protocol, port.host_port, port.host) for port in lost],

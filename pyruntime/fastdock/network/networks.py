@@ -78,6 +78,7 @@ class Networks:
         self._root = os.path.realpath(root)
         self.resolver_socket = f"{run_directory}/dns.sock"
         self.relay_socket = f"{run_directory}/relay.sock"
+        self._relay_asked = float("-inf")
         if root == main_root():
             self._scope, self._default_bridge = net.Scope(), "fastdock0"
         else:
@@ -639,7 +640,7 @@ class Networks:
     def _ensure_relay(self, documents: Iterable[Document]) -> None:
         """Starts the relay of IPv6 ports if one of the containers has any, unless it runs."""
         if any(map(relay.is_needed, documents)):
-            relay.ensure(self.relay_socket, self._scope)
+            self._relay_asked = relay.ensure(self.relay_socket, self._scope, self._relay_asked)
 
     def _forget_in_resolver(self, container_id: str) -> None:
         try:
@@ -653,19 +654,17 @@ class Networks:
         return [subnet.gateway for subnet in self.ensure_default().subnets]
 
     def _stored(self, where: str = "1", parameters: Sequence[object] = ()) -> Sequence[Network]:
-        found = self._database.execute(
-            "SELECT id, name, driver, device, internal, options, labels, created FROM networks"
-            f" WHERE {where} ORDER BY name",
-            parameters,
-        ).fetchall()
-        return [network_from(row, self._subnets_of(row[0])) for row in found]
-
-    def _subnets_of(self, network_id: str) -> tuple[tuple[Any, ...], ...]:
         rows = self._database.execute(
-            "SELECT version, subnet, gateway, ip_range FROM network_subnets WHERE network_id = ? ORDER BY version",
-            (network_id,),
+            "SELECT id, name, driver, device, internal, options, labels, created, version, subnet, gateway, ip_range"
+            f" FROM networks LEFT JOIN network_subnets ON network_id = id WHERE {where} ORDER BY name, version",
+            parameters,
         )
-        return tuple(rows)
+        found: dict[str, tuple[tuple[Any, ...], list[tuple[Any, ...]]]] = {}
+        for row in rows:
+            subnets = found.setdefault(row[0], (row[:8], []))[1]
+            if row[8] is not None:
+                subnets.append(row[8:])
+        return [network_from(row, tuple(subnets)) for row, subnets in found.values()]
 
     def _documents(self) -> Mapping[str, Document]:
         rows = self._database.execute(

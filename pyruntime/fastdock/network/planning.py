@@ -165,7 +165,7 @@ def _publish_one(
     candidates: Iterable[int] = spec.host_ports if spec.host_ports is not None else _free_ports(spec, places)
     fixed = spec.host_ports is not None and len(spec.host_ports) == 1
     for port in candidates:
-        problem = _take_port(db, spec.protocol, places, port, container_id)
+        problem = _take_port(db, spec.protocol, places, port, container_id, probed=spec.host_ports is None)
         if problem is None:
             return [
                 PublishedPort(spec.protocol, host, port, address, spec.container_port, relayed)
@@ -221,27 +221,33 @@ def _who_holds(family: int, protocol: str, port: int) -> str:
 
 
 def _take_port(
-    db: sqlite3.Connection, protocol: str, places: list[tuple[int, str]], port: int, container_id: str
+    db: sqlite3.Connection,
+    protocol: str,
+    places: list[tuple[int, str]],
+    port: int,
+    container_id: str,
+    probed: bool,
 ) -> FastdockError | None:
-    """Takes the port at all places, or none of them and says why."""
+    """Takes the port at all places, or none of them and says why.  ``probed``: the first is free for the kernel."""
+    taken = db.execute(
+        "SELECT family, host, name FROM network_ports LEFT JOIN network_containers USING (container_id)"
+        " WHERE family IN (?, ?) AND protocol = ? AND port = ?",  # all of them, for the index
+        (ports.AF_INET, ports.AF_INET6, protocol, port),
+    ).fetchall()
     for family, host in places:
-        row = db.execute(
-            "SELECT c.name FROM network_ports p LEFT JOIN network_containers c USING (container_id)"
-            " WHERE family = ? AND protocol = ? AND port = ? AND (host = ? OR host = '' OR ? = '')",
-            (family, protocol, port, host, host),
-        ).fetchone()
-        if row is not None:
-            return Conflict(
-                f"port {port}/{protocol} is in use by the container {row[0] or container_id}",
-                operation="publish the port",
-                hint="choose another host port, or none to get a free one",
-            )
+        for other_family, other_host, name in taken:
+            if family == other_family and (host == other_host or not host or not other_host):
+                return Conflict(
+                    f"port {port}/{protocol} is in use by the container {name or container_id}",
+                    operation="publish the port",
+                    hint="choose another host port, or none to get a free one",
+                )
         try:
             if is_rootless():
                 from . import forwarding
 
                 forwarding.take(db, protocol, family, host, port)
-            else:
+            elif not probed or (family, host) != places[0]:
                 ports.probe(family, protocol, host, port)
         except OSError as error:
             return _no_port(protocol, host, port, error, _who_holds(family, protocol, port))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import _socket  # socket itself takes 5 ms to import
 import os
+import time
 
 from fastdock._core import net
 from fastdock._errors import FastdockError
+from fastdock.store.locks import is_locked
 from fastdock.store.paths import is_rootless
 
 from .model import Document
 from .ports import AF_INET6, RELAYED
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", "fastdock-relay")
+_ASK_AGAIN = 30.0
+"""Seconds, of the 90 that it stays after a question: a question wakes it, 0.3 ms of a start; its lock is looked at."""
 
 
 def is_needed(document: Document) -> bool:
@@ -36,10 +40,13 @@ def port_of(path: str) -> int:
     return int(_ask(path, 16) or 0)
 
 
-def ensure(path: str, scope: net.Scope) -> None:
-    """Starts it unless it runs.  Raises FastdockError."""
+def ensure(path: str, scope: net.Scope, asked: float) -> float:
+    """Starts it unless it runs.  When it was ``asked`` last; to be given the next time.  Raises FastdockError."""
+    now = time.monotonic()
+    if now - asked < _ASK_AGAIN and is_locked(f"{path}.lock"):
+        return asked
     if is_running(path):
-        return
+        return now
     import subprocess
 
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -50,6 +57,7 @@ def ensure(path: str, scope: net.Scope) -> None:
         raise FastdockError(
             f"the relay of IPv6 ports did not start: {done.stderr.strip()}", operation="publish the port"
         )
+    return now
 
 
 def _ask(path: str, size: int) -> bytes | None:

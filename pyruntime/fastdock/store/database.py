@@ -173,6 +173,17 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX volume_uses_by_container ON volume_uses (container);
     """,
+    # 4: what a container has goes with it: one statement at each end instead of five
+    """
+    CREATE TRIGGER network_container_gone AFTER DELETE ON network_containers BEGIN
+      DELETE FROM network_addresses WHERE container_id = old.container_id;
+      DELETE FROM network_ports WHERE container_id = old.container_id;
+    END;
+    CREATE TRIGGER network_address_free AFTER DELETE ON network_addresses BEGIN
+      UPDATE network_subnets SET free = min(free, old.address)
+        WHERE network_id = old.network_id AND version = iif(length(old.address) = 4, 4, 6);
+    END;
+    """,
 )
 
 

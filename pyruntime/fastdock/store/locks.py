@@ -78,14 +78,14 @@ def lease_path(root: str, image_id: str) -> str:
     return os.path.join(root, "locks", f"lease-{image_id.removeprefix('sha256:')}")
 
 
-def is_locked(directory: str) -> bool:
-    """Whether somebody has the lock of a directory that is there.
+def is_locked(path: str) -> bool:
+    """Whether somebody has the lock of a directory or file that is there.
 
     A container's run directory is locked by its monitor as long as that lives; its number may be a zombie's, or
     another's by now.
     """
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
