@@ -11,15 +11,11 @@ import resource
 from fastdock import _core
 from fastdock._errors import SpecError
 from fastdock._light import NamedTuple
-from fastdock.mount_options import DeviceOption, MountOption
 from fastdock.options import Options
+from fastdock.planned_mounts import NODEV, RDONLY, device_of, devices_of, system_mounts, user_mount
 from fastdock.store.paths import is_rootless
 
 _SIGKILL = 9  # signal(7); the module signal takes 3 ms to import
-# mount_setattr(2)
-RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
-# mount(2)
-_PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
 
 NAMESPACES = ("user", "mount", "pid", "net", "uts", "ipc", "cgroup")
 ALL_CAPABILITIES = (1 << 41) - 1
@@ -34,7 +30,6 @@ _MASKED = (
     "/sys/devices/virtual/powercap",
 )  # fmt: skip
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (
     ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"), ("pts/ptmx", "/dev/ptmx"), ("/proc/kcore", "/dev/core"),
@@ -198,186 +193,14 @@ def _add_root(plan: _core.LaunchPlan, base: Base, options: Options, own_ids: boo
         )
         for at, layers in base.overlays
     ]
-    mounts += _system_mounts(options, own_ids)
-    mounts += [_user_mount(mount, own_ids) for mount in options.mounts]
+    mounts += system_mounts(options, own_ids)
+    mounts += [user_mount(mount, own_ids) for mount in options.mounts]
     plan.mounts = mounts
-    plan.devices = _devices(options, own_ids)
+    plan.devices = devices_of(options, own_ids)
     plan.set_links(list(_LINKS))
     if not options.privileged and "systempaths=unconfined" not in options.security_opt:
         plan.masked_paths = list(_MASKED)
         plan.read_only_paths = list(_READ_ONLY)
-
-
-def _system_mounts(options: Options, own_ids: bool) -> list[_core.Mount]:
-    usual = NOSUID | NODEV | NOEXEC
-    shared_memory = f"mode=1777,size={options.shm_size}"
-    system = RDONLY if not options.privileged else 0
-    mounts = [
-        _core.Mount(type="proc", source="proc", destination="/proc", attributes_set=usual),
-        _core.Mount(
-            type="tmpfs", source="tmpfs", destination="/dev", attributes_set=NOSUID, options="mode=755,size=65536k"
-        ),
-        _core.Mount(
-            type="devpts", source="devpts", destination="/dev/pts", attributes_set=NOSUID | NOEXEC,
-            options="newinstance,ptmxmode=0666,mode=0620" + (",gid=5" if _has_group_of_terminals() else ""),
-        ),
-    ]  # fmt: skip
-    if (own_ids or is_rootless()) and (options.network == "host" or options.network.startswith("container:")):
-        # A user namespace may mount sysfs only for its own network namespace (sysfs_init_fs_context).
-        mounts.append(
-            _core.Mount(
-                type="bind", source="/sys", destination="/sys", recursive=True, recursive_set=RDONLY | usual
-            )
-        )
-    else:
-        mounts.append(
-            _core.Mount(type="sysfs", source="sysfs", destination="/sys", attributes_set=usual | system)
-        )
-        mounts += _host_cgroup_view() if options.cgroupns == "host" else _cgroup_view(system)
-    if options.ipc == "host":
-        # The host's own: a user namespace may mount them only for its own IPC namespace (mqueue_init_fs_context).
-        for path in filter(os.path.ismount, ("/dev/mqueue", "/dev/shm")):
-            mounts.append(_core.Mount(type="bind", source=path, destination=path))
-        return mounts
-    mounts.append(
-        _core.Mount(type="mqueue", source="mqueue", destination="/dev/mqueue", attributes_set=usual)
-    )
-    if options.ipc != "none":
-        mounts.append(
-            _core.Mount(
-                type="tmpfs",
-                source="shm",
-                destination="/dev/shm",
-                attributes_set=usual,
-                options=shared_memory,
-            )
-        )
-    return mounts
-
-
-def _has_group_of_terminals() -> bool:
-    """Whether group 5 (tty) is a group here: not where a user has its own id alone."""
-    if not is_rootless():
-        return True
-    with open("/proc/self/gid_map", encoding="ascii") as file:
-        ranges = [tuple(map(int, line.split())) for line in file]
-    return any(first <= 5 < first + count for first, _, count in ranges)
-
-
-def _host_cgroup_view() -> list[_core.Mount]:
-    """cgroupns=host: what the host sees, read-only; cgroup file systems cannot be mounted from inside then."""
-    usual = NOSUID | NODEV | NOEXEC
-    return [
-        _core.Mount(
-            type="bind",
-            source="/sys/fs/cgroup",
-            destination="/sys/fs/cgroup",
-            recursive=True,
-            recursive_set=RDONLY | usual,
-        )
-    ]
-
-
-def _cgroup_view(system: int) -> list[_core.Mount]:
-    """The container's own cgroup, read-only: v2, or the v1 memory controller where runtimes look for limits."""
-    usual = NOSUID | NODEV | NOEXEC | system
-    if _core.cgroup_info()["version"] == 2:
-        return [
-            _core.Mount(type="cgroup2", source="cgroup", destination="/sys/fs/cgroup", attributes_set=usual)
-        ]
-    mounts = [
-        _core.Mount(
-            type="tmpfs",
-            source="tmpfs",
-            destination="/sys/fs/cgroup",
-            options="mode=755",
-            attributes_set=usual,
-        )
-    ]
-    mounts += [
-        _core.Mount(
-            type="cgroup", source="cgroup", destination=f"/sys/fs/cgroup/{'/'.join(h['controllers'])}",
-            options=",".join(h["controllers"]), attributes_set=usual,
-        )
-        for h in _core.cgroup_info()["hierarchies"]
-        if h["version"] == 1 and set(h["controllers"]) & {"memory", "cpu", "pids"}
-    ]  # fmt: skip
-    return mounts
-
-
-def _user_mount(mount: MountOption, own_ids: bool) -> _core.Mount:
-    if mount.type == "tmpfs":
-        return _tmpfs(mount)
-    if mount.type == "volume":
-        raise SpecError(
-            f"volume {mount.source or mount.target}: a named volume needs a container that is kept"
-        )
-    if not os.path.exists(mount.source) and mount.create_source:
-        try:
-            os.makedirs(mount.source, exist_ok=True)  # as Docker does for -v
-        except OSError as error:
-            raise SpecError(f"volume {mount.source}: cannot make this directory: {error.strerror}") from None
-    recursive = mount.propagation.startswith("r") or not mount.propagation
-    made = _core.Mount(
-        type="bind", source=mount.source, destination=mount.target, recursive=mount.recursive, map_ids=own_ids,
-        propagation=_PROPAGATION[mount.propagation.removeprefix("r")] if mount.propagation else 0,
-    )  # fmt: skip
-    if mount.read_only:
-        if recursive:
-            made.recursive_set = RDONLY
-        else:
-            made.attributes_set = RDONLY
-    return made
-
-
-def _tmpfs(mount: MountOption) -> _core.Mount:
-    words = {"nosuid": NOSUID, "nodev": NODEV, "noexec": NOEXEC, "ro": RDONLY}
-    # moby, daemon/oci_linux.go, withMounts: these unless the user says otherwise
-    flags, rest = NOSUID | NODEV | NOEXEC | (RDONLY if mount.read_only else 0), []
-    for word in filter(None, mount.options.split(",")):
-        if word in words:
-            flags |= words[word]
-        elif word in ("rw", "suid", "dev", "exec"):
-            flags &= ~{"rw": RDONLY, "suid": NOSUID, "dev": NODEV, "exec": NOEXEC}[word]
-        else:
-            rest.append(word)
-    if not any(word.startswith("mode=") for word in rest):
-        rest.append("mode=1777")
-    return _core.Mount(
-        type="tmpfs", source="tmpfs", destination=mount.target, options=",".join(rest), attributes_set=flags
-    )
-
-
-def _devices(options: Options, own_ids: bool) -> list[_core.Device]:
-    devices = [_device(DeviceOption(f"/dev/{name}", f"/dev/{name}"), own_ids) for name in _DEVICES]
-    if options.privileged:
-        devices += [_device(DeviceOption(path, path), own_ids) for path in _host_devices()]
-    return devices + [_device(device, own_ids) for device in options.devices]
-
-
-def _host_devices() -> list[str]:
-    names = [name for name in sorted(os.listdir("/dev")) if name not in (*_DEVICES, "console", "ptmx")]
-    paths = [f"/dev/{name}" for name in names]
-    return [path for path in paths if os.path.exists(path) and _is_device(path)]
-
-
-def _is_device(path: str) -> bool:
-    mode = os.lstat(path).st_mode & 0o170000
-    return mode in (0o020000, 0o060000)
-
-
-def _device(device: DeviceOption, own_ids: bool) -> _core.Device:
-    try:
-        status = os.stat(device.host)
-    except OSError as error:
-        raise SpecError(f"device {device.host}: {error.strerror}") from None
-    kind = {0o020000: "c", 0o060000: "b"}.get(status.st_mode & 0o170000)
-    if kind is None:
-        raise SpecError(f"device {device.host}: this is not a device")
-    return _core.Device(
-        path=device.container, kind=kind, major=os.major(status.st_rdev), minor=os.minor(status.st_rdev),
-        mode=status.st_mode & 0o777, host_path=device.host if own_ids or is_rootless() else "",
-    )  # fmt: skip
 
 
 def capabilities_of(options: Options) -> int:
@@ -506,7 +329,7 @@ def _device_rules(options: Options) -> list[_core.DeviceRule]:
         _core.DeviceRule(type=kind, major=major, minor=minor, allow=True) for kind, major, minor in usual
     ]
     for device in options.devices:
-        made = _device(device, own_ids=False)
+        made = device_of(device, own_ids=False)
         rules.append(
             _core.DeviceRule(
                 type=made.kind, major=made.major, minor=made.minor, access=device.access, allow=True

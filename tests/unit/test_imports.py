@@ -34,7 +34,8 @@ RULES = {
     "sizes": {"_errors", "_light"},
     "mount_options": {"_errors", "_light", "sizes"},
     "options": {"_errors", "_light", "sizes", "mount_options"},
-    "planning": {"_errors", "_light", "_core", "options", "mount_options", "store.paths"},
+    "planning": {"_errors", "_light", "_core", "options", "planned_mounts", "store.paths"},
+    "planned_mounts": {"_errors", "_core", "options", "mount_options", "store.paths"},
 }
 PROGRAMS = {"__main__", "_start"}  # they start the command line
 FACES = {"cli", "api", "web", "pytest_plugin"}

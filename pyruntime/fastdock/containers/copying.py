@@ -10,33 +10,23 @@ from __future__ import annotations
 
 import copy
 import errno
-import io
 import os
 import posixpath
-import shutil
 import stat
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, FastdockError, NotFound
+from fastdock.containers.tar_trees import DIRECTORY, Place, TreeReader, TreeWriter
 
 if TYPE_CHECKING:
     from fastdock.containers.container import Container
 
 _T = TypeVar("_T")
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
-_COPIED = "user.", "security.capability", "trusted."
-
-
-class Place(NamedTuple):
-    """A root directory and a path below it."""
-
-    root: int
-    path: str
 
 
 class Files:
@@ -60,17 +50,17 @@ class Files:
             name = posixpath.basename(path.rstrip("/")) or "/"
             if name in (".", ".."):
                 name = "."
-            parent, last = _split(place.path)
+            reader, (parent, last) = TreeReader(tar, self._first), _split(place.path)
             try:
-                directory = _core.open_in_root(place.root, parent, _DIRECTORY)
+                directory = _core.open_in_root(place.root, parent, DIRECTORY)
             except OSError as error:
                 raise self._not_found(path) from error
             try:
                 if last in ("", ".", "..") or path.endswith("/"):
-                    opened = _core.open_in_root(place.root, place.path, _DIRECTORY)
-                    self._add_directory(tar, opened, name.strip("/") or ".")
+                    opened = _core.open_in_root(place.root, place.path, DIRECTORY)
+                    reader.add_directory(opened, name.strip("/") or ".")
                 else:
-                    self._add(tar, directory, last, name)
+                    reader.add(directory, last, name)
             except (FileNotFoundError, NotADirectoryError):
                 raise self._not_found(path) from None
             finally:
@@ -130,7 +120,7 @@ class Files:
         for _ in range(40):  # MAXSYMLINKS, as the kernel
             with self._place(path) as place:
                 parent, last = _split(place.path)
-                directory = _core.open_in_root(place.root, parent, _DIRECTORY)
+                directory = _core.open_in_root(place.root, parent, DIRECTORY)
                 try:
                     target = os.readlink(last, dir_fd=directory)
                 except OSError:  # EINVAL: no link
@@ -226,11 +216,21 @@ class Files:
 
     def listdir(self, path: str = "/") -> list[str]:
         with self._place(path) as place:
-            descriptor = _core.open_in_root(place.root, place.path, _DIRECTORY)
+            descriptor = _core.open_in_root(place.root, place.path, DIRECTORY)
             try:
                 return os.listdir(descriptor)
             finally:
                 os.close(descriptor)
+
+    def _extract(self, place: Place, source: IO[bytes], keep_owners: bool) -> None:
+        try:
+            top = _core.open_in_root(place.root, place.path, DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._not_found(place.path) from error
+        try:
+            TreeWriter(place, top, self._first, keep_owners).extract(source)
+        finally:
+            os.close(top)
 
     # -- roots ---------------------------------------------------------------------------------------------
 
@@ -309,186 +309,10 @@ class Files:
     def _not_found(self, path: str) -> NotFound:
         return NotFound(f"could not find the file {path} in container {self._container.name}", path=path)
 
-    def _inside(self, number: int) -> int:
-        return number - self._first if self._first <= number < self._first + _core.IDS_PER_RANGE else number
-
-    # -- reading a tree ------------------------------------------------------------------------------------
-
-    def _add(self, tar: tarfile.TarFile, directory: int, last: str, name: str) -> None:
-        """One entry of an open directory; no link is followed."""
-        status = os.stat(last, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            child = os.open(last, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            self._add_directory(tar, child, name)
-            return
-        entry = self._entry(name, status)
-        if stat.S_ISLNK(status.st_mode):
-            entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(last, dir_fd=directory)
-        elif stat.S_ISREG(status.st_mode):
-            child = os.open(
-                last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
-            )
-            with open(child, "rb") as file:
-                now = os.fstat(child)
-                if not stat.S_ISREG(now.st_mode):
-                    raise FastdockError(f"{name} changed while it was being read")
-                entry.size = now.st_size
-                tar.addfile(entry, _Exactly(file, now.st_size))
-            return
-        elif stat.S_ISFIFO(status.st_mode):
-            entry.type = tarfile.FIFOTYPE
-        elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-            entry.type = tarfile.CHRTYPE if stat.S_ISCHR(status.st_mode) else tarfile.BLKTYPE
-            entry.devmajor, entry.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
-        else:
-            return  # sockets have no place in a tar
-        tar.addfile(entry)
-
-    def _add_directory(self, tar: tarfile.TarFile, descriptor: int, name: str) -> None:
-        try:
-            entry = self._entry(name, os.fstat(descriptor))
-            entry.type = tarfile.DIRTYPE
-            tar.addfile(entry)
-            for child in sorted(os.listdir(descriptor)):
-                try:
-                    self._add(tar, descriptor, child, posixpath.join(name, child))
-                except FileNotFoundError:
-                    continue  # it went meanwhile
-        finally:
-            os.close(descriptor)
-
-    def _entry(self, name: str, status: os.stat_result) -> tarfile.TarInfo:
-        entry = tarfile.TarInfo(name)
-        entry.mode, entry.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
-        entry.uid, entry.gid = self._inside(status.st_uid), self._inside(status.st_gid)
-        return entry
-
-    # -- writing a tree ------------------------------------------------------------------------------------
-
-    def _extract(self, place: Place, source: IO[bytes], keep_owners: bool) -> None:
-        try:
-            top = _core.open_in_root(place.root, place.path, _DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise self._not_found(place.path) from error
-        try:
-            with tarfile.open(fileobj=source, mode="r|*") as tar:
-                for entry in tar:
-                    self._extract_entry(tar, entry, place, top, keep_owners)
-        except tarfile.TarError as error:
-            raise FastdockError(f"not a tar archive, or a damaged one: {error}") from None
-        finally:
-            os.close(top)
-
-    def _extract_entry(
-        self, tar: tarfile.TarFile, entry: tarfile.TarInfo, place: Place, top: int, keep_owners: bool
-    ) -> None:
-        path = posixpath.normpath("/" + entry.name).lstrip("/")
-        owner = (entry.uid, entry.gid) if keep_owners else (0, 0)
-        owner = (self._first + owner[0], self._first + owner[1])
-        if not path:
-            return  # the directory itself, which is there
-        parent_path, last = posixpath.split(path)
-        parent = self._make_parents(place, top, parent_path)
-        try:
-            if entry.isdir():
-                _make_directory(parent, last, owner, entry.mode)
-                return
-            _clear(parent, last)
-            if entry.isreg():
-                _write_file(tar.extractfile(entry), parent, last, owner, entry)
-            elif entry.issym():
-                os.symlink(entry.linkname, last, dir_fd=parent)
-                os.chown(last, *owner, dir_fd=parent, follow_symlinks=False)
-            elif entry.islnk():
-                self._link(place, entry.linkname, parent, last)
-            elif entry.isfifo() or entry.ischr() or entry.isblk():
-                kind = stat.S_IFIFO if entry.isfifo() else stat.S_IFCHR if entry.ischr() else stat.S_IFBLK
-                number = os.makedev(entry.devmajor, entry.devminor)
-                os.mknod(last, kind | stat.S_IMODE(entry.mode), number, dir_fd=parent)
-                os.chown(last, *owner, dir_fd=parent)
-        finally:
-            os.close(parent)
-
-    def _make_parents(self, place: Place, top: int, path: str) -> int:
-        """The directory ``path`` below the destination; its links lead where they lead in the container."""
-        if not path:
-            return os.dup(top)
-        whole = posixpath.join(place.path, path)
-        try:
-            return _core.open_in_root(place.root, whole, _DIRECTORY)
-        except FileNotFoundError:
-            parent = self._make_parents(place, top, posixpath.dirname(path))
-            try:
-                _make_directory(parent, posixpath.basename(path), (self._first, self._first), 0o755)
-            except FileExistsError:
-                raise FastdockError(f"{whole}: a link there leads nowhere in the container") from None
-            finally:
-                os.close(parent)
-            return _core.open_in_root(place.root, whole, _DIRECTORY)
-
-    def _link(self, place: Place, target: str, parent: int, last: str) -> None:
-        path = posixpath.join(place.path, posixpath.normpath("/" + target).lstrip("/"))
-        directory, name = posixpath.split(path)
-        descriptor = _core.open_in_root(place.root, directory, _DIRECTORY)
-        try:
-            os.link(name, last, src_dir_fd=descriptor, dst_dir_fd=parent, follow_symlinks=False)
-        finally:
-            os.close(descriptor)
-
 
 def _split(path: str) -> tuple[str, str]:
     parent, last = posixpath.split(path.rstrip("/"))
     return parent or "/", last
-
-
-def _make_directory(parent: int, name: str, owner: tuple[int, int], mode: int) -> None:
-    try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            return
-        raise
-    os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
-    descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        os.fchmod(descriptor, stat.S_IMODE(mode))
-    finally:
-        os.close(descriptor)
-
-
-def _clear(parent: int, name: str) -> None:
-    """A file or link makes place for the new one; a directory does not."""
-    try:
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-
-
-def _write_file(
-    content: IO[bytes] | None, parent: int, name: str, owner: tuple[int, int], entry: tarfile.TarInfo
-) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:
-        if content is not None:
-            shutil.copyfileobj(content, file, 1 << 20)
-        file.flush()
-        os.fchown(file.fileno(), *owner)
-        os.fchmod(file.fileno(), stat.S_IMODE(entry.mode))
-        os.utime(file.fileno(), (entry.mtime, entry.mtime))
-
-
-class _Exactly(io.RawIOBase):
-    """As many bytes as the header says, whatever becomes of the file: cut, or filled with zeros."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._left = file, size
-
-    def read(self, size: int = -1) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = self._file.read(wanted)
-        data += bytes(wanted - len(data))
-        self._left -= wanted
-        return data
 
 
 class _Spool:
