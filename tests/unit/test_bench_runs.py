@@ -48,6 +48,19 @@ def test_an_unknown_peer_is_a_usage_error() -> None:
     assert "there is no peer or kind named 'rocket'" in result.output
 
 
+@pytest.mark.parametrize("option", ["--json", "--html", "--plots"])
+def test_what_cannot_be_written_is_said_before_anything_is_measured(option: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(bench_command, [option, str(tmp_path / "missing" / "file")])
+    assert result.exit_code == 2
+    assert f"there is no directory {tmp_path / 'missing'}" in result.output
+
+
+def test_the_help_names_the_suites_and_the_engines() -> None:
+    output = CliRunner().invoke(bench_command, ["--help"]).output
+    assert "density   start time beside" in output
+    assert "firecracker" in output
+
+
 def test_figures_of_before_are_shown_again_without_measuring(report: Report, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(report.to_json())
     result = CliRunner().invoke(

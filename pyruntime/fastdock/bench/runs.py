@@ -82,13 +82,19 @@ def run(
     rounds: int = 20,
     directory: Path | None = None,
     progress: Progress | None = None,
+    save: Callable[[Report], object] | None = None,
 ) -> Report:
-    """Runs suites by name and returns their figures.  Raises KeyError for a name that is not in SUITES."""
+    """Runs suites by name and returns their figures.  Raises KeyError for a name that is not in SUITES.
+
+    ``save`` gets what there is after each suite: some take many minutes, and the next may be interrupted.
+    """
     steps = [_STEPS[suite] for suite in suites]
     with _directory(directory, suites) as scratch, Bench(scratch, names) as bench:
         report = Report(describe(scratch), dict(bench.versions))
         for step in steps:
             step(bench, report, rounds, scratch, progress)
+            if save:
+                save(report)
     return report
 
 

@@ -13,12 +13,28 @@ from fastdock.cli.common import Command
 _SUITES = ("start", "programs", "exec", "pull", "parallel", "memory", "density", "net", "growth", "all")
 
 
-@click.command("bench", cls=Command)
+class _Bench(Command):
+    """Its help names the suites and the peers: what it needs for that is not imported before."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from fastdock.bench.peers import PEERS
+        from fastdock.bench.runs import SUITES
+
+        with formatter.section("Suites [start]"):
+            formatter.write_dl([*SUITES.items(), ("all", "every one of these")])
+        kinds: dict[str, list[str]] = {}
+        for peer in PEERS:
+            kinds.setdefault(peer.kind, []).append(peer.name)
+        with formatter.section("Kinds and engines, for --against"):
+            formatter.write_dl([(kind, ", ".join(names)) for kind, names in kinds.items()])
+
+
+@click.command("bench", cls=_Bench)
 @click.argument(
     "suites",
     nargs=-1,
     type=click.Choice(_SUITES),
-    metavar="[start|programs|exec|pull|parallel|memory|density|net|growth|all]...",
+    metavar="[SUITE]...",
 )
 @click.option(
     "--against",
@@ -32,7 +48,7 @@ _SUITES = ("start", "programs", "exec", "pull", "parallel", "memory", "density",
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all samples to a file.",
+    help="Write all samples to a file, after each suite.",
 )
 @click.option(
     "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots."
@@ -71,12 +87,15 @@ def bench_command(
 ) -> None:
     """Measure fastdock beside other engines and VMs on this machine.
 
-    All take part in turn; ratios within a round are the result; what is not installed is listed as not measured.
-    docs/benchmarks.md says how everything is measured.
+    Without a SUITE, the starts.  All take part in turn; ratios within a round are the result; what is not
+    installed is listed as not measured.  docs/benchmarks.md says how everything is measured.
     """
     from fastdock.bench.report import Report, write_plots
     from fastdock.bench.runs import SUITES, chosen_names, run, update_readme
 
+    for file in (json_file, html_file, plots):  # before minutes of measuring, not after
+        if file is not None and not file.absolute().parent.is_dir():
+            raise click.UsageError(f"cannot write {file}: there is no directory {file.absolute().parent}")
     if from_file is not None:
         try:
             report = Report.from_json(from_file.read_text())
@@ -91,7 +110,14 @@ def bench_command(
         # Ended by timeout(1) or a service manager it must still stop the daemons that it started.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         with _Progress() as progress:
-            report = run(wanted, names=names, rounds=rounds, directory=directory, progress=progress.show)
+            report = run(
+                wanted,
+                names=names,
+                rounds=rounds,
+                directory=directory,
+                progress=progress.show,
+                save=lambda done: json_file.write_text(done.to_json()) if json_file else None,
+            )
     click.echo(report.text())
     if json_file:
         json_file.write_text(report.to_json())
