@@ -48,14 +48,21 @@ else:
 
         @classmethod
         def _complete(cls, values, named):
-            given = {**cls._field_defaults, **dict(zip(cls._fields, values, strict=False)), **named}
-            twice = [field for field in cls._fields[: len(values)] if field in named]
-            missing = [field for field in cls._fields if field not in given]
-            if len(values) > len(cls._fields) or twice or missing or len(given) != len(cls._fields):
+            defaults, left = cls._field_defaults, dict(named)
+            try:
+                values += tuple(
+                    [
+                        left.pop(field) if field in left else defaults[field]
+                        for field in cls._fields[len(values) :]
+                    ]
+                )
+            except KeyError:
+                left = named  # one is missing
+            if left or len(values) != len(cls._fields):
                 raise TypeError(
                     f"{cls.__name__}: {len(values)} values and {sorted(named)} are not its fields {cls._fields}"
                 )
-            return [given[field] for field in cls._fields]
+            return values
 
         def _asdict(self):
             return dict(zip(self._fields, self, strict=True))
