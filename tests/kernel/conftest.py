@@ -32,15 +32,11 @@ ALSO_IN_THE_VM = (
 
 @pytest.hookimpl(tryfirst=True)  # before -m and -k select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    if v2.REPORT not in os.environ:
-        kernel = [item for item in items if here in item.path.parents]
-        items.extend(v2.doubles([item for item in kernel if item.path.name in ALSO_IN_THE_VM]))
+    v2.double(items, Path(__file__).parent, ALSO_IN_THE_VM)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if v2.REPORT in os.environ:
-        v2.write_result(report)
+    v2.write_result(report)
 
 
 @pytest.fixture(autouse=True)
