@@ -1,13 +1,13 @@
 #include "base/path.h"
 
-#include <dirent.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
 #include <cstring>
-#include <memory>
+
+#include "base/directory_stream.h"
 
 namespace fastdock {
 namespace {
@@ -28,12 +28,8 @@ Result<Fd> open_resolved(int directory, const std::string& path, int flags, mode
   return failed(Operation::kOpenFile, path, hint);
 }
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
 Result<void> remove_children(Fd directory, const std::string& name) {
-  std::unique_ptr<DIR, CloseDirectory> stream(::fdopendir(directory.get()));
+  DirectoryStream stream(::fdopendir(directory.get()));
   if (!stream) return failed(Operation::kListDirectory, name);
   int fd = directory.release();  // the stream owns it now
   while (true) {

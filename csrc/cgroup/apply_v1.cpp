@@ -58,7 +58,7 @@ Result<void> set_or_warn(const Files& files, const char* file, const std::string
   return {};
 }
 
-Result<void> apply_memory(const Files& files, const Limits& limits, Warnings& warnings) {
+Result<void> apply_memory_v1(const Files& files, const Limits& limits, Warnings& warnings) {
   FASTDOCK_CHECK(apply_memory_limit(files, limits, warnings));
   if (limits.memory_reservation)
     FASTDOCK_CHECK(files.set("memory.soft_limit_in_bytes", number_or(*limits.memory_reservation, "-1")));
@@ -109,7 +109,7 @@ Result<void> set_bandwidth(const Files& files, const Limits& limits) {
   return {};
 }
 
-Result<void> apply_cpu(const Files& files, const Limits& limits) {
+Result<void> apply_cpu_v1(const Files& files, const Limits& limits) {
   // While cpu.idle is 1 the kernel refuses shares.
   if (limits.cpu_idle) FASTDOCK_CHECK(files.set("cpu.idle", std::to_string(*limits.cpu_idle)));
   if (limits.cpu_shares) FASTDOCK_CHECK(files.set("cpu.shares", std::to_string(*limits.cpu_shares)));
@@ -125,7 +125,7 @@ Result<void> apply_cpu(const Files& files, const Limits& limits) {
   return period ? period : set_period();
 }
 
-Result<void> set_rates(const Files& files, const char* file, const std::vector<DeviceRate>& rates) {
+Result<void> set_rates_v1(const Files& files, const char* file, const std::vector<DeviceRate>& rates) {
   for (const DeviceRate& rate : rates)
     FASTDOCK_CHECK(files.set_keyed(file, device_line(rate.major, rate.minor, std::to_string(rate.rate))));
   return {};
@@ -140,14 +140,14 @@ Result<void> apply_blkio(const Files& files, const Limits& limits) {
   for (const DeviceWeight& weight : limits.blkio_weight_device)
     FASTDOCK_CHECK(files.set_keyed(first_of("blkio.weight_device", "blkio.bfq.weight_device"),
                                    device_line(weight.major, weight.minor, std::to_string(weight.weight))));
-  FASTDOCK_CHECK(set_rates(files, "blkio.throttle.read_bps_device", limits.blkio_read_bps));
-  FASTDOCK_CHECK(set_rates(files, "blkio.throttle.write_bps_device", limits.blkio_write_bps));
-  FASTDOCK_CHECK(set_rates(files, "blkio.throttle.read_iops_device", limits.blkio_read_iops));
-  FASTDOCK_CHECK(set_rates(files, "blkio.throttle.write_iops_device", limits.blkio_write_iops));
+  FASTDOCK_CHECK(set_rates_v1(files, "blkio.throttle.read_bps_device", limits.blkio_read_bps));
+  FASTDOCK_CHECK(set_rates_v1(files, "blkio.throttle.write_bps_device", limits.blkio_write_bps));
+  FASTDOCK_CHECK(set_rates_v1(files, "blkio.throttle.read_iops_device", limits.blkio_read_iops));
+  FASTDOCK_CHECK(set_rates_v1(files, "blkio.throttle.write_iops_device", limits.blkio_write_iops));
   return {};
 }
 
-Result<void> apply_hugetlb(const Files& files, const Limits& limits) {
+Result<void> apply_hugetlb_v1(const Files& files, const Limits& limits) {
   for (const HugetlbLimit& limit : limits.hugetlb) {
     std::string prefix = "hugetlb." + limit.page_size;
     std::string bytes = std::to_string(limit.bytes);
@@ -164,9 +164,9 @@ Result<void> apply_hugetlb(const Files& files, const Limits& limits) {
 Result<void> apply_v1(Controller controller, const Files& files, const Limits& limits, Warnings& warnings) {
   switch (controller) {
     case Controller::kMemory:
-      return apply_memory(files, limits, warnings);
+      return apply_memory_v1(files, limits, warnings);
     case Controller::kCpu:
-      return apply_cpu(files, limits);
+      return apply_cpu_v1(files, limits);
     case Controller::kCpuset:
       if (limits.cpuset_cpus) FASTDOCK_CHECK(files.set("cpuset.cpus", *limits.cpuset_cpus));
       if (limits.cpuset_mems) FASTDOCK_CHECK(files.set("cpuset.mems", *limits.cpuset_mems));
@@ -177,7 +177,7 @@ Result<void> apply_v1(Controller controller, const Files& files, const Limits& l
     case Controller::kIo:
       return apply_blkio(files, limits);
     case Controller::kHugetlb:
-      return apply_hugetlb(files, limits);
+      return apply_hugetlb_v1(files, limits);
     case Controller::kDevices:
       return apply_device_files(files, limits.devices);
     case Controller::kRdma:

@@ -46,7 +46,7 @@ Result<void> set_swap(const Files& files, const Limits& limits, Warnings& warnin
   return files.set("memory.swap.max", number_or(swap, "max"));
 }
 
-Result<void> apply_memory(const Files& files, const Limits& limits, Warnings& warnings) {
+Result<void> apply_memory_v2(const Files& files, const Limits& limits, Warnings& warnings) {
   FASTDOCK_CHECK(set_swap(files, limits, warnings));
   if (limits.memory) {
     if (*limits.memory >= 0) FASTDOCK_CHECK(make_room(files, static_cast<std::uint64_t>(*limits.memory)));
@@ -78,7 +78,7 @@ Result<void> set_cpu_max(const Files& files, const Limits& limits) {
   return files.set("cpu.max", value);
 }
 
-Result<void> apply_cpu(const Files& files, const Limits& limits) {
+Result<void> apply_cpu_v2(const Files& files, const Limits& limits) {
   if (limits.cpu_rt_runtime || limits.cpu_rt_period)
     return failed_with(ENOTSUP, Operation::kSetCgroupLimit, "cpu_rt_runtime", Hint::kNotOnThisCgroupVersion);
   if (limits.cpu_idle) FASTDOCK_CHECK(files.set("cpu.idle", std::to_string(*limits.cpu_idle)));
@@ -97,7 +97,7 @@ Result<void> apply_cpu(const Files& files, const Limits& limits) {
   return {};
 }
 
-Result<void> set_rates(const Files& files, const char* key, const std::vector<DeviceRate>& rates) {
+Result<void> set_rates_v2(const Files& files, const char* key, const std::vector<DeviceRate>& rates) {
   for (const DeviceRate& rate : rates) {
     std::string value = std::string(key) + (rate.rate == 0 ? "max" : std::to_string(rate.rate));
     FASTDOCK_CHECK(files.set_keyed("io.max", device_line(rate.major, rate.minor, value)));
@@ -119,14 +119,14 @@ Result<void> apply_io(const Files& files, const Limits& limits) {
         files.set_keyed(bfq ? "io.bfq.weight" : "io.weight",
                         device_line(weight.major, weight.minor,
                                     std::to_string(bfq ? weight.weight : io_weight(weight.weight)))));
-  FASTDOCK_CHECK(set_rates(files, "rbps=", limits.blkio_read_bps));
-  FASTDOCK_CHECK(set_rates(files, "wbps=", limits.blkio_write_bps));
-  FASTDOCK_CHECK(set_rates(files, "riops=", limits.blkio_read_iops));
-  FASTDOCK_CHECK(set_rates(files, "wiops=", limits.blkio_write_iops));
+  FASTDOCK_CHECK(set_rates_v2(files, "rbps=", limits.blkio_read_bps));
+  FASTDOCK_CHECK(set_rates_v2(files, "wbps=", limits.blkio_write_bps));
+  FASTDOCK_CHECK(set_rates_v2(files, "riops=", limits.blkio_read_iops));
+  FASTDOCK_CHECK(set_rates_v2(files, "wiops=", limits.blkio_write_iops));
   return {};
 }
 
-Result<void> apply_hugetlb(const Files& files, const Limits& limits) {
+Result<void> apply_hugetlb_v2(const Files& files, const Limits& limits) {
   for (const HugetlbLimit& limit : limits.hugetlb) {
     std::string prefix = "hugetlb." + limit.page_size;
     std::string bytes = std::to_string(limit.bytes);
@@ -141,9 +141,9 @@ Result<void> apply_hugetlb(const Files& files, const Limits& limits) {
 Result<void> apply_v2(Controller controller, const Files& files, const Limits& limits, Warnings& warnings) {
   switch (controller) {
     case Controller::kMemory:
-      return apply_memory(files, limits, warnings);
+      return apply_memory_v2(files, limits, warnings);
     case Controller::kCpu:
-      return apply_cpu(files, limits);
+      return apply_cpu_v2(files, limits);
     case Controller::kCpuset:
       if (limits.cpuset_cpus) FASTDOCK_CHECK(files.set("cpuset.cpus", *limits.cpuset_cpus));
       if (limits.cpuset_mems) FASTDOCK_CHECK(files.set("cpuset.mems", *limits.cpuset_mems));
@@ -154,7 +154,7 @@ Result<void> apply_v2(Controller controller, const Files& files, const Limits& l
     case Controller::kIo:
       return apply_io(files, limits);
     case Controller::kHugetlb:
-      return apply_hugetlb(files, limits);
+      return apply_hugetlb_v2(files, limits);
     case Controller::kDevices:
       return attach_device_program(files.directory(), limits.devices);
     case Controller::kRdma:

@@ -1,22 +1,16 @@
 // Reading what a cgroup has used.  A controller that the cgroup is not in leaves its figures at zero.
 #include "cgroup/statistics.h"
 
-#include <dirent.h>
-
 #include <algorithm>
-#include <memory>
 #include <string_view>
 
+#include "base/directory_stream.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/files.h"
 #include "cgroup/parse.h"
 
 namespace fastdock::cgroup {
 namespace {
-
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
 
 // v1 shows "no limit" as the largest multiple of a page in 63 bits (PAGE_COUNTER_MAX).
 std::uint64_t limit_v1(const Files& files, std::string_view file) {
@@ -84,7 +78,7 @@ void read_blkio(const Files& files, std::vector<DeviceIo>& devices) {
 // The page sizes are in the files' names: hugetlb.2MB.current.
 void read_hugetlb(const Files& files, bool v1, std::vector<HugetlbUse>& uses) {
   std::string_view suffix = v1 ? ".usage_in_bytes" : ".current";
-  std::unique_ptr<DIR, CloseDirectory> stream(::opendir(files.directory().c_str()));
+  DirectoryStream stream(::opendir(files.directory().c_str()));
   while (const dirent* entry = stream ? ::readdir(stream.get()) : nullptr) {
     std::string_view file = entry->d_name;
     if (!file.starts_with("hugetlb.") || !file.ends_with(suffix) || file.size() < 9 + suffix.size()) continue;

@@ -1,13 +1,12 @@
 #include "cgroup/tree.h"
 
-#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
 
+#include "base/directory_stream.h"
 #include "base/path.h"
 #include "cgroup/exits.h"
 #include "cgroup/files.h"
@@ -134,10 +133,6 @@ void wait_for_files(const std::string& directory, ControllerSet controllers) {
   });
 }
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
 }  // namespace
 
 Made::~Made() {
@@ -210,7 +205,7 @@ Result<void> check_path(std::string_view path) {
 }
 
 Result<std::vector<std::string>> children_of(const std::string& directory) {
-  std::unique_ptr<DIR, CloseDirectory> stream(::opendir(directory.c_str()));
+  DirectoryStream stream(::opendir(directory.c_str()));
   if (!stream) return failed(Operation::kListDirectory, directory);
   std::vector<std::string> names;
   while (const dirent* entry = ::readdir(stream.get())) {  // kernfs always knows the type

@@ -14,7 +14,9 @@
 namespace fastdock::dbus {
 namespace {
 
-std::unexpected<Error> bad(std::string_view what) { return failed_with(EPROTO, Operation::kTalkToBus, what); }
+std::unexpected<Error> protocol_error(std::string_view what) {
+  return failed_with(EPROTO, Operation::kTalkToBus, what);
+}
 
 Result<void> wait_for(int socket, short events, Deadline deadline) {
   while (true) {
@@ -82,7 +84,7 @@ Result<Connection> Connection::connect(const std::string& name, bool abstract, b
   hello.interface = "org.freedesktop.DBus";
   hello.member = "Hello";
   FASTDOCK_TRY(Message answer, connection.call(std::move(hello), deadline));
-  if (answer.type == MessageType::kError) return bad("the bus refuses us: " + answer.error_text());
+  if (answer.type == MessageType::kError) return protocol_error("the bus refuses us: " + answer.error_text());
   return connection;
 }
 
@@ -112,7 +114,7 @@ Result<void> Connection::authenticate(Deadline deadline) {
   for (const char* wanted : {"DATA", "OK "}) {
     auto line = read_line(deadline);
     if (!line) return std::unexpected(std::move(line.error()));
-    if (!line->starts_with(wanted)) return bad("the bus refuses the authentication: " + *line);
+    if (!line->starts_with(wanted)) return protocol_error("the bus refuses the authentication: " + *line);
   }
   return send_all("BEGIN\r\n", deadline);
 }
@@ -121,7 +123,7 @@ Result<std::string> Connection::read_line(Deadline deadline) {
   constexpr std::size_t kLongestLine = 1024;
   std::size_t end = 0;
   while ((end = received_.find("\r\n")) == std::string::npos) {
-    if (received_.size() > kLongestLine) return bad("the authentication has no end");
+    if (received_.size() > kLongestLine) return protocol_error("the authentication has no end");
     FASTDOCK_CHECK(fill(received_.size() + 1, deadline));
   }
   std::string line = received_.substr(0, end);

@@ -23,7 +23,7 @@ enum Field : std::uint8_t {
   kSignature,
 };
 
-std::unexpected<Error> bad(std::string_view what) {
+std::unexpected<Error> bad_message(std::string_view what) {
   return failed_with(EBADMSG, Operation::kTalkToBus, what);
 }
 
@@ -37,7 +37,7 @@ void put_field(Writer& writer, Field field, std::string_view type, std::string_v
 }
 
 Result<void> read_text(Reader& reader, std::string_view found, std::string_view wanted, std::string& target) {
-  if (found != wanted) return bad("a header field of the wrong type");
+  if (found != wanted) return bad_message("a header field of the wrong type");
   FASTDOCK_TRY(target, wanted == "g" ? reader.signature() : reader.text());
   return {};
 }
@@ -62,7 +62,7 @@ Result<void> read_field(Reader& reader, Message& message) {
     case kSignature:
       return read_text(reader, type, "g", message.signature);
     case kReplySerial: {
-      if (type != "u") return bad("a header field of the wrong type");
+      if (type != "u") return bad_message("a header field of the wrong type");
       FASTDOCK_TRY(message.reply_serial, reader.u32());
       return {};
     }
@@ -70,7 +70,7 @@ Result<void> read_field(Reader& reader, Message& message) {
       break;
   }
   FASTDOCK_TRY(std::size_t length, length_of_type(type));
-  if (length != type.size()) return bad("a header field of more than one value");
+  if (length != type.size()) return bad_message("a header field of more than one value");
   return reader.skip(type);
 }
 
@@ -102,23 +102,23 @@ std::string to_bytes(const Message& message) {
 }
 
 Result<std::size_t> size_of_message(std::string_view fixed_header) {
-  if (fixed_header.size() < kFixedHeader) return bad("a message that ends too soon");
-  if (fixed_header[0] != kByteOrder) return bad("a message in another byte order");
+  if (fixed_header.size() < kFixedHeader) return bad_message("a message that ends too soon");
+  if (fixed_header[0] != kByteOrder) return bad_message("a message in another byte order");
   Reader reader(fixed_header.substr(0, kFixedHeader));
   FASTDOCK_CHECK(reader.skip("yyy"));
   FASTDOCK_TRY(std::uint8_t protocol, reader.byte());
-  if (protocol != kProtocol) return bad("a message of another version of D-Bus");
+  if (protocol != kProtocol) return bad_message("a message of another version of D-Bus");
   FASTDOCK_TRY(std::uint32_t body, reader.u32());
   FASTDOCK_CHECK(reader.u32());
   FASTDOCK_TRY(std::uint32_t fields, reader.u32());
   std::uint64_t size = kFixedHeader + (std::uint64_t{fields} + 7) / 8 * 8 + body;
-  if (size > kLargestMessage) return bad("a message that is too large");
+  if (size > kLargestMessage) return bad_message("a message that is too large");
   return static_cast<std::size_t>(size);
 }
 
 Result<Message> parse_message(std::string_view bytes) {
   FASTDOCK_TRY(std::size_t size, size_of_message(bytes));
-  if (size != bytes.size()) return bad("a message that does not end where it says");
+  if (size != bytes.size()) return bad_message("a message that does not end where it says");
   Message message;
   Reader reader(bytes);
   FASTDOCK_CHECK(reader.byte());
@@ -127,18 +127,18 @@ Result<Message> parse_message(std::string_view bytes) {
   FASTDOCK_CHECK(reader.skip("yy"));
   FASTDOCK_TRY(std::uint32_t body, reader.u32());
   FASTDOCK_TRY(message.serial, reader.u32());
-  if (message.serial == 0) return bad("a message without a serial number");
+  if (message.serial == 0) return bad_message("a message without a serial number");
   FASTDOCK_TRY(std::size_t fields, reader.open_array(8));
   const std::size_t end = reader.position() + fields;
   while (reader.position() < end) FASTDOCK_CHECK(read_field(reader, message));
-  if (reader.position() != end) return bad("header fields that do not end where they say");
+  if (reader.position() != end) return bad_message("header fields that do not end where they say");
   FASTDOCK_CHECK(reader.align(8));
   message.body = bytes.substr(reader.position());
-  if (message.body.size() != body) return bad("a message that does not end where it says");
+  if (message.body.size() != body) return bad_message("a message that does not end where it says");
   // The whole of the body is what its signature says.
   Reader content(message.body);
   FASTDOCK_CHECK(content.skip(message.signature));
-  if (!content.at_end()) return bad("a body that is not what its signature says");
+  if (!content.at_end()) return bad_message("a body that is not what its signature says");
   return message;
 }
 

@@ -10,7 +10,7 @@ namespace {
 // "Valid Signatures": arrays and structs may be nested 32 deep each; a variant may hold another.
 constexpr int kDeepest = 64;
 
-std::unexpected<Error> bad(std::string_view what) {
+std::unexpected<Error> bad_value(std::string_view what) {
   return failed_with(EBADMSG, Operation::kTalkToBus, what);
 }
 
@@ -45,7 +45,7 @@ std::size_t alignment_of(char type) {
 
 Result<std::size_t> type_length(std::string_view signature, int depth) {
   if (signature.empty() || alignment_of(signature.front()) == 0 || depth > kDeepest)
-    return bad("signature of a message");
+    return bad_value("signature of a message");
   if (signature.front() == 'a') {
     FASTDOCK_TRY(std::size_t element, type_length(signature.substr(1), depth + 1));
     return element + 1;
@@ -58,7 +58,7 @@ Result<std::size_t> type_length(std::string_view signature, int depth) {
     FASTDOCK_TRY(std::size_t member, type_length(signature.substr(at), depth + 1));
     at += member;
   }
-  if (at == 1 || at >= signature.size()) return bad("signature of a message");
+  if (at == 1 || at >= signature.size()) return bad_value("signature of a message");
   return at + 1;
 }
 
@@ -67,7 +67,7 @@ Result<std::size_t> type_length(std::string_view signature, int depth) {
 Result<std::size_t> length_of_type(std::string_view signature) { return type_length(signature, 0); }
 
 Result<std::string_view> Reader::take(std::size_t count) {
-  if (count > bytes_.size() - at_) return bad("a message that ends too soon");
+  if (count > bytes_.size() - at_) return bad_value("a message that ends too soon");
   std::string_view taken = bytes_.substr(at_, count);
   at_ += count;
   return taken;
@@ -75,7 +75,7 @@ Result<std::string_view> Reader::take(std::size_t count) {
 
 Result<void> Reader::align(std::size_t alignment) {
   FASTDOCK_TRY(std::string_view padding, take((alignment - at_ % alignment) % alignment));
-  if (padding.find_first_not_of('\0') != std::string_view::npos) return bad("padding that is not zero");
+  if (padding.find_first_not_of('\0') != std::string_view::npos) return bad_value("padding that is not zero");
   return {};
 }
 
@@ -98,21 +98,21 @@ Result<std::uint8_t> Reader::byte() {
 
 Result<bool> Reader::boolean() {
   FASTDOCK_TRY(std::uint32_t value, u32());
-  if (value > 1) return bad("a boolean that is neither true nor false");
+  if (value > 1) return bad_value("a boolean that is neither true nor false");
   return value == 1;
 }
 
 Result<std::string> Reader::text() {
   FASTDOCK_TRY(std::uint32_t length, u32());
   FASTDOCK_TRY(std::string_view bytes, take(std::size_t{length} + 1));
-  if (bytes.find('\0') != length) return bad("a string that does not end where it says");
+  if (bytes.find('\0') != length) return bad_value("a string that does not end where it says");
   return std::string(bytes.substr(0, length));
 }
 
 Result<std::string> Reader::signature() {
   FASTDOCK_TRY(std::uint8_t length, byte());
   FASTDOCK_TRY(std::string_view bytes, take(std::size_t{length} + 1));
-  if (bytes.find('\0') != length) return bad("a signature that does not end where it says");
+  if (bytes.find('\0') != length) return bad_value("a signature that does not end where it says");
   std::string_view types = bytes.substr(0, length);
   for (std::size_t at = 0; at < types.size();) {
     FASTDOCK_TRY(std::size_t type, length_of_type(types.substr(at)));
@@ -124,12 +124,12 @@ Result<std::string> Reader::signature() {
 Result<std::size_t> Reader::open_array(std::size_t alignment_of_elements) {
   FASTDOCK_TRY(std::uint32_t length, u32());
   FASTDOCK_CHECK(align(alignment_of_elements));
-  if (length > bytes_.size() - at_) return bad("an array that is longer than its message");
+  if (length > bytes_.size() - at_) return bad_value("an array that is longer than its message");
   return length;
 }
 
 Result<void> Reader::skip_one(std::string_view type, int depth) {
-  if (depth > kDeepest) return bad("values that are nested too deep");
+  if (depth > kDeepest) return bad_value("values that are nested too deep");
   auto done = [](const auto& result) -> Result<void> {
     if (!result) return std::unexpected(result.error());
     return {};
@@ -159,7 +159,7 @@ Result<void> Reader::skip_one(std::string_view type, int depth) {
       auto inner = signature();
       if (!inner) return std::unexpected(std::move(inner.error()));
       FASTDOCK_TRY(std::size_t length, length_of_type(*inner));
-      if (length != inner->size()) return bad("a variant of more than one value");
+      if (length != inner->size()) return bad_value("a variant of more than one value");
       return skip_one(*inner, depth + 1);
     }
     case 'a': {
@@ -167,7 +167,7 @@ Result<void> Reader::skip_one(std::string_view type, int depth) {
       FASTDOCK_TRY(std::size_t length, open_array(alignment_of(element.front())));
       const std::size_t end = at_ + length;
       while (at_ < end) FASTDOCK_CHECK(skip_one(element, depth + 1));
-      return at_ == end ? Result<void>{} : bad("an array that does not end where it says");
+      return at_ == end ? Result<void>{} : bad_value("an array that does not end where it says");
     }
     default:
       break;
@@ -194,7 +194,7 @@ Result<void> Reader::skip(std::string_view signature) {
 Result<std::string> Reader::text_variant() {
   auto type = signature();
   if (!type) return std::unexpected(std::move(type.error()));
-  if (*type != "s" && *type != "o") return bad("a value that is no string");
+  if (*type != "s" && *type != "o") return bad_value("a value that is no string");
   return text();
 }
 

@@ -307,7 +307,7 @@ constexpr auto kOperators = std::to_array<Word<SeccompOperator>>({
     {"SCMP_CMP_MASKED_EQ", SeccompOperator::kMaskedEqual},
 });
 
-constexpr auto kFlags = std::to_array<Word<std::uint32_t>>({
+constexpr auto kFilterFlags = std::to_array<Word<std::uint32_t>>({
     {"SECCOMP_FILTER_FLAG_TSYNC", kSeccompTsync},
     {"SECCOMP_FILTER_FLAG_LOG", kSeccompLog},
     {"SECCOMP_FILTER_FLAG_SPEC_ALLOW", kSeccompSpecAllow},
@@ -336,7 +336,7 @@ std::optional<SeccompAction> parse_seccomp_action(std::string_view word) { retur
 std::optional<SeccompOperator> parse_seccomp_operator(std::string_view word) {
   return look_up(kOperators, word);
 }
-std::optional<std::uint32_t> parse_seccomp_flag(std::string_view word) { return look_up(kFlags, word); }
+std::optional<std::uint32_t> parse_seccomp_flag(std::string_view word) { return look_up(kFilterFlags, word); }
 
 std::optional<SeccompArchitecture> parse_seccomp_architecture(std::string_view word) {
   constexpr std::string_view prefix = "SCMP_ARCH_";

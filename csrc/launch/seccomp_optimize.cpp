@@ -1,8 +1,5 @@
 #include "launch/seccomp_optimize.h"
 
-#include <linux/bpf_common.h>
-#include <linux/seccomp.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -13,22 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "launch/bpf.h"
+
 namespace fastdock::launch {
 namespace {
 
-constexpr std::uint32_t kNumberOffset = offsetof(seccomp_data, nr);
-constexpr std::uint32_t kArchitectureOffset = offsetof(seccomp_data, arch);
-constexpr std::uint16_t kLoad = BPF_LD | BPF_W | BPF_ABS;
-constexpr std::uint16_t kReturn = BPF_RET | BPF_K;
-constexpr std::uint16_t kJump = BPF_JMP | BPF_JA;
-constexpr std::uint16_t kIfEqual = BPF_JMP | BPF_JEQ | BPF_K;
-constexpr std::uint16_t kIfGreaterEqual = BPF_JMP | BPF_JGE | BPF_K;
-constexpr std::uint16_t kIfAnySet = BPF_JMP | BPF_JSET | BPF_K;
-
 // Bit 30 tells x32 from x86-64; within a quarter of the numbers it does not change.
 constexpr std::uint32_t kQuarter = 0x40000000;
-
-constexpr sock_filter statement(std::uint16_t code, std::uint32_t k) { return {code, 0, 0, k}; }
 
 bool is_conditional(const sock_filter& instruction) {
   return BPF_CLASS(instruction.code) == BPF_JMP && instruction.code != kJump;

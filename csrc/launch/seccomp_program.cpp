@@ -1,31 +1,15 @@
 #include "launch/seccomp_program.h"
 
 #include <linux/audit.h>
-#include <linux/bpf_common.h>
-#include <linux/seccomp.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstddef>
 
+#include "launch/bpf.h"
 #include "launch/seccomp_numbers.h"
 
 namespace fastdock::launch {
 namespace {
-
-constexpr std::uint16_t kLoad = BPF_LD | BPF_W | BPF_ABS;
-constexpr std::uint16_t kAnd = BPF_ALU | BPF_AND | BPF_K;
-constexpr std::uint16_t kReturn = BPF_RET | BPF_K;
-constexpr std::uint16_t kJump = BPF_JMP | BPF_JA;
-constexpr std::uint16_t kIfEqual = BPF_JMP | BPF_JEQ | BPF_K;
-constexpr std::uint16_t kIfGreater = BPF_JMP | BPF_JGT | BPF_K;
-constexpr std::uint16_t kIfGreaterEqual = BPF_JMP | BPF_JGE | BPF_K;
-constexpr std::uint16_t kIfAnySet = BPF_JMP | BPF_JSET | BPF_K;
-
-constexpr std::uint32_t kNumberOffset = offsetof(seccomp_data, nr);
-constexpr std::uint32_t kArchitectureOffset = offsetof(seccomp_data, arch);
-
-constexpr sock_filter statement(std::uint16_t code, std::uint32_t k) { return {code, 0, 0, k}; }
 
 void append(BpfProgram& program, std::span<const sock_filter> more) {
   program.insert(program.end(), more.begin(), more.end());

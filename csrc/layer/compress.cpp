@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kOutput = std::size_t{256} << 10;
 
-class Plain final : public Compressor {
+class PlainCompressor final : public Compressor {
  public:
   Result<void> run(Bytes input, bool, const Out& out) override {
     return input.empty() ? Result<void>{} : out(input);
@@ -19,9 +19,9 @@ class Plain final : public Compressor {
 };
 
 // isa-l's level 3: about the size of zlib's levels 1 to 2, at ten times the speed of level 6.
-class Gzip final : public Compressor {
+class GzipCompressor final : public Compressor {
  public:
-  Gzip() : level_(ISAL_DEF_LVL3_DEFAULT), output_(kOutput) {
+  GzipCompressor() : level_(ISAL_DEF_LVL3_DEFAULT), output_(kOutput) {
     isal_deflate_init(&stream_);
     stream_.gzip_flag = IGZIP_GZIP;  // a header without name or time
     stream_.level = 3;
@@ -49,16 +49,16 @@ class Gzip final : public Compressor {
   std::vector<std::uint8_t> output_;
 };
 
-class Zstd final : public Compressor {
+class ZstdCompressor final : public Compressor {
  public:
-  Zstd() : context_(ZSTD_createCCtx()), output_(kOutput) {
+  ZstdCompressor() : context_(ZSTD_createCCtx()), output_(kOutput) {
     if (context_ == nullptr) return;
     ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, 3);
     ZSTD_CCtx_setParameter(context_, ZSTD_c_checksumFlag, 1);
   }
-  ~Zstd() override { ZSTD_freeCCtx(context_); }
-  Zstd(const Zstd&) = delete;
-  Zstd& operator=(const Zstd&) = delete;
+  ~ZstdCompressor() override { ZSTD_freeCCtx(context_); }
+  ZstdCompressor(const ZstdCompressor&) = delete;
+  ZstdCompressor& operator=(const ZstdCompressor&) = delete;
 
   Result<void> run(Bytes input, bool last, const Out& out) override {
     if (context_ == nullptr) return failed_with(ENOMEM, Operation::kCompress, "zstd");
@@ -83,13 +83,13 @@ class Zstd final : public Compressor {
 Result<std::unique_ptr<Compressor>> make_compressor(Compression compression) {
   switch (compression) {
     case Compression::kGzip:
-      return std::make_unique<Gzip>();
+      return std::make_unique<GzipCompressor>();
     case Compression::kZstd:
-      return std::make_unique<Zstd>();
+      return std::make_unique<ZstdCompressor>();
     case Compression::kNone:
       break;
   }
-  return std::make_unique<Plain>();
+  return std::make_unique<PlainCompressor>();
 }
 
 }  // namespace fastdock::layer

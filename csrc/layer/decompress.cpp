@@ -15,7 +15,7 @@ std::unexpected<Error> damaged(std::string_view format) {
   return failed_with(EBADMSG, Operation::kInflate, format, Hint::kCorruptArchive);
 }
 
-class Plain final : public Decompressor {
+class PlainDecompressor final : public Decompressor {
  public:
   Result<void> run(Bytes& input, std::span<std::uint8_t>& output) override {
     std::size_t count = std::min(input.size(), output.size());
@@ -28,9 +28,9 @@ class Plain final : public Decompressor {
 };
 
 // isa-l: 2.5 to 4 times zlib's speed, and the checks of header and trailer are its own.
-class Gzip final : public Decompressor {
+class GzipDecompressor final : public Decompressor {
  public:
-  Gzip() : state_(std::make_unique<inflate_state>()) { start_member(); }
+  GzipDecompressor() : state_(std::make_unique<inflate_state>()) { start_member(); }
 
   Result<void> run(Bytes& input, std::span<std::uint8_t>& output) override {
     while (!input.empty() || pending_output()) {
@@ -92,16 +92,16 @@ class Gzip final : public Decompressor {
   bool padding_ = false;
 };
 
-class Zstd final : public Decompressor {
+class ZstdDecompressor final : public Decompressor {
  public:
-  Zstd() : context_(ZSTD_createDCtx()) {
+  ZstdDecompressor() : context_(ZSTD_createDCtx()) {
     // RFC 8878, 3.1.1.1.2: decoders may refuse large windows.  The window is memory that a layer's author
     // chooses and we pay; builders write at most 8 MiB, `zstd -21 --ultra` 64.
     if (context_ != nullptr) ZSTD_DCtx_setParameter(context_, ZSTD_d_windowLogMax, kMostWindowLog);
   }
-  ~Zstd() override { ZSTD_freeDCtx(context_); }
-  Zstd(const Zstd&) = delete;
-  Zstd& operator=(const Zstd&) = delete;
+  ~ZstdDecompressor() override { ZSTD_freeDCtx(context_); }
+  ZstdDecompressor(const ZstdDecompressor&) = delete;
+  ZstdDecompressor& operator=(const ZstdDecompressor&) = delete;
 
   Result<void> run(Bytes& input, std::span<std::uint8_t>& output) override {
     if (context_ == nullptr) return failed_with(ENOMEM, Operation::kInflate, "zstd");
@@ -149,13 +149,13 @@ Compression detect_compression(Bytes start) {
 std::unique_ptr<Decompressor> make_decompressor(Compression compression) {
   switch (compression) {
     case Compression::kGzip:
-      return std::make_unique<Gzip>();
+      return std::make_unique<GzipDecompressor>();
     case Compression::kZstd:
-      return std::make_unique<Zstd>();
+      return std::make_unique<ZstdDecompressor>();
     case Compression::kNone:
       break;
   }
-  return std::make_unique<Plain>();
+  return std::make_unique<PlainDecompressor>();
 }
 
 }  // namespace fastdock::layer

@@ -1,6 +1,5 @@
 #include "layer/file_entry.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -8,8 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <memory>
 
+#include "base/directory_stream.h"
 #include "base/path.h"
 #include "layer/attributes.h"
 #include "layer/chunk.h"
@@ -155,10 +154,7 @@ Result<void> find_holes(int fd, Entry& entry) {
 
 Result<std::vector<std::string>> list_names(int directory, std::string_view path) {
   FASTDOCK_TRY(Fd fd, open_at(directory, ".", O_RDONLY | O_DIRECTORY));
-  struct Close {
-    void operator()(DIR* stream) const { ::closedir(stream); }
-  };
-  std::unique_ptr<DIR, Close> stream(::fdopendir(fd.get()));
+  DirectoryStream stream(::fdopendir(fd.get()));
   if (!stream) return failed(Operation::kListDirectory, path);
   static_cast<void>(fd.release());
   std::vector<std::string> names;

@@ -78,7 +78,7 @@ Result<int> program_descriptor(const Places& places) {
 }
 
 // What the process between our clone and the monitor's execve reads; it shares our memory.
-struct Exec {
+struct Execution {
   int program, request, answer;
   const char* argv[5];
   const char* environment[2];
@@ -87,7 +87,7 @@ struct Exec {
 // The monitor is nobody's child here: this process has one of its own execute it, waits until it has its own
 // memory (CLONE_VFORK; until then they are on one stack, so nothing may return here), and ends.
 [[noreturn]] void execute_monitor(void* argument) {
-  const auto& exec = *static_cast<const Exec*>(argument);
+  const auto& exec = *static_cast<const Execution*>(argument);
   long answer = raw_syscall(SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
   if (answer > 0)
     while (true) raw_syscall(SYS_exit_group, 0);
@@ -150,13 +150,14 @@ Result<Started> start(const Request& request, int attached) {
   std::string answer_number = std::to_string(theirs.get());
   std::string bits = std::to_string(attached);
   // glibc would set aside an arena's address space for each thread, and keep freed memory: neither is wanted.
-  Exec exec{program,
-            memory.get(),
-            theirs.get(),
-            {"fastdock-monitor", request_number.c_str(), answer_number.c_str(), bits.c_str(), nullptr},
-            {"GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=65536:glibc.malloc.mmap_"
-             "threshold=65536",
-             nullptr}};
+  Execution exec{
+      program,
+      memory.get(),
+      theirs.get(),
+      {"fastdock-monitor", request_number.c_str(), answer_number.c_str(), bits.c_str(), nullptr},
+      {"GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=65536:glibc.malloc.mmap_"
+       "threshold=65536",
+       nullptr}};
   FASTDOCK_TRY(Child child, clone_sharing_memory(0, execute_monitor, &exec));
   theirs.reset();
   // The process in between; the monitor is not its, nor our, child any more.

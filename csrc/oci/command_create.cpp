@@ -16,7 +16,7 @@
 namespace fastdock::oci {
 namespace {
 
-constexpr auto kFlags = std::to_array<Flag>({
+constexpr auto kCreateFlags = std::to_array<Flag>({
     {"bundle", 'b', true, "directory with config.json"},
     {"config", 'f', true, "the file in place of config.json, from the bundle on (as crun has it)"},
     {"console-socket", 0, true, "UNIX socket that receives the terminal"},
@@ -37,7 +37,7 @@ Result<std::string> absolute(const std::string& path) {
 }
 
 Result<CreateRequest> read_request(Words words, std::string_view name, Arguments& arguments) {
-  FASTDOCK_TRY(arguments, parse_flags(kFlags, words, FlagsEnd::kNever, name));
+  FASTDOCK_TRY(arguments, parse_flags(kCreateFlags, words, FlagsEnd::kNever, name));
   FASTDOCK_CHECK(expect_arguments(arguments, 1, std::string(name) + " [flags] <container-id>"));
   CreateRequest request;
   request.id = arguments.positional.front();

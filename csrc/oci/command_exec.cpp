@@ -23,7 +23,7 @@ namespace {
 
 using launch::LaunchPlan;
 
-constexpr auto kFlags = std::to_array<Flag>({
+constexpr auto kExecFlags = std::to_array<Flag>({
     {"console-socket", 0, true, "UNIX socket that receives the terminal"},
     {"cwd", 0, true, "working directory"},
     {"env", 'e', true, "NAME=value, in addition to the container's"},
@@ -268,7 +268,7 @@ class Execution {
 
 Result<int> command_exec(const Context& context, Words words) {
   FASTDOCK_CHECK(run_sealed(context.argv));
-  auto parsed = parse_flags(kFlags, words, FlagsEnd::kFirstPositional, "exec");
+  auto parsed = parse_flags(kExecFlags, words, FlagsEnd::kFirstPositional, "exec");
   if (!parsed && parsed.error().number != kHelpWanted) {
     // As runc: 255 is for what the container answers, or would have.
     report(context, parsed.error());

@@ -1,5 +1,4 @@
 // state, list, kill, delete, pause, resume.
-#include <dirent.h>
 #include <fcntl.h>
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
@@ -12,8 +11,8 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <memory>
 
+#include "base/directory_stream.h"
 #include "cgroup/cgroup.h"
 #include "oci/create.h"
 #include "oci/seal.h"
@@ -80,13 +79,9 @@ Result<void> kill_all(const Container& container) {
   return group->kill_all();
 }
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
 std::vector<std::string> ids_in(const std::string& root) {
   std::vector<std::string> ids;
-  std::unique_ptr<DIR, CloseDirectory> stream(::opendir(root.c_str()));
+  DirectoryStream stream(::opendir(root.c_str()));
   if (!stream) return ids;
   while (const dirent* entry = ::readdir(stream.get()))
     if (entry->d_type == DT_DIR && check_id(entry->d_name)) ids.emplace_back(entry->d_name);

@@ -13,7 +13,7 @@
 namespace fastdock::oci {
 namespace {
 
-constexpr auto kFlags = std::to_array<Flag>({
+constexpr auto kUpdateFlags = std::to_array<Flag>({
     {"resources", 'r', true, "file with linux.resources as JSON; - is standard input"},
     {"blkio-weight", 0, true, "10 to 1000"},
     {"cpu-period", 0, true, "microseconds"},
@@ -94,7 +94,7 @@ Result<void> read_flags(const Arguments& arguments, cgroup::Limits& limits) {
 }  // namespace
 
 Result<int> command_update(const Context& context, Words words) {
-  FASTDOCK_TRY(Arguments arguments, parse_flags(kFlags, words, FlagsEnd::kNever, "update"));
+  FASTDOCK_TRY(Arguments arguments, parse_flags(kUpdateFlags, words, FlagsEnd::kNever, "update"));
   FASTDOCK_CHECK(expect_arguments(arguments, 1, "update [flags] <container-id>"));
   if (arguments.has("l3-cache-schema") || arguments.has("mem-bw-schema"))
     return failed_with(ENOTSUP, Operation::kUseContainer, "Intel RDT is not supported by fastdock-oci");

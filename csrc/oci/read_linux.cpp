@@ -20,10 +20,10 @@ using launch::Namespace;
 using launch::NamespaceMode;
 
 constexpr std::uint64_t kRecursive = 1U << 14;  // MS_REC
-constexpr std::uint64_t kUnbindable = 1U << 17;
-constexpr std::uint64_t kPrivate = 1U << 18;
-constexpr std::uint64_t kSlave = 1U << 19;
-constexpr std::uint64_t kShared = 1U << 20;
+constexpr std::uint64_t kRootUnbindable = 1U << 17;
+constexpr std::uint64_t kRootPrivate = 1U << 18;
+constexpr std::uint64_t kRootSlave = 1U << 19;
+constexpr std::uint64_t kRootShared = 1U << 20;
 
 struct NamespaceName {
   std::string_view name;
@@ -90,10 +90,10 @@ void read_root_propagation(Json propagation, LaunchPlan& plan) {
   bool recursive = word.starts_with('r');
   if (recursive) word.remove_prefix(1);
   std::uint64_t type = 0;
-  if (word == "shared") type = kShared;
-  if (word == "slave") type = kSlave;
-  if (word == "private") type = kPrivate;
-  if (word == "unbindable") type = kUnbindable;
+  if (word == "shared") type = kRootShared;
+  if (word == "slave") type = kRootSlave;
+  if (word == "private") type = kRootPrivate;
+  if (word == "unbindable") type = kRootUnbindable;
   if (word.empty() && !recursive) return;
   if (type == 0)
     return propagation.refuse("must be shared, slave, private or unbindable, with an r in front or not");
@@ -101,9 +101,10 @@ void read_root_propagation(Json propagation, LaunchPlan& plan) {
   // and "shared" are of the host's; and what is mounted inside the container follows once more at the end.
   // A shared one is private until then, as runc's: pivot_root(2) refuses to put the old root on a shared
   // mount.
-  if (type != kShared) plan.root->propagation = type;
+  if (type != kRootShared) plan.root->propagation = type;
   plan.root->propagation_recursive = recursive;
-  if (type == kShared || type == kUnbindable) plan.root_propagation = type | (recursive ? kRecursive : 0);
+  if (type == kRootShared || type == kRootUnbindable)
+    plan.root_propagation = type | (recursive ? kRecursive : 0);
 }
 
 void read_personality(Json personality, LaunchPlan& plan) {

@@ -23,7 +23,7 @@ namespace {
 
 constexpr int kStateVersion = 1;
 
-using Writer = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
+using PrettyWriter = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
 
 template <class Writer>
 void put(Writer& writer, std::string_view key, std::string_view value) {
@@ -208,7 +208,7 @@ Result<void> Container::load() {
 
 Result<void> Container::save() const {
   rapidjson::StringBuffer buffer;
-  Writer writer(buffer);
+  PrettyWriter writer(buffer);
   writer.StartObject();
   writer.Key("fastdockState");
   writer.Int(kStateVersion);
@@ -270,7 +270,7 @@ Status Container::status() const {
 std::string state_json(const State& state, Status status, StateFor reader) {
   rapidjson::StringBuffer buffer;
   if (reader != StateFor::kList) {
-    rapidjson::PrettyWriter<rapidjson::StringBuffer> writer(buffer);
+    PrettyWriter writer(buffer);
     writer.SetIndent(' ', 2);
     write_state(writer, state, status, reader);
   } else {

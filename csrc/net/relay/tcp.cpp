@@ -9,7 +9,7 @@
 namespace fastdock::net::relay {
 namespace {
 
-constexpr std::size_t kAtOnce = 256 * 1024;
+constexpr std::size_t kPipeSize = 256 * 1024;
 constexpr int kKeepAlive = 30;  // seconds without a word until the other side is asked, and between questions
 
 bool make_pipe(Fd& out, Fd& in) {
@@ -17,7 +17,7 @@ bool make_pipe(Fd& out, Fd& in) {
   if (::pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return false;
   out.reset(ends[0]);
   in.reset(ends[1]);
-  ::fcntl(ends[1], F_SETPIPE_SZ, kAtOnce);  // as far as pipe-user-pages-soft allows
+  ::fcntl(ends[1], F_SETPIPE_SZ, kPipeSize);  // as far as pipe-user-pages-soft allows
   return true;
 }
 
@@ -75,7 +75,7 @@ void TcpConnection::finish_connecting() {
 bool TcpConnection::move(Direction& direction) {
   while (!direction.closed) {
     if (direction.waiting == 0 && !direction.ended) {
-      ssize_t count = ::splice(direction.from, nullptr, direction.pipe_in.get(), nullptr, kAtOnce,
+      ssize_t count = ::splice(direction.from, nullptr, direction.pipe_in.get(), nullptr, kPipeSize,
                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
       if (count < 0 && errno == EAGAIN) return true;
       if (count < 0) return false;

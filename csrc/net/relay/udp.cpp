@@ -17,7 +17,7 @@ constexpr std::size_t kMaximumSessions = 1024;
 constexpr std::chrono::seconds kIdle(120);
 constexpr std::chrono::seconds kSweep(30);
 constexpr std::chrono::seconds kTrust(1);  // until a session's target is looked up again
-constexpr int kAtOnce = 64;
+constexpr int kDatagramsAtOnce = 64;
 
 using Datagram = std::array<char, 65536>;
 using Control = std::array<char, 256>;
@@ -82,7 +82,7 @@ bool UdpRelay::is_current(Session& session) const {
 
 void UdpRelay::receive() {
   static thread_local Datagram bytes;
-  for (int i = 0; i < kAtOnce; ++i) {
+  for (int i = 0; i < kDatagramsAtOnce; ++i) {
     Address sender;
     alignas(cmsghdr) Control control;
     iovec part{bytes.data(), bytes.size()};
@@ -127,7 +127,7 @@ void UdpRelay::answer(const std::string& key) {
   auto found = sessions_.find(key);
   if (found == sessions_.end()) return;
   Session& session = found->second;
-  for (int i = 0; i < kAtOnce; ++i) {
+  for (int i = 0; i < kDatagramsAtOnce; ++i) {
     ssize_t count = ::recv(session.socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (count < 0) return;  // ECONNREFUSED too: nobody listens there (yet)
     session.used = Clock::now();

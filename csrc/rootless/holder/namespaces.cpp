@@ -1,24 +1,17 @@
 #include "rootless/holder/namespaces.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <memory>
 
+#include "base/directory_stream.h"
 #include "base/path.h"
 
 namespace fastdock::rootless {
-namespace {
-
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
-}  // namespace
+namespace {}  // namespace
 
 std::uint64_t number_of(const std::string& path) {
   struct stat status{};
@@ -27,7 +20,7 @@ std::uint64_t number_of(const std::string& path) {
 
 Survivors find_survivors(const NamespaceNumbers& numbers) {
   Survivors found;
-  std::unique_ptr<DIR, CloseDirectory> stream(::opendir("/proc"));
+  DirectoryStream stream(::opendir("/proc"));
   while (const dirent* entry = stream ? ::readdir(stream.get()) : nullptr) {
     if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
     std::string directory = std::string("/proc/") + entry->d_name + "/ns/";
