@@ -86,7 +86,8 @@ struct ChildPlan {
   int parent_death_signal = 0;
   std::span<const int> cgroup_tasks;
   std::span<const JoinedNamespace> joined;
-  std::uint64_t unshare_flags = 0;  // the cgroup namespace: made only when the child is in its cgroup
+  std::uint64_t already_joined = 0;  // bit n: the n-th of them
+  std::uint64_t unshare_flags = 0;   // the cgroup namespace: made only when the child is in its cgroup
 
   bool has_root = false;
   rootfs::ChildRoot root;

@@ -29,10 +29,25 @@ bool join_cgroups(State& state) {
   return true;
 }
 
+// They need not belong to that user namespace, and from inside of it only its own can be joined (setns(2)).
+// As runc 1.2 and later.
+std::uint64_t join_from_outside(std::span<const JoinedNamespace> joined) {
+  std::uint64_t done = 0;
+  for (std::size_t i = 0; i < joined.size(); ++i)
+    if (joined[i].type != CLONE_NEWUSER &&
+        !raw_failed(raw_syscall(SYS_setns, joined[i].descriptor, joined[i].type)))
+      done |= std::uint64_t{1} << i;
+  return done;
+}
+
 bool join_namespaces(State& state) {
-  for (const JoinedNamespace& joined : state.plan.joined) {
-    long answer = raw_syscall(SYS_setns, joined.descriptor, joined.type);
-    if (!check(answer, state.failure, Operation::kJoinNamespace, joined.path)) return false;
+  const std::span<const JoinedNamespace> all = state.plan.joined;
+  std::uint64_t done = state.plan.already_joined;
+  if (!all.empty() && all.front().type == CLONE_NEWUSER) done |= join_from_outside(all);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if ((done >> i & 1) != 0) continue;
+    long answer = raw_syscall(SYS_setns, all[i].descriptor, all[i].type);
+    if (!check(answer, state.failure, Operation::kJoinNamespace, all[i].path)) return false;
   }
   if (state.plan.unshare_flags == 0) return true;
   long answer = raw_syscall(SYS_unshare, state.plan.unshare_flags);

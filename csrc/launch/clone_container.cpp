@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/path.h"
+#include "launch/child_steps.h"
 
 namespace fastdock::launch {
 namespace {
@@ -49,7 +50,7 @@ class ChildNamespaces {
 struct Intermediate {
   const std::vector<JoinedNamespace>& joined_for_child;
   std::uint64_t flags;
-  ChildPlan* plan;
+  ChildPlan* plan;  // our copy
   int cgroup;
   int owner;
   int answer;  // a pipe: the pid, or -errno
@@ -60,6 +61,9 @@ struct Intermediate {
   int answer = 0;
   for (const JoinedNamespace& joined : step.joined_for_child)
     if (answer == 0 && ::setns(joined.descriptor, joined.type) != 0) answer = -errno;
+  // Now, with the host's rights: what belongs to another user namespace cannot be joined from inside this
+  // one.
+  if (answer == 0) step.plan->already_joined = steps::join_from_outside(step.plan->joined);
   if (answer == 0 && ::setns(step.owner, CLONE_NEWUSER) != 0) answer = -errno;
   if (answer == 0) {
     auto child = clone_child(step.flags | CLONE_PARENT, run_child, step.plan, step.cgroup);

@@ -23,7 +23,7 @@ using rootfs::Link;
 using rootfs::Mount;
 
 // namespaces(7), in the order in which setns(2) must join them: the user namespace first, because it
-// gives the rights for the others; the PID namespace last (CVE-2016-9962).
+// gives the rights for the others (but see join_from_outside()); the PID namespace last (CVE-2016-9962).
 enum class Namespace : std::uint8_t { kUser, kMount, kUts, kIpc, kNet, kCgroup, kTime, kPid, kCount_ };
 enum class NamespaceMode : std::uint8_t { kHost, kNew, kJoin };
 

@@ -32,10 +32,10 @@ void visit(Archive& archive, IdMapping& value) {
 template <class Archive>
 void visit(Archive& archive, Mount& value) {
   visit_all(archive, value.type, value.source, value.destination, value.options, value.attributes_set,
-            value.attributes_clear, value.recursive_set, value.recursive_clear, value.propagation,
-            value.propagation_recursive, value.recursive, value.copy_up, value.map_ids, value.map_ids_below,
-            value.keep_mode, value.inside, value.id_maps.uids, value.id_maps.gids, value.layers,
-            value.directory, value.in_memory);
+            value.attributes_clear, value.attributes_reset, value.recursive_set, value.recursive_clear,
+            value.propagation, value.propagation_recursive, value.recursive, value.copy_up, value.map_ids,
+            value.map_ids_below, value.keep_mode, value.inside, value.id_maps.uids, value.id_maps.gids,
+            value.layers, value.directory, value.in_memory);
 }
 template <class Archive>
 void visit(Archive& archive, Device& value) {

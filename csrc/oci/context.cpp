@@ -60,17 +60,15 @@ std::string message_of_execute(const Error& error) {
 }  // namespace
 
 void Context::log(std::string_view level, std::string_view message) const {
-  if (log_file.empty()) return;
-  auto file = open_file(log_file, O_WRONLY | O_CREAT | O_APPEND, 0644);
-  if (!file) return;
+  if (!log_file) return;
   std::string line = log_json ? json_line(level, message) : text_line(level, message);
   // One write: lines of several runtimes do not mix.
-  if (::write(file->get(), line.data(), line.size()) < 0) return;
+  if (::write(log_file.get(), line.data(), line.size()) < 0) return;
 }
 
 void Context::debug_log(std::string_view message) const {
   if (!debug) return;
-  if (!log_file.empty()) return log("debug", message);
+  if (log_file) return log("debug", message);
   std::string line = log_json ? json_line("debug", message) : text_line("debug", message);
   if (::write(STDERR_FILENO, line.data(), line.size()) < 0) return;
 }

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "oci/options.h"
 
 namespace fastdock::oci {
@@ -15,7 +16,7 @@ inline constexpr const char* kDefaultRoot = "/run/fastdock-oci";
 
 struct Context {
   std::string root = kDefaultRoot;
-  std::string log_file;
+  Fd log_file;  // --log, if given
   bool log_json = false;
   bool debug = false;
   bool systemd_cgroup = false;

@@ -1,4 +1,5 @@
 // fastdock-oci: the OCI runtime command line (the interface is runc's and crun's).
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
@@ -86,7 +87,6 @@ Result<Context> read_context(const Arguments& arguments, char** argv) {
   context.argv = argv;
   if (has_own_place()) context.root = std::string(std::getenv("XDG_RUNTIME_DIR")) + "/fastdock-oci";
   context.root = arguments.text("root", context.root);
-  context.log_file = arguments.text("log");
   std::string format = arguments.text("log-format", "text");
   context.log_json = format == "json";
   context.debug = arguments.has("debug");
@@ -106,6 +106,14 @@ Result<Context> read_context(const Arguments& arguments, char** argv) {
   return context;
 }
 
+// As runc: before the command is looked at, so that nothing happens without the log that was asked for.
+Result<void> open_log(const Arguments& arguments, Context& context) {
+  const std::string path = arguments.text("log");
+  if (path.empty()) return {};
+  FASTDOCK_TRY(context.log_file, open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0644));
+  return {};
+}
+
 int report(const Context& context, const Error& error, int code) {
   report(context, error);
   return code;
@@ -120,6 +128,7 @@ int run(int argc, char** argv) {
   if (arguments->has("version")) return print(version()) ? 0 : 1;
   if (arguments->has("help") || words.empty() || std::string_view(words.front()) == "help")
     return print(help()) ? 0 : 1;
+  if (auto opened = open_log(*arguments, *context); !opened) return report(*context, opened.error(), 1);
   const std::string_view name = words.front();
   for (const Command& command : kCommands) {
     if (command.name != name) continue;

@@ -72,6 +72,9 @@ const typename Table::value_type* look_up(const Table& table, std::string_view n
   return found == table.end() ? nullptr : found;
 }
 
+// They take back what an earlier option said; a bind mount then has its source's, and a new mount relatime.
+constexpr auto kUndoneAccessTimes = std::to_array<std::string_view>({"atime", "norelatime", "nostrictatime"});
+
 void apply(const Attribute& attribute, std::uint64_t& set, std::uint64_t& clear) {
   set = (set & ~attribute.clear) | attribute.set;
   clear = (clear & ~attribute.set) | attribute.clear;
@@ -79,6 +82,7 @@ void apply(const Attribute& attribute, std::uint64_t& set, std::uint64_t& clear)
 
 struct Options {
   bool bind = false;
+  bool attributes = false;  // there is one of kAttributes or kSuperblockFlags
   bool map_ids = false;
 };
 
@@ -92,7 +96,10 @@ void read_option(std::string_view option, Json where, rootfs::Mount& mount, Opti
     options.bind = true;
     mount.recursive = option == "rbind";
   } else if (const Attribute* attribute = look_up(kAttributes, option)) {
+    options.attributes = true;
     apply(*attribute, mount.attributes_set, mount.attributes_clear);
+    if (std::ranges::find(kUndoneAccessTimes, option) != kUndoneAccessTimes.end())
+      mount.attributes_clear &= ~std::uint64_t{MOUNT_ATTR__ATIME};
   } else if (const Propagation* propagation = look_up(kPropagations, option)) {
     mount.propagation = propagation->type;
     mount.propagation_recursive = propagation->recursive;
@@ -105,6 +112,7 @@ void read_option(std::string_view option, Json where, rootfs::Mount& mount, Opti
   } else if (option == "tmpcopyup") {
     mount.copy_up = true;
   } else if (std::ranges::find(kSuperblockFlags, option) != kSuperblockFlags.end()) {
+    options.attributes = true;
     add_data(mount, option);
   } else if (option == "remount") {
     where.refuse("has the option remount, which needs a mount to change");
@@ -121,6 +129,24 @@ void read_maps(Json maps, std::vector<rootfs::IdMapping>& target) {
     entry.required("size").read(mapping.count);
     target.push_back(mapping);
   });
+}
+
+// As runc 1.2 and later, and mount(2) with MS_REMOUNT: where one attribute is asked for, those that are not
+// are cleared, whatever the source has; without any, the source's stay.  The access time stays unless it is
+// asked for; nodiratime alone implies relatime.
+void reset_unnamed(rootfs::Mount& mount, bool own_users) {
+  // diratime asks for nothing, as with mount(2).
+  mount.attributes_clear &= ~std::uint64_t{MOUNT_ATTR_NODIRATIME};
+  std::uint64_t reset =
+      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+  // In a user namespace runc finds them locked by the kernel (mount_namespaces(7)), and keeps them.  Ours are
+  // made outside of it, where they are not; but a container of other ids must not gain by that.
+  if (own_users) reset = MOUNT_ATTR_NOSYMFOLLOW;
+  const bool has_mode = (mount.attributes_clear & MOUNT_ATTR__ATIME) != 0;
+  const bool has_nodiratime = (mount.attributes_set & MOUNT_ATTR_NODIRATIME) != 0;
+  if (!own_users && has_mode) reset |= MOUNT_ATTR_NODIRATIME;
+  if (!own_users && has_nodiratime && !has_mode) reset |= MOUNT_ATTR__ATIME;
+  mount.attributes_reset = reset & ~(mount.attributes_set & ~std::uint64_t{MOUNT_ATTR__ATIME});
 }
 
 void check_bind(const rootfs::Mount& mount, Json entry) {
@@ -196,6 +222,9 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
   mount.type = "bind";
   mount.options.clear();
   check_bind(mount, entry);
+  if (options.attributes)
+    reset_unnamed(mount, config.plan.namespaces[static_cast<std::size_t>(launch::Namespace::kUser)].mode !=
+                             launch::NamespaceMode::kHost);
   if (!mount.source.starts_with('/')) mount.source = config.bundle + "/" + mount.source;
   if (!options.map_ids) mount.map_ids_below = false;
   mount.map_ids = options.map_ids || !mount.id_maps.empty();

@@ -9,17 +9,19 @@ using child::check;
 using child::Descriptor;
 using child::Failure;
 
-bool set(int tree, const MountChange& change, const ChildMount& mount, Failure& failure) {
+}  // namespace
+
+long change_mount(int tree, const MountChange& change) {
   mount_attr attributes{};
   attributes.attr_set = change.set;
-  attributes.attr_clr = change.clear;
+  attributes.attr_clr = change.clear | change.reset;
   attributes.propagation = change.propagation;
   unsigned flags = AT_EMPTY_PATH | (change.recursive ? AT_RECURSIVE : 0U);
-  return check(raw_syscall(SYS_mount_setattr, tree, "", flags, &attributes, sizeof attributes), failure,
-               Operation::kSetMountAttributes, mount.source);
+  long answer = raw_syscall(SYS_mount_setattr, tree, "", flags, &attributes, sizeof attributes);
+  if (answer != -EPERM || change.reset == 0) return answer;
+  attributes.attr_clr = change.clear;
+  return raw_syscall(SYS_mount_setattr, tree, "", flags, &attributes, sizeof attributes);
 }
-
-}  // namespace
 
 int bind_inside(ChildMount& mount, int root, Failure& failure) {
   Descriptor source(child::open_in_root(root, mount.inside, O_PATH));
@@ -34,7 +36,8 @@ int bind_inside(ChildMount& mount, int root, Failure& failure) {
   Descriptor tree(raw_syscall(SYS_open_tree, source.get(), "", flags));
   if (!check(tree.get(), failure, Operation::kOpenBindSource, mount.source)) return -1;
   for (const MountChange& change : mount.changes)
-    if (!set(tree.get(), change, mount, failure)) return -1;
+    if (!check(change_mount(tree.get(), change), failure, Operation::kSetMountAttributes, mount.source))
+      return -1;
   return tree.release();
 }
 

@@ -9,4 +9,8 @@ namespace fastdock::rootfs {
 // child; see child_root.h.
 int bind_inside(ChildMount& mount, int root, child::Failure& failure);
 
+// Makes the change to a detached mount; -errno, as raw_syscall().  Its own user namespace may have locked
+// what was only to be reset: then that stays, as runc has it.
+long change_mount(int tree, const MountChange& change);
+
 }  // namespace fastdock::rootfs

@@ -29,7 +29,8 @@ long move_to(int mount, int target) {
                      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
-int mount_filesystem(const ChildMount& mount, Failure& failure) {
+// `mode`: of the root directory, in the options' words; null: as they say.
+int mount_filesystem(const ChildMount& mount, Failure& failure, const char* mode = nullptr) {
   Descriptor context(raw_syscall(SYS_fsopen, mount.type, FSOPEN_CLOEXEC));
   if (!check(context.get(), failure, Operation::kCreateFilesystem, mount.type)) return -1;
   raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "source", mount.source, 0);
@@ -38,6 +39,7 @@ int mount_filesystem(const ChildMount& mount, Failure& failure) {
     long answer = raw_syscall(SYS_fsconfig, context.get(), command, option.key, option.value, 0);
     if (!check(answer, failure, Operation::kConfigureFilesystem, option.key)) return -1;
   }
+  if (mode != nullptr) raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, "mode", mode, 0);
   long created = raw_syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
   if (!check(created, failure, Operation::kCreateFilesystem, mount.type)) return -1;
   long mounted = raw_syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, mount.attributes);
@@ -195,11 +197,18 @@ bool make_overlays(const ChildRoot& plan, Overlays& overlays, Failure& failure) 
   return true;
 }
 
-bool take_mode(int from, int tree, const char* path, Failure& failure) {
+// A tmpfs with the mode of the directory that it will cover, where that is there already.
+int mount_with_covered_mode(const ChildMount& mount, int root, Failure& failure) {
+  Descriptor covered(open_in_root(root, mount.destination, O_PATH));
+  if (!covered.ok()) return mount_filesystem(mount, failure);
   struct stat status{};
-  if (!check(child::status_of(from, status), failure, Operation::kInspectFile, path)) return false;
-  return check(raw_syscall(SYS_fchmodat, tree, ".", status.st_mode & 07777), failure, Operation::kSetMode,
-               path);
+  if (!check(child::status_of(covered.get(), status), failure, Operation::kInspectFile, mount.destination))
+    return -1;
+  const char mode[] = {static_cast<char>('0' + (status.st_mode >> 9 & 7)),
+                       static_cast<char>('0' + (status.st_mode >> 6 & 7)),
+                       static_cast<char>('0' + (status.st_mode >> 3 & 7)),
+                       static_cast<char>('0' + (status.st_mode & 7)), '\0'};
+  return mount_filesystem(mount, failure, mode);
 }
 
 bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
@@ -208,15 +217,14 @@ bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& 
     bool ready = mount.kind == ChildMountKind::kOverlay;
     int made = ready                                       ? overlays.made[overlay++]
                : mount.kind == ChildMountKind::kBindInside ? bind_inside(mount, root, failure)
+               : mount.keep_mode                           ? mount_with_covered_mode(mount, root, failure)
                                                            : make_mount(mount, plan, failure);
     if (made < 0) return false;
     mount.tree = made;
-    Descriptor covered(mount.keep_mode ? open_in_root(root, mount.destination, O_PATH) : -1);
     bool of_kernel = child::equal(mount.type, "proc") || child::equal(mount.type, "sysfs");
     Descriptor target(of_kernel ? open_plain_directory(root, mount.destination, failure)
                                 : open_or_create(root, mount.destination, mount.onto_directory, failure));
     if (!target.ok()) return false;
-    if (covered.ok() && !take_mode(covered.get(), made, mount.destination, failure)) return false;
     if (mount.copy_up && !copy_tree(target.get(), made, mount.destination, failure)) return false;
     if (!check(move_to(made, target.get()), failure, Operation::kAttachMount, mount.destination))
       return false;

@@ -22,9 +22,9 @@ struct ChildOption {
 
 enum class ChildMountKind : std::uint8_t { kBind, kBindInside, kFilesystem, kOverlay };
 
-// One mount_setattr(2).
+// One mount_setattr(2).  `reset` is cleared as well, where nothing of it is locked.
 struct MountChange {
-  std::uint64_t set, clear, propagation;
+  std::uint64_t set, clear, reset, propagation;
   bool recursive;
 };
 

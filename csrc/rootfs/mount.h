@@ -32,6 +32,9 @@ struct Mount {
   std::string options;               // the file system's own options, comma separated
   std::uint64_t attributes_set = 0;  // MOUNT_ATTR_*, of mount_setattr(2)
   std::uint64_t attributes_clear = 0;
+  // bind: cleared, too, unless they are locked (mount_namespaces(7)): what the source has and nobody asked
+  // for
+  std::uint64_t attributes_reset = 0;
   std::uint64_t recursive_set = 0;  // the same for the whole tree of a recursive bind (rro and friends)
   std::uint64_t recursive_clear = 0;
   std::uint64_t propagation = 0;  // MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; 0: MS_PRIVATE

@@ -12,6 +12,7 @@
 #include <map>
 #include <mutex>
 
+#include "rootfs/bind_inside.h"
 #include "rootfs/id_map.h"
 #include "rootfs/tmpfs.h"
 
@@ -202,13 +203,13 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
   std::vector<MountChange>& changes = changes_.emplace_back();
   const std::uint64_t propagation = mount.propagation == 0 ? kPrivate : mount.propagation;
   if (!mount.recursive && (mount.recursive_set | mount.recursive_clear) == 0) {  // one mount, one call
-    changes.push_back({child.attributes, mount.attributes_clear, propagation, false});
+    changes.push_back({child.attributes, mount.attributes_clear, mount.attributes_reset, propagation, false});
   } else {
-    changes.push_back({0, 0, propagation, mount.propagation_recursive});
+    changes.push_back({0, 0, 0, propagation, mount.propagation_recursive});
+    if ((child.attributes | mount.attributes_clear | mount.attributes_reset) != 0)
+      changes.push_back({child.attributes, mount.attributes_clear, mount.attributes_reset, 0, false});
     if ((mount.recursive_set | mount.recursive_clear) != 0)
-      changes.push_back({mount.recursive_set, mount.recursive_clear, 0, true});
-    if ((child.attributes | mount.attributes_clear) != 0)
-      changes.push_back({child.attributes, mount.attributes_clear, 0, false});
+      changes.push_back({mount.recursive_set, mount.recursive_clear, 0, 0, true});
   }
   for (MountChange& change : changes) change.clear |= cleared_by(change.set);
   child.changes = changes;
@@ -226,9 +227,8 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
   child.onto_directory = S_ISDIR(status.st_mode);
   if (mount.map_ids) FASTDOCK_CHECK(map_bind(mount, maps, tree.get()));
   for (const MountChange& change : changes)
-    if (set_attributes(tree.get(), change.set, change.clear, change.propagation,
-                       change.recursive ? AT_RECURSIVE : 0) != 0)
-      return failed(Operation::kSetMountAttributes, mount.source);
+    if (long answer = change_mount(tree.get(), change); answer < 0)
+      return failed_with(static_cast<int>(-answer), Operation::kSetMountAttributes, mount.source);
   child.tree = keep(std::move(tree));
   return {};
 }

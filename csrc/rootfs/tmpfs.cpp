@@ -118,7 +118,7 @@ Contents contents_of(const Mount& mount, const std::vector<Device>& devices, con
 }
 
 bool can_be_filled(const Mount& mount, const IdMaps& maps) {
-  if (mount.type != "tmpfs" || mount.copy_up) return false;
+  if (mount.type != "tmpfs" || mount.copy_up || mount.keep_mode) return false;
   bool names_ids =
       mount.options.find("uid=") != std::string::npos || mount.options.find("gid=") != std::string::npos;
   auto maps_root = [](const std::vector<IdMapping>& map) {

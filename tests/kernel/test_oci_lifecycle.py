@@ -461,6 +461,29 @@ def test_the_log_is_runcs(bundle: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.here
+def test_a_log_that_cannot_be_opened(bundle: Bundle, tmp_path: Path) -> None:
+    """As runc: nothing is done without the log that was asked for; its help and version need none."""
+    log = tmp_path / "nosuch" / "log"
+    for words in (
+        ["run", "--bundle", str(bundle.path), "c"],
+        ["state", "nosuch"],
+        ["exec", "c", "true"],
+        ["nosuch"],
+    ):
+        bundle.write()
+        done = bundle.command("--log", str(log), *words)
+        assert (done.returncode, done.stdout) == (1, ""), words
+        assert str(log) in done.stderr
+        assert "No such file or directory" in done.stderr
+    assert not bundle.root.exists()
+    for word in ("--version", "--help"):
+        assert bundle.command("--log", str(log), word).returncode == 0
+    # One that can be is there, empty or not.
+    assert bundle.command("--log", str(tmp_path / "log"), "features").returncode == 0
+    assert (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.here
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a b", "a\nb", "x" * 300])
 def test_names_that_are_no_names(bundle: Bundle, name: str) -> None:
     done = bundle.run(name)
@@ -545,7 +568,7 @@ def test_debug(bundle: Bundle, tmp_path: Path) -> None:
     bundle.write()
     run = ("run", "--bundle", str(bundle.path), "c")
     assert bundle.command("--log", str(tmp_path / "log"), *run).returncode == 0
-    assert not (tmp_path / "log").exists()
+    assert (tmp_path / "log").read_text() == ""
     words = ("--debug", "--log", str(tmp_path / "log"), "--log-format", "json")
     assert bundle.command(*words, *run).stderr == ""
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oci_bundle import Bundle
+from oci_bundle import Bundle, with_user_namespace
 
 pytestmark = pytest.mark.kernel
 
@@ -210,3 +210,46 @@ def test_words_that_callers_look_for(bundle: Bundle, tmp_path: Path) -> None:
     assert (done.returncode, "cannot join the cgroup" in done.stderr) == (255, True)
     done = bundle.command("exec", "--cgroup", "..", "e", "true")
     assert (done.returncode, "bad sub cgroup path" in done.stderr) == (255, True)
+
+
+@pytest.mark.parametrize(
+    "keeps", [("user", "mount", "network"), ("user", "mount", "network", "pid", "ipc", "uts")]
+)
+def test_a_namespace_of_another_owner_than_the_joined_user_namespace(
+    bundle: Bundle, tmp_path: Path, keeps: tuple[str, ...]
+) -> None:
+    """A network namespace of the host's beside somebody's user namespace: joined before the host's rights go."""
+    with_user_namespace(bundle)
+    bundle.shell("sleep 1000")
+    assert bundle.run_detached("owner").returncode == 0
+    (tmp_path / "other").mkdir()
+    other = Bundle(tmp_path / "other")
+    # It ends with its standard input, however this ends.
+    command = ["unshare", "--net", "sh", "-c", "echo; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as network:
+        assert network.stdout is not None
+        network.stdout.readline()
+        with_user_namespace(other)
+        linux = other.config["linux"]
+        del linux["uidMappings"], linux["gidMappings"]
+        places = {"user": bundle.state("owner")["pid"], "network": network.pid}
+        files = {"user": "user", "network": "net"}
+        linux["namespaces"] = [
+            {"type": kind, "path": f"/proc/{places[kind]}/ns/{files[kind]}"}
+            if kind in places
+            else {"type": kind}
+            for kind in keeps
+        ]
+        other.config["mounts"] = [entry for entry in other.config["mounts"] if entry["type"] == "tmpfs"]
+        other.config["mounts"].append(
+            {"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}
+        )
+        linux["maskedPaths"] = linux["readonlyPaths"] = []
+        other.config["process"]["args"] = ["/bin/sh", "-c", "sleep 1000"]
+        assert other.run_detached().returncode == 0, (tmp_path / "other/stderr").read_text()
+        pid = other.state()["pid"]
+        for kind, file in files.items():
+            assert os.readlink(f"/proc/{pid}/ns/{file}") == os.readlink(f"/proc/{places[kind]}/ns/{file}")
+        done = other.command("exec", "c", "readlink", "/proc/self/ns/net")
+        assert done.stdout.strip() == os.readlink(f"/proc/{network.pid}/ns/net"), done.stderr
+    other.close()

@@ -237,6 +237,9 @@ def test_a_tmpfs_has_the_mode_of_what_it_covers(bundle: Bundle) -> None:
         bundle.config["mounts"].append({"destination": f"/{name}", "type": "tmpfs", "source": "tmpfs"})
     bundle.config["mounts"][-1]["options"] = ["mode=0444"]
     assert bundle.output("stat -c %a /run /tmp /srv").split() == ["710", "1777", "444"]
+    # And its options say so.
+    mounts = bundle.output("grep -E ' /(run|tmp) ' /proc/self/mounts").splitlines()
+    assert ["mode=710" in line for line in mounts] == [True, False], mounts
 
 
 @pytest.mark.here
@@ -260,3 +263,81 @@ def test_id_maps_of_what_is_mounted_below(bundle: Bundle, tmp_path: Path, option
         assert bundle.output("stat -c %u /tree /tree/deep").split() == ["1000", below]
     finally:
         subprocess.run(["umount", tree / "deep"], check=True)
+
+
+@pytest.mark.here
+def test_what_a_bind_does_not_ask_for(bundle: Bundle, tmp_path: Path) -> None:
+    """As runc 1.4.0: without an option the source's attributes stay, with one the others are cleared; the
+    access time stays unless it is asked for."""
+    cases = {
+        ("ro,nosuid,nodev,noexec,nosymfollow,noatime", ""): "ro,nosuid,nodev,noexec,noatime,nosymfollow",
+        ("ro,nosuid,nodev,noexec,nosymfollow", "rprivate"): "ro,nosuid,nodev,noexec,relatime,nosymfollow",
+        ("ro,nosuid,nodev,noexec,nosymfollow", "nosuid"): "rw,nosuid,relatime",
+        ("nosuid,nodev", "ro"): "ro,relatime",
+        ("ro,noexec,nodiratime", "dev"): "rw,nodiratime,relatime",
+        ("ro", "rw"): "rw,relatime",
+        ("noatime", "ro"): "ro,noatime",
+        ("noatime", "atime"): "rw,noatime",
+        ("noatime", "norelatime"): "rw,noatime",
+        ("noatime", "relatime"): "rw,relatime",
+        ("noatime", "noatime,atime,ro"): "ro,noatime",
+        ("noatime", "nodiratime"): "rw,nodiratime,relatime",
+        ("nodiratime", "diratime"): "rw,nodiratime,relatime",
+        ("nodiratime", "strictatime"): "rw",
+        ("noatime", "nodiratime,strictatime"): "rw,nodiratime",
+        ("noatime", "nodiratime,norelatime"): "rw,nodiratime,relatime",
+        ("nosuid", "rro,nodev"): "ro,nodev,relatime",
+    }
+    assert attributes_of_binds(bundle, tmp_path, cases) == cases
+
+
+@pytest.mark.here
+def test_what_a_bind_does_not_ask_for_in_a_user_namespace(bundle: Bundle, tmp_path: Path) -> None:
+    """As runc: there the source's attributes stay, except those that nobody locks; what is asked for is added."""
+    with_user_namespace(bundle)
+    cases = {
+        ("ro,noexec,nosymfollow,nodiratime", "dev"): "ro,noexec,nodiratime,relatime",
+        ("ro", "nosuid,nodev"): "ro,nosuid,nodev,relatime",
+        ("noatime,nodiratime", "norelatime"): "rw,noatime,nodiratime",
+        ("nosuid,nodev", "ro"): "ro,nosuid,nodev,relatime",
+    }
+    assert attributes_of_binds(bundle, tmp_path, cases) == cases
+
+
+def attributes_of_binds(
+    bundle: Bundle, tmp_path: Path, cases: dict[tuple[str, str], str]
+) -> dict[tuple[str, str], str]:
+    """Of binds of a tmpfs with the attributes, by the options; what mountinfo calls them in the container."""
+    sources = [tmp_path / f"source{number}" for number in range(len(cases))]
+    mounted = []
+    try:
+        for number, (source, (has, wanted)) in enumerate(zip(sources, cases, strict=True)):
+            source.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source], check=True)
+            mounted.append(source)
+            subprocess.run(["mount", "-o", f"remount,bind,{has}", source], check=True)
+            options = ["bind", *(wanted.split(",") if wanted else [])]
+            bundle.config["mounts"].append(
+                {"destination": f"/bind{number}", "source": str(source), "options": options}
+            )
+        lines = bundle.output("grep ' /bind' /proc/self/mountinfo").splitlines()
+    finally:
+        for source in mounted:
+            subprocess.run(["umount", source], check=True)
+    return dict(zip(cases, (line.split()[5] for line in lines), strict=True))
+
+
+@pytest.mark.here
+def test_a_bind_of_an_earlier_mount_does_not_have_its_attributes(bundle: Bundle) -> None:
+    """The same where the child makes the bind."""
+    bundle.config["mounts"] += [
+        {
+            "destination": "/first",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nodev", "noexec", "noatime"],
+        },
+        {"destination": "/second", "source": str(bundle.rootfs / "first"), "options": ["bind", "nosuid"]},
+    ]
+    line = bundle.output("grep ' /second ' /proc/self/mountinfo")
+    assert line.split()[5] == "rw,nosuid,noatime"
