@@ -56,6 +56,18 @@ void write_state(Writer& writer, const State& state, Status status, StateFor rea
   writer.EndObject();
 }
 
+// rename(2), where a file that is replaced is exchanged and then removed.  When ext4 replaces one, it first writes
+// the new one to the disk (ext4_rename, auto_da_alloc), and pays again when those blocks are freed: together 2.5 ms
+// where /run is no tmpfs and its disk discards.  The state of a container need not survive the machine.
+bool put_in_place(const std::string& temporary, const std::string& path) {
+  const char* from = temporary.c_str();
+  const char* to = path.c_str();
+  if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return true;
+  if (errno == EEXIST && ::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0)
+    return ::unlink(from) == 0;
+  return ::rename(from, to) == 0;  // EINVAL: a file system that cannot do these
+}
+
 std::string describe_missing(const std::string& id) { return "container " + id + " does not exist"; }
 
 }  // namespace
@@ -123,7 +135,7 @@ Result<void> write_whole(const std::string& path, std::string_view text, mode_t 
       text.remove_prefix(static_cast<std::size_t>(count));
     }
   }
-  if (::rename(temporary.c_str(), path.c_str()) == 0) return {};
+  if (put_in_place(temporary, path)) return {};
   auto error = failed(Operation::kRenameFile, path);
   ::unlink(temporary.c_str());
   return error;
@@ -238,7 +250,12 @@ Result<void> Container::make_fifo() const {
   return failed(Operation::kCreateFile, fifo());
 }
 
-Result<void> Container::remove() const { return remove_tree(AT_FDCWD, path_); }
+Result<void> Container::remove() const {
+  // Most often these two are all.
+  for (const char* name : {"state.json", "config.json"}) (void)::unlinkat(directory_.get(), name, 0);
+  if (::rmdir(path_.c_str()) == 0) return {};
+  return remove_tree(AT_FDCWD, path_);
+}
 
 bool Container::process_lives() const {
   return state.pid > 0 && state.start_time != 0 && start_time_of(state.pid) == state.start_time;
