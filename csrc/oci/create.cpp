@@ -325,6 +325,14 @@ void stop_unit(const Context& context, const Container& container) {
     context.warn(message_of(stopped.error()));
 }
 
+Result<void> remove_group(const Context& context, const Container& container, const cgroup::Cgroup& group) {
+  // Most often nothing runs any more, and to try costs less than to look.
+  if (container.state.systemd_unit.empty() && group.remove(std::chrono::milliseconds(0))) return {};
+  (void)group.kill_all();
+  stop_unit(context, container);
+  return group.remove();
+}
+
 }  // namespace
 
 Result<void> remove_container(const Context& context, Container& container, const Hooks& hooks) {
@@ -333,9 +341,7 @@ Result<void> remove_container(const Context& context, Container& container, cons
   if (!container.state.cgroup.empty()) {
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     if (auto group = cgroup::Cgroup::open(*hierarchies, container.state.cgroup)) {
-      (void)group->kill_all();
-      stop_unit(context, container);
-      result = group->remove();
+      result = remove_group(context, container, *group);
     } else {
       stop_unit(context, container);
     }
