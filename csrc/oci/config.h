@@ -64,6 +64,8 @@ void read_process(Json process, launch::LaunchPlan& plan, bool& terminal, std::v
 void keep_last_of_each_name(std::vector<std::string>& environment);
 
 void read_mounts(Json mounts, Config& config);
+// In a user namespace a bind may not take away what its source has on the host: see reset_unnamed().
+Result<void> check_locked_attributes(const launch::LaunchPlan& plan);
 void read_linux(Json linux, Config& config);
 void read_devices(Json devices, Config& config);
 void read_hooks(Json hooks, Hooks& target);

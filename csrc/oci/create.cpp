@@ -275,6 +275,7 @@ Result<Created> create_container(const Context& context, const CreateRequest& re
   for (const std::string& warning : config.warnings) context.warn(warning);
   FASTDOCK_CHECK(check_terminal(config, request));
   FASTDOCK_CHECK(check_rootfs(config));
+  FASTDOCK_CHECK(check_locked_attributes(config.plan));
   FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
   return Creation(context, request, std::move(config), std::move(container)).run(text);
 }

@@ -1,8 +1,10 @@
 // "mounts" of config.json.
 #include <linux/mount.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 
 #include "oci/config.h"
 
@@ -140,7 +142,8 @@ void reset_unnamed(rootfs::Mount& mount, bool own_users) {
   std::uint64_t reset =
       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
   // In a user namespace runc finds them locked by the kernel (mount_namespaces(7)), and keeps them.  Ours are
-  // made outside of it, where they are not; but a container of other ids must not gain by that.
+  // made outside of it, where they are not; but a container of other ids must not gain by that.  What the
+  // options take away by name is an error there: check_locked_attributes().
   if (own_users) reset = MOUNT_ATTR_NOSYMFOLLOW;
   const bool has_mode = (mount.attributes_clear & MOUNT_ATTR__ATIME) != 0;
   const bool has_nodiratime = (mount.attributes_set & MOUNT_ATTR_NODIRATIME) != 0;
@@ -270,6 +273,43 @@ void read_mounts(Json mounts, Config& config) {
     }
     config.plan.mounts.push_back(std::move(mount));
   });
+}
+
+namespace {
+
+// The kernel's MNT_LOCK_* of a mount that a user namespace got from the host.
+bool takes_away(const rootfs::Mount& mount, std::uint64_t has) {
+  constexpr std::uint64_t kLockable =
+      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  static_assert(kLockable == (ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC));
+  if ((has & mount.attributes_clear & kLockable) != 0) return true;
+  if (((mount.attributes_clear | mount.attributes_set) & (MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME)) == 0)
+    return false;
+  const std::uint64_t mode = (has & ST_NOATIME) != 0    ? MOUNT_ATTR_NOATIME
+                             : (has & ST_RELATIME) != 0 ? MOUNT_ATTR_RELATIME
+                                                        : MOUNT_ATTR_STRICTATIME;
+  return mode != (mount.attributes_set & MOUNT_ATTR__ATIME) ||
+         ((has & ST_NODIRATIME) != 0) != ((mount.attributes_set & MOUNT_ATTR_NODIRATIME) != 0);
+}
+
+}  // namespace
+
+Result<void> check_locked_attributes(const launch::LaunchPlan& plan) {
+  if (plan.namespaces[static_cast<std::size_t>(launch::Namespace::kUser)].mode ==
+      launch::NamespaceMode::kHost)
+    return {};
+  for (const rootfs::Mount& mount : plan.mounts) {
+    struct statvfs status{};
+    if (mount.type != "bind" || !mount.inside.empty() || (mount.attributes_set | mount.attributes_clear) == 0)
+      continue;
+    if (::statvfs(mount.source.c_str(), &status) == 0 && takes_away(mount, status.f_flag))
+      return failed_with(EPERM, Operation::kUseContainer,
+                         "the options of the mount at " + mount.destination + " take away what " +
+                             mount.source +
+                             " has (ro, nosuid, nodev, noexec or its access time), "
+                             "which a container with a user namespace may not");
+  }
+  return {};
 }
 
 std::vector<std::string> mount_options() {

@@ -56,9 +56,10 @@ void write_state(Writer& writer, const State& state, Status status, StateFor rea
   writer.EndObject();
 }
 
-// rename(2), where a file that is replaced is exchanged and then removed.  When ext4 replaces one, it first writes
-// the new one to the disk (ext4_rename, auto_da_alloc), and pays again when those blocks are freed: together 2.5 ms
-// where /run is no tmpfs and its disk discards.  The state of a container need not survive the machine.
+// rename(2), where a file that is replaced is exchanged and then removed.  When ext4 replaces one, it first
+// writes the new one to the disk (ext4_rename, auto_da_alloc), and pays again when those blocks are freed:
+// together 2.5 ms where /run is no tmpfs and its disk discards.  The state of a container need not survive
+// the machine.
 bool put_in_place(const std::string& temporary, const std::string& path) {
   const char* from = temporary.c_str();
   const char* to = path.c_str();

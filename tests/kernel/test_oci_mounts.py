@@ -304,6 +304,35 @@ def test_what_a_bind_does_not_ask_for_in_a_user_namespace(bundle: Bundle, tmp_pa
     assert attributes_of_binds(bundle, tmp_path, cases) == cases
 
 
+@pytest.mark.here
+@pytest.mark.parametrize(
+    ("has", "wanted"),
+    [
+        ("ro", "rw,nosuid"),
+        ("nodev,nosuid,noatime", "dev"),
+        ("relatime", "strictatime"),
+        ("noatime", "relatime"),
+        ("relatime", "nodiratime"),
+    ],
+)
+def test_what_a_user_namespace_may_not_take_away(
+    bundle: Bundle, tmp_path: Path, has: str, wanted: str
+) -> None:
+    """As the kernel, and so runc: what a user namespace got from the host is locked."""
+    source = tmp_path / "source"
+    source.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source], check=True)
+    try:
+        subprocess.run(["mount", "-o", f"remount,bind,{has}", source], check=True)
+        mount = {"destination": "/bind", "source": str(source), "options": ["bind", *wanted.split(",")]}
+        bundle.config["mounts"].append(mount)
+        assert bundle.run().returncode == 0, "without one it is the caller's to say"
+        with_user_namespace(bundle)
+        assert "take away" in bundle.refused()
+    finally:
+        subprocess.run(["umount", source], check=True)
+
+
 def attributes_of_binds(
     bundle: Bundle, tmp_path: Path, cases: dict[tuple[str, str], str]
 ) -> dict[tuple[str, str], str]:
