@@ -461,6 +461,18 @@ def test_the_log_is_runcs(bundle: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.here
+def test_what_is_written_of_a_container(bundle: Bundle) -> None:
+    """Nothing half-written stays beside its files, and nothing at all after its end."""
+    bundle.shell("sleep 1000")
+    assert bundle.create().returncode == 0
+    assert sorted(os.listdir(bundle.root / "c")) == ["config.json", "start.fifo", "state.json"]
+    assert bundle.command("start", "c").returncode == 0
+    assert sorted(os.listdir(bundle.root / "c")) == ["config.json", "state.json"]
+    assert bundle.command("delete", "--force", "c").returncode == 0
+    assert os.listdir(bundle.root) == []
+
+
+@pytest.mark.here
 def test_a_log_that_cannot_be_opened(bundle: Bundle, tmp_path: Path) -> None:
     """As runc: nothing is done without the log that was asked for; its help and version need none."""
     log = tmp_path / "nosuch" / "log"
