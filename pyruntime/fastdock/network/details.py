@@ -1,4 +1,4 @@
-"""Small parts of networks.py that hold no state."""
+"""Small parts of networks.py that hold no state, and giving back what the dead had."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from fastdock.store.locks import is_locked
 from . import files
 from .ipam import Subnet
 from .model import Document, NetworkOptions, NetworkPlan
+
+TYPE_CHECKING = False  # see fastdock._light
+if TYPE_CHECKING:
+    from .networks import Networks
 
 FILES = ("hosts", "hostname", "resolv.conf")
 """The container's own in /etc; the lock on the first is for all."""
@@ -163,6 +167,33 @@ def remove_files(prefix: str) -> None:
 def forget(db: sqlite3.Connection, container_id: str) -> None:
     """Gives back what the container has in the database: its addresses and ports go with it (store/database.py)."""
     db.execute("DELETE FROM network_containers WHERE container_id = ?", (container_id,))
+
+
+def collect(networks: Networks, but: str = "") -> int:
+    """See Networks.collect()."""
+    if networks._ports_are_lost():
+        with networks._transaction():
+            pass  # its end tells a holder that was started anew
+    owners = files_owners(networks._run_directory)
+    rows = networks._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
+    dead = [
+        container_id for container_id, owner in rows if container_id != but and not is_alive(owner)
+    ]
+    for container_id in dead:
+        networks.detach(container_id)
+    alive = {container_id for container_id, _ in rows} - {*dead}
+    for container_id in owners - alive - {but}:
+        _sweep_files(networks, container_id)
+    return len(dead)
+
+
+def _sweep_files(networks: Networks, container_id: str) -> None:
+    """Of a throw-away container, whose id does not come back: a kept one may be starting at this moment."""
+    if not os.path.exists(f"{networks._root}/containers/{container_id}"):
+        sweep_files(
+            files_prefix(networks._run_directory, container_id),
+            lambda: networks._recorded(container_id) is not None,
+        )
 
 
 def plan_without_bridge(mode: str, count: int, hostname: str, options: NetworkOptions) -> NetworkPlan:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from fastdock._core import net
-from fastdock._errors import Conflict, ContainerNotRunning, NotFound, SpecError
+from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, NotFound, SpecError
 from fastdock._light import sqlite3
 
 from . import details, files, planning, resolver, rules
@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 
 
 _LARGEST_FILE = 1 << 20  # bytes of an /etc/hosts that is still kept up to date
+
+
+def running(networks: Networks, reference: str) -> tuple[str, int, Document]:
+    """Id, init process and document.  Raises ContainerNotFound, ContainerNotRunning, SpecError."""
+    rows = networks._database.execute(
+        "SELECT container_id, owner, document FROM network_containers"
+        " WHERE name = ?1 OR substr(container_id, 1, length(?1)) = ?1",
+        (reference,),
+    ).fetchall()
+    if not reference or not rows:
+        raise ContainerNotFound(f"no such container on a network: {reference}", operation="find container")
+    if len(rows) > 1:
+        raise SpecError(f"several containers are called {reference}")
+    container_id, owner, text = rows[0]
+    pid = details.process_of(owner)
+    if pid is None:
+        raise ContainerNotRunning(f"the container {reference} is not running")
+    return container_id, pid, document_from(text)
 
 
 def connect(

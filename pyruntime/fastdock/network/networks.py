@@ -22,14 +22,11 @@ import contextlib
 import errno
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from fastdock import _core
 from fastdock._core import net
 from fastdock._errors import (
     Conflict,
-    ContainerNotFound,
     ContainerNotRunning,
     FastdockError,
     KernelError,
@@ -39,8 +36,7 @@ from fastdock._errors import (
 from fastdock._light import Pattern, sqlite3
 from fastdock.store.paths import is_rootless, main_root
 
-from . import details, files, ipam, planning, relay, resolver, rules
-from .ipam import Subnet
+from . import details, files, planning, relay, resolver, rules
 from .model import (
     DEFAULT,
     PREDEFINED,
@@ -63,8 +59,6 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastdock.store.database import Database
-
-_NAME = Pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
 class Networks:
@@ -155,133 +149,13 @@ class Networks:
 
         Raises Conflict for a name or subnet that is taken, SpecError for options that make no sense, KernelError.
         """
+        from . import creating
+
         if name in PREDEFINED:
             raise Conflict(f"the network {name} is predefined", operation="create network")
-        return self._create(
-            name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {}
+        return creating.make(
+            self, name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {}
         )
-
-    def _create(
-        self,
-        name: str,
-        driver: str,
-        subnets: Sequence[str],
-        gateways: Sequence[str],
-        ip_ranges: Sequence[str],
-        internal: bool,
-        ipv6: bool,
-        options: Mapping[str, str],
-        labels: Mapping[str, str],
-    ) -> Network:
-        if not _NAME.fullmatch(name):
-            raise SpecError(f"bad network name {name!r}: letters, digits, '_', '.', '-'")
-        network_id = os.urandom(32).hex()
-        device = details.device_of(
-            driver, options, f"fd-{network_id[:12]}" if name != DEFAULT else self._default_bridge
-        )
-        with self._transaction() as db:
-            if db.execute("SELECT 1 FROM networks WHERE name = ?", (name,)).fetchone():
-                raise Conflict(f"the network {name} exists already", operation="create network")
-            if name == DEFAULT:
-                from . import repairing
-
-                repairing.remove_orphans(self)
-                net.remove_link(device)  # of this root, before it was deleted with its database
-            made = Network(
-                network_id,
-                name,
-                driver,
-                device,
-                internal,
-                self._subnets(db, subnets, gateways, ip_ranges, ipv6),
-                dict(options),
-                dict(labels),
-                time.time(),
-            )
-            _ = made.icc, made.masquerade, made.mtu  # all options are read once: bad ones are refused here
-            db.execute(
-                "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    made.id,
-                    name,
-                    driver,
-                    device,
-                    internal,
-                    _core.dump_json(made.options),
-                    _core.dump_json(made.labels),
-                    made.created,
-                ),
-            )
-            for subnet in made.subnets:
-                db.execute(
-                    "INSERT INTO network_subnets VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        made.id,
-                        subnet.version,
-                        subnet.subnet,
-                        subnet.gateway,
-                        subnet.ip_range,
-                        bytes(4 if subnet.version == 4 else 16),
-                    ),
-                )
-            self._set_up(made)  # inside the transaction: if it fails, nothing is recorded
-        return made
-
-    def _subnets(
-        self,
-        db: sqlite3.Connection,
-        subnets: Sequence[str],
-        gateways: Sequence[str],
-        ip_ranges: Sequence[str],
-        ipv6: bool,
-    ) -> tuple[Subnet, ...]:
-        used = [text for (text,) in db.execute("SELECT subnet FROM network_subnets")]
-        made: dict[int, Subnet] = {}
-        for text in subnets:
-            door = next((g for g in gateways if details.contains(text, g)), "")
-            given = next((r for r in ip_ranges if details.contains(text, r.partition("/")[0])), "")
-            subnet = ipam.make_subnet(text, door, given)
-            if subnet.version in made:
-                raise SpecError("a network has one subnet of each IP version")
-            details.refuse_overlap(subnet, used)
-            made[subnet.version] = subnet
-        for text in (*gateways, *(r.partition("/")[0] for r in ip_ranges)):
-            if not any(details.contains(subnet.subnet, text) for subnet in made.values()):
-                raise SpecError(f"{text} is in none of the network's subnets")
-        used += net.used_prefixes()
-        if 4 not in made:
-            made[4] = ipam.make_subnet(ipam.pick_subnet(4, used))
-        if ipv6 and 6 not in made:
-            made[6] = ipam.make_subnet(ipam.pick_subnet(6, used))
-        return tuple(made[version] for version in sorted(made))
-
-    def _set_up(self, network: Network) -> None:
-        """The network's part of the kernel's state; good at any time."""
-        from . import host
-
-        self._need_way_out()
-        if network.driver == "macvlan":
-            net.find_link(network.device)
-            return
-        if not network.internal:
-            host.enable_forwarding(network.ipv6)
-        doors = [subnet.with_length(subnet.gateway) for subnet in network.subnets]
-        net.ensure_bridge(
-            network.device, doors, ipam.mac_of([subnet.gateway for subnet in network.subnets]), network.mtu
-        )
-        host.pass_other_firewalls(network.device)
-        from . import repairing
-
-        repairing.note_device(self, network.device)
-        added = net.FirewallRules()
-        rules.add_network(added, network)
-        try:
-            net.add_rules(self._scope, added)
-        except KernelError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            others = [n for n in self._stored() if n.id != network.id]
-            net.rebuild_firewall(self._scope, rules.all_rules([*others, network], self._documents().values()))
 
     def get(self, reference: str) -> Network:
         """By name, id, or the beginning of an id.  Raises NotFound; SpecError when several fit."""
@@ -302,7 +176,9 @@ class Networks:
         if found:
             return found[0]
         try:
-            return self._create(DEFAULT, "bridge", (), (), (), False, False, {}, {})
+            from . import creating
+
+            return creating.make(self, DEFAULT, "bridge", (), (), (), False, False, {}, {})
         except Conflict:
             if not (found := self._stored("name = ?", (DEFAULT,))):
                 raise
@@ -332,36 +208,15 @@ class Networks:
 
     def remove(self, reference: str) -> Network:
         """Removes a network.  Raises NotFound, Conflict when it is predefined or containers are on it."""
-        if reference in PREDEFINED:
-            raise Conflict(f"the network {reference} is predefined and stays", operation="remove network")
-        network = self.get(reference)
-        self.collect()
-        with self._transaction() as db:
-            if users := self.endpoints(network):
-                names = ", ".join(name for name, _ in users.values())
-                raise Conflict(f"the network {network.name} is in use by {names}", operation="remove network")
-            db.execute("DELETE FROM networks WHERE id = ?", (network.id,))
-            if network.driver == "bridge":
-                gone = net.FirewallRules()
-                rules.add_network(gone, network)
-                net.remove_rules(self._scope, gone)
-                from . import host
+        from . import creating
 
-                host.forget_in_other_firewalls(network.device)
-                net.remove_link(network.device)
-        return network
+        return creating.remove(self, reference)
 
     def prune(self, keep: Callable[[Network], bool] | None = None) -> Sequence[Network]:
         """Removes every network of the user's that no container uses, but those to ``keep``; those it removed."""
-        removed: list[Network] = []
-        for network in self._stored("name != ?", (DEFAULT,)):
-            if keep is not None and keep(network):
-                continue
-            try:
-                removed.append(self.remove(network.id))
-            except (Conflict, NotFound):
-                continue
-        return removed
+        from . import creating
+
+        return creating.prune(self, keep)
 
     # --- containers ---
 
@@ -520,29 +375,12 @@ class Networks:
 
     def process_of(self, reference: str) -> int | None:
         """The init process of a running container that has networks, by id, beginning of an id, or name."""
+        from . import joining
+
         try:
-            return self._running(reference)[1]
+            return joining.running(self, reference)[1]
         except (NotFound, ContainerNotRunning):
             return None
-
-    def _running(self, reference: str) -> tuple[str, int, Document]:
-        """Id, init process and document.  Raises ContainerNotFound, ContainerNotRunning, SpecError."""
-        rows = self._database.execute(
-            "SELECT container_id, owner, document FROM network_containers"
-            " WHERE name = ?1 OR substr(container_id, 1, length(?1)) = ?1",
-            (reference,),
-        ).fetchall()
-        if not reference or not rows:
-            raise ContainerNotFound(
-                f"no such container on a network: {reference}", operation="find container"
-            )
-        if len(rows) > 1:
-            raise SpecError(f"several containers are called {reference}")
-        container_id, owner, text = rows[0]
-        pid = details.process_of(owner)
-        if pid is None:
-            raise ContainerNotRunning(f"the container {reference} is not running")
-        return container_id, pid, document_from(text)
 
     def connect(self, reference: str, container: str, **addresses: Unpack[Addresses]) -> Endpoint:
         """Joins a running container to one more network.
@@ -556,14 +394,18 @@ class Networks:
         from . import joining
 
         return joining.connect(
-            self, self.get(attachment.network), attachment, *self._running(container), publish
+            self,
+            self.get(attachment.network),
+            attachment,
+            *joining.running(self, container),
+            publish,
         )
 
     def disconnect(self, reference: str, container: str) -> None:
         """Takes a running container off a network.  Raises NotFound, ContainerNotRunning."""
         from . import joining
 
-        joining.disconnect(self, self.get(reference), *self._running(container))
+        joining.disconnect(self, self.get(reference), *joining.running(self, container))
 
     def rename(self, container_id: str, name: str) -> None:
         """A container that runs is called differently from now on."""
@@ -575,30 +417,7 @@ class Networks:
 
     def collect(self, but: str = "") -> int:
         """Takes off their networks the containers whose owner is dead, ``but`` that one; how many."""
-        if self._ports_are_lost():
-            with self._transaction():
-                pass  # its end tells a holder that was started anew
-        owners = details.files_owners(self._run_directory)
-        rows = self._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
-        dead = [
-            container_id
-            for container_id, owner in rows
-            if container_id != but and not details.is_alive(owner)
-        ]
-        for container_id in dead:
-            self.detach(container_id)
-        alive = {container_id for container_id, _ in rows} - {*dead}
-        for container_id in owners - alive - {but}:
-            self._sweep_files(container_id)
-        return len(dead)
-
-    def _sweep_files(self, container_id: str) -> None:
-        """Of a throw-away container, whose id does not come back: a kept one may be starting at this moment."""
-        if not os.path.exists(f"{self._root}/containers/{container_id}"):
-            details.sweep_files(
-                details.files_prefix(self._run_directory, container_id),
-                lambda: self._recorded(container_id) is not None,
-            )
+        return details.collect(self, but)
 
     def repair(self) -> None:
         """Makes the kernel's state again what the database says: bridges, firewall, names.

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from fastdock._core import net
 from fastdock._errors import Conflict, KernelError
 
-from . import details, host, relay, resolver, rules
-from .model import Document, document_from
+from . import details, host, ipam, relay, resolver, rules
+from .model import Document, Network, document_from
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -29,11 +29,38 @@ def repair(networks: Networks) -> None:
     net.rebuild_firewall(networks._scope, everything)
     networks._ensure_relay(documents.values())
     for network in stored:
-        networks._set_up(network)
+        set_up(networks, network)
     with networks._transaction():
         pass  # without root: the holder forwards the recorded ports from its end on
     if any(document.uses_resolver for document in documents.values()):
         networks._ensure_resolver()
+
+
+def set_up(networks: Networks, network: Network) -> None:
+    """The network's part of the kernel's state; good at any time."""
+    networks._need_way_out()
+    if network.driver == "macvlan":
+        net.find_link(network.device)
+        return
+    if not network.internal:
+        host.enable_forwarding(network.ipv6)
+    doors = [subnet.with_length(subnet.gateway) for subnet in network.subnets]
+    net.ensure_bridge(
+        network.device, doors, ipam.mac_of([subnet.gateway for subnet in network.subnets]), network.mtu
+    )
+    host.pass_other_firewalls(network.device)
+    note_device(networks, network.device)
+    added = net.FirewallRules()
+    rules.add_network(added, network)
+    try:
+        net.add_rules(networks._scope, added)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        others = [n for n in networks._stored() if n.id != network.id]
+        net.rebuild_firewall(
+            networks._scope, rules.all_rules([*others, network], networks._documents().values())
+        )
 
 
 def _remove_stray_ports(networks: Networks, documents: Iterable[Document]) -> None:
