@@ -10,6 +10,7 @@ from fastdock._errors import ContainerNotRunning
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 from fastdock.network.details import claim_files, empty, files_prefix, remove_files
 from fastdock.network.files import Names
+from fastdock.network.model import check_mac
 from fastdock.unbridged import mount_names, texts_of
 
 TYPE_CHECKING = False  # see fastdock._light
@@ -193,7 +194,7 @@ def attachments_of(options: Options) -> list[Attachment]:
                 name,
                 ip=given.get("ip", options.ip if first else ""),
                 ip6=given.get("ip6", options.ip6 if first else ""),
-                mac=given.get("mac-address", options.mac_address if first else ""),
+                mac=check_mac(given.get("mac-address", options.mac_address if first else "")),
                 aliases=(*options.network_alias, *(value for key, value in pairs if key == "alias")),
             )
         )

@@ -176,9 +176,7 @@ def collect(networks: Networks, but: str = "") -> int:
             pass  # its end tells a holder that was started anew
     owners = files_owners(networks._run_directory)
     rows = networks._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
-    dead = [
-        container_id for container_id, owner in rows if container_id != but and not is_alive(owner)
-    ]
+    dead = [container_id for container_id, owner in rows if container_id != but and not is_alive(owner)]
     for container_id in dead:
         networks.detach(container_id)
     alive = {container_id for container_id, _ in rows} - {*dead}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fastdock import _core
 from fastdock._errors import SpecError
-from fastdock._light import NamedTuple, TypedDict
+from fastdock._light import NamedTuple, Pattern, TypedDict
 
 from .ipam import Subnet
 from .ports import PublishedPort
@@ -102,6 +102,19 @@ class Attachment(NamedTuple):
     ip6: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+
+
+_MAC = Pattern("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def check_mac(text: str) -> str:
+    """An Ethernet address that a device can have, with colons.  SpecError; "" is one that will be made."""
+    mac = text.lower().replace("-", ":")
+    if mac and not (_MAC.fullmatch(mac) and int(mac[1], 16) % 2 == 0 and mac.strip("0:")):
+        raise SpecError(
+            f"bad MAC address {text!r}: six bytes as 02:42:ac:11:00:02, not that of a group (IEEE 802, 8.2)"
+        )
+    return mac
 
 
 class Addresses(TypedDict, total=False):

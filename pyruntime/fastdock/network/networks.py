@@ -33,7 +33,7 @@ from fastdock._errors import (
     NotFound,
     SpecError,
 )
-from fastdock._light import Pattern, sqlite3
+from fastdock._light import sqlite3
 from fastdock.store.paths import is_rootless, main_root
 
 from . import details, files, planning, relay, resolver, rules
@@ -349,7 +349,11 @@ class Networks:
             document, core = plan.document, plan.core
         else:
             document = document_from(text)
-            core = rules.attach_plan(self._scope, document, "", "")
+            try:
+                core = rules.attach_plan(self._scope, document, "", "")
+            except KernelError:  # nothing was ever made of what the core cannot even read
+                self._turns.run(lambda db: details.forget(db, container_id))
+                return
         assert document is not None
         self._release(container_id, document, core, running)
         self._turns.run(lambda db: details.forget(db, container_id))

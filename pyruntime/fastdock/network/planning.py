@@ -11,7 +11,7 @@ from fastdock._light import sqlite3
 from fastdock.store.paths import is_rootless
 
 from . import files, ipam, ports
-from .model import DEFAULT, Attachment, Document, Endpoint, Network, NetworkOptions, parse_egress
+from .model import DEFAULT, Attachment, Document, Endpoint, Network, NetworkOptions, check_mac, parse_egress
 from .ports import PortSpec, PublishedPort
 
 _MACVLAN_MODES = {"": 0, "private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
@@ -59,7 +59,7 @@ def make_endpoint(
         driver=network.driver,
         device=network.device,
         name=interface,
-        mac=attachment.mac or ipam.mac_of(addresses),
+        mac=check_mac(attachment.mac) or ipam.mac_of(addresses),
         addresses=tuple(subnet.with_length(address) for subnet, address in pairs),
         gateways=tuple(subnet.gateway for subnet in network.subnets) if default_routes else (),
         host_name=port_prefix + os.urandom(8).hex()[: 15 - len(port_prefix)] if bridge else "",
