@@ -6,7 +6,6 @@ import os
 from functools import lru_cache
 
 from fastdock import _core
-from fastdock._errors import ContainerNotRunning
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 from fastdock.network.details import claim_files, empty, files_prefix, remove_files
 from fastdock.network.files import Names
@@ -42,8 +41,14 @@ class Endpoint:
         options: Options,
         exposed: Sequence[str] = (),
         directory: str = "",
+        *,
+        find_owner: Callable[[str], tuple[str, int]],
     ) -> None:
-        """``directory``: where a monitor puts the ``files`` of one on no network.  Raises SpecError."""
+        """``directory``: where a monitor puts the ``files`` of one on no network.
+
+        ``find_owner``: id and init process of the container whose network is shared.  Raises SpecError.
+        """
+        self._run_directory, self._find_owner = run_directory, find_owner
         self._networks = networks
         self._id = container_id
         self._claim = -1  # of the files: see claim_files()
@@ -90,14 +95,11 @@ class Endpoint:
         """Host name, files and namespace into the container's own copy of the launch plan."""
         taken = self._plan
         if taken is not None and taken.namespace not in ("new", "host"):
-            pid = self._networks.process_of(taken.namespace)
-            if pid is None:
-                raise ContainerNotRunning(
-                    f"the container {taken.namespace} has no network to share: it is not running"
-                )
+            owner, pid = self._find_owner(taken.namespace)
             plan.set_namespace("net", "host")  # it is born in the other's: see ``namespace_file``
             plan.raise_loopback = False
             self.namespace_file = f"/proc/{pid}/ns/net"
+            self._share_names(owner, plan, own_ids)
             return
         if taken is not None and taken.core is None:  # a kept one on no network, or the host's
             self.files = texts_of(Names(taken.hostname, taken.hosts, taken.resolv_conf))
@@ -105,6 +107,26 @@ class Endpoint:
             return
         self._make_files()
         mount_names(self._prefix, plan, own_ids)
+
+    def _share_names(self, owner: str, plan: _core.LaunchPlan, own_ids: bool) -> None:
+        """The name and the files in /etc of the container whose network this one shares, as Docker has it."""
+        places = {  # of one on a bridge; of a kept one without; of a throw-away one without
+            files_prefix(self._run_directory, owner): own_ids,
+            f"{self._run_directory}/containers/{owner}/": False,
+            f"{self._run_directory}/names/{owner}/": own_ids,
+        }
+        for prefix, map_ids in places.items():
+            try:
+                with open(f"{prefix}hostname", encoding="utf-8") as file:
+                    name = file.read(65).rstrip("\n")
+            except FileNotFoundError:
+                continue
+            if plan.hostname in ("", self._id[:12]):
+                own = f"HOSTNAME={plan.hostname}"
+                plan.environment = [*(each for each in plan.environment if each != own), f"HOSTNAME={name}"]
+                plan.hostname = name
+            mount_names(prefix, plan, map_ids)
+            return
 
     def _make_files(self) -> None:
         """So that they can be mounted: what is not known yet, ``created`` writes."""

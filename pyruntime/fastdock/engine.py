@@ -239,12 +239,19 @@ class Engine:
         identifier, own = session.new_id(), plan.copy()
         endpoint: Endpoint | UnbridgedEndpoint
         if planned.options.network in ("none", "host"):
-            endpoint = UnbridgedEndpoint(self.run_directory, identifier, planned.options)
+            named = any("host-gateway" in entry for entry in planned.options.add_host)
+            gateways = self.networks.host_gateways() if named else ()
+            endpoint = UnbridgedEndpoint(self.run_directory, identifier, planned.options, gateways)
         else:
             from fastdock.endpoint import Endpoint
 
             endpoint = Endpoint(
-                self.networks, self.run_directory, identifier, planned.options, planned.exposed
+                self.networks,
+                self.run_directory,
+                identifier,
+                planned.options,
+                planned.exposed,
+                find_owner=self.network_owner,
             )
         try:
             endpoint.apply(own, planned.own_ids)
@@ -269,6 +276,15 @@ class Engine:
                 )
             raise
         return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods
+
+    def network_owner(self, reference: str) -> tuple[str, int]:
+        """Id and init process of the container that ``container:REFERENCE`` shares the network of.
+
+        Raises ContainerNotFound, ContainerNotRunning, Conflict.
+        """
+        from fastdock.containers.networking import owner_of
+
+        return owner_of(self, reference)
 
     def _planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
         """The plan for this image and these options; the last time's if nothing has changed, which costs least."""

@@ -382,6 +382,12 @@ def _check(options: Options) -> None:
         raise SpecError(f"storage: {options.storage!r} is neither memory nor disk")
     if options.network == "none" and (options.publish or options.publish_all):
         raise SpecError("ports are published from a network, and network none is not one: take bridge")
+    if options.network.startswith("container:") or any((
+        options.ip, options.ip6, options.mac_address, options.network_alias, options.dns, options.dns_search,
+    )):  # fmt: skip
+        from fastdock.network_options import check
+
+        check(options)
     if options.userns not in ("", "host", "private"):
         raise SpecError(f"userns: {options.userns!r} is neither host nor private")
     if options.userns == "private" and options.privileged:

@@ -13,6 +13,7 @@ from fastdock.network.files import hostname_of, names_without_bridge, wanted_res
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from fastdock.endpoint import Endpoint
@@ -29,8 +30,10 @@ class UnbridgedEndpoint:
     network = None  # nothing to attach
     namespace_file = ""
 
-    def __init__(self, run_directory: str, container_id: str, options: Options) -> None:
-        """Raises SpecError."""
+    def __init__(
+        self, run_directory: str, container_id: str, options: Options, host_gateways: Sequence[str] = ()
+    ) -> None:
+        """``host_gateways``: what ``host-gateway`` in ``--add-host`` means.  Raises SpecError."""
         self._directory = f"{run_directory}/names/{container_id}"
         if options.egress != "allow":
             raise SpecError("--egress needs a bridge network")
@@ -38,6 +41,7 @@ class UnbridgedEndpoint:
         self._names = names_without_bridge(
             options.network, hostname_of(options.network, wanted, container_id),
             wanted_resolv_conf(options.dns, options.dns_search, options.dns_option), options.add_host,
+            host_gateways,
         )  # fmt: skip
 
     def apply(self, plan: _core.LaunchPlan, own_ids: bool) -> None:

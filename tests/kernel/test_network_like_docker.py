@@ -8,7 +8,7 @@ from netlab import Lab
 from test_containers_network import net_engine
 from test_network_commands import app, command, says
 
-from fastdock import Engine, SpecError
+from fastdock import Container, Engine, SpecError
 from fastdock.network import Attachment, NetworkOptions
 
 pytestmark = pytest.mark.kernel
@@ -39,3 +39,59 @@ def test_a_record_that_cannot_be_read_goes_with_its_owner(lab: Lab, net_engine: 
 def test_a_mac_address_in_other_spellings(lab: Lab, net_engine: Engine, app: str) -> None:
     with container(net_engine, network=app, mac_address="02-42-AC-11-00-99") as made:
         assert says(made, "cat /sys/class/net/eth0/address") == "02:42:ac:11:00:99\n"
+
+
+def etc(made: Container) -> str:
+    return says(made, "cat /etc/hostname /etc/hosts /etc/resolv.conf; hostname")
+
+
+@pytest.mark.parametrize("network", ["bridge", "app", "none"])
+def test_who_shares_a_network_shares_its_names(lab: Lab, net_engine: Engine, app: str, network: str) -> None:
+    """Host name, /etc/hosts, /etc/hostname and /etc/resolv.conf: also with one that shares, and in a run."""
+    with container(net_engine, network=network, name="owner", hostname="box") as owner:
+        theirs = etc(owner)
+        assert theirs.startswith("box\n127.0.0.1\tlocalhost\n")
+        with (
+            container(net_engine, network="container:owner", name="guest") as guest,
+            container(net_engine, network="container:guest") as third,
+        ):
+            assert etc(guest) == etc(third) == theirs
+            run = ("run", "--rm", "--network", f"container:{owner.id[:12]}", "busybox", "sh", "-c")
+            script = "cat /etc/hostname /etc/hosts /etc/resolv.conf; hostname; echo $HOSTNAME"
+            assert command(net_engine, *run, script) == f"{theirs}box\n"
+            assert says(third, "readlink /proc/self/ns/net") == says(owner, "readlink /proc/self/ns/net")
+            owner.stop(0)
+            assert etc(guest) == theirs
+    refused = command(
+        net_engine, "run", "--rm", "--network", "container:none-such", "busybox", "true", code=125
+    )
+    assert "no such container: none-such" in refused
+    command(net_engine, "run", "--rm", "--network", "container:", "busybox", "true", code=125)
+
+
+def test_the_hosts_gateway_without_a_bridge(lab: Lab, net_engine: Engine) -> None:
+    gateway = net_engine.networks.ensure_default().subnets[0].gateway
+    for network in ("host", "none"):
+        run = (
+            "run",
+            "--rm",
+            "--network",
+            network,
+            "--add-host",
+            "up:host-gateway",
+            "busybox",
+            "cat",
+            "/etc/hosts",
+        )
+        assert f"{gateway}\tup\n" in command(net_engine, *run)
+
+
+def test_leaving_the_network_of_a_fixed_address(lab: Lab, net_engine: Engine) -> None:
+    """The address was that network's: the next first one gives another."""
+    net_engine.networks.create("fixed", subnets=["10.80.0.0/24"])
+    with container(net_engine, network="fixed", ip="10.80.0.9", mac_address="02:42:0a:50:00:99") as made:
+        made.connect("bridge")
+        made.disconnect("fixed")
+        made.restart(0)
+        assert set(made.inspect()["NetworkSettings"]["Networks"]) == {"bridge"}
+    net_engine.networks.remove("fixed")

@@ -33,7 +33,8 @@ RULES = {
     "_process_errors": {"_errors"},
     "sizes": {"_errors", "_light"},
     "mount_options": {"_errors", "_light", "sizes"},
-    "options": {"_errors", "_light", "sizes", "mount_options"},
+    "options": {"_errors", "_light", "sizes", "mount_options", "network_options"},
+    "network_options": {"_errors"},
     "planning": {"_errors", "_light", "_core", "options", "planned_mounts", "store.paths"},
     "planned_mounts": {"_errors", "_core", "options", "mount_options", "store.paths"},
 }

@@ -92,8 +92,8 @@ def test_hosts_as_docker_writes_them() -> None:
     assert text.splitlines() == [
         "127.0.0.1\tlocalhost",
         "::1\tlocalhost ip6-localhost ip6-loopback",
-        "fe00::\tip6-localnet",
-        "ff00::\tip6-mcastprefix",
+        "fe00::0\tip6-localnet",
+        "ff00::0\tip6-mcastprefix",
         "ff02::1\tip6-allnodes",
         "ff02::2\tip6-allrouters",
         "10.0.0.1\tdb",
@@ -110,7 +110,7 @@ def test_resolv_conf_is_read_as_the_c_library_does() -> None:
     assert conf.reachable_nameservers == ("fe80::1%eth0",)
     assert (
         resolv_conf(conf)
-        == "nameserver 127.0.0.53\nnameserver fe80::1%eth0\nsearch c.d e.f\noptions ndots:2\n"
+        == "search c.d e.f\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\noptions ndots:2\n"
     )
     assert resolv_conf(ResolvConf(("1.1.1.1",), (".",))) == "nameserver 1.1.1.1\n"
 
@@ -169,7 +169,34 @@ def test_add_host() -> None:
             parse_add_host(bad, ())
 
 
+def test_the_name_in_its_own_hosts() -> None:
+    """libnetwork, etchosts.Build(): the whole name and the bare one, however they were given."""
+    assert files.own_names("foo", "") == "foo"
+    assert files.own_names("foo", "bar.com") == "foo.bar.com foo"
+    assert files.own_names("foo.bar.com", "") == "foo.bar.com foo"
+
+
+def test_what_docker_refuses() -> None:
+    for wrong in (
+        {"dns": ["foo"]}, {"dns": [""]}, {"dns_search": ["a b"]}, {"dns_search": [""]},
+        {"network": "none", "ip": "1.2.3.4"}, {"network": "host", "ip6": "fd00::1"}, {"network": "bridge", "ip": "1.2.3.4"},
+        {"network": "bridge", "network_alias": ["x"]}, {"network": "host", "mac_address": "02:42:ac:11:00:02"},
+        {"network": "container:x", "hostname": "a"}, {"network": "container:x", "dns": ["1.1.1.1"]},
+        {"network": "container:x", "add_host": ["a:1.1.1.1"]}, {"network": "container:x", "publish": ["80"]},
+        {"network": "container:x", "publish_all": True}, {"network": "container:x", "expose": ["80"]},
+        {"network": "container:x", "mac_address": "02:42:ac:11:00:02"}, {"network": "container:x", "ip": "1.2.3.4"},
+        {"network": "container:x", "network_alias": ["y"]},
+    ):  # fmt: skip
+        with pytest.raises(SpecError):
+            options_from(wrong)
+    options_from(
+        {"network": "app", "ip": "1.2.3.4", "network_alias": ["x"], "dns": ["fe80::1%eth0", "1.1.1.1"]}
+    )
+    options_from({"dns_search": ["a.b", "c.d.", "_x.y", "."]})
+
+
 def test_hostnames() -> None:
+    assert check_hostname("a" * 64)
     assert check_hostname("a-b.c_d.e9") == "a-b.c_d.e9"
     for bad in ("", "-a", "a-", "a..b", "a b", "a\n", "x" * 65, "ä"):
         with pytest.raises(SpecError):

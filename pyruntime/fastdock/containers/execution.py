@@ -57,6 +57,8 @@ def exec_plan_of(
         start = plan_of_record(containers, container.record)
         if start.options.network.startswith("container:"):
             start.plan.set_namespace("net", "host")  # it was born in the other's: csrc/monitor/exec.cpp
+            own = f"HOSTNAME={container.id[:12]}"  # its name is the other's
+            start.plan.environment = [each for each in start.plan.environment if each != own]
         base = _core.exec_plan(start.plan)
         if len(cache) >= 64:
             cache.clear()

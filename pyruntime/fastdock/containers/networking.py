@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastdock._errors import Conflict, NotFound
+from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, NotFound, SpecError
 from fastdock.containers.records import Record
 from fastdock.options import Options
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastdock.containers.container import Container
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
+    from fastdock.engine import Engine
     from fastdock.network import Attachment, NetworkOptions
 
 
@@ -48,7 +49,7 @@ def open_endpoint(
     if not uses_networks(record):
         return Endpoint(
             engine.networks, engine.run_directory, record.id, options._replace(name=record.name), exposed,
-            directory=f"{containers.run_directory}/{record.id}",
+            directory=f"{containers.run_directory}/{record.id}", find_owner=engine.network_owner,
         )  # fmt: skip
     engine.networks.collect(record.id)  # those that have ended meanwhile may have the port that is wanted
     previous = suspend(engine.networks, engine.run_directory, record.id)
@@ -59,6 +60,7 @@ def open_endpoint(
             record.id,
             options._replace(name=record.name),
             exposed,
+            find_owner=engine.network_owner,
         )
         endpoint.take(previous)
     except BaseException:
@@ -66,6 +68,33 @@ def open_endpoint(
         raise
     endpoint.keep(f"{containers.run_directory}/{record.id}", starting=True)
     return endpoint
+
+
+def owner_of(engine: Engine, reference: str) -> tuple[str, int]:
+    """Id and init process of the container whose network it is: one that shares another's has none of its own.
+
+    ContainerNotFound, ContainerNotRunning, Conflict.
+    """
+    if not reference:
+        raise SpecError("--network container: wants the name or the id of a container")
+    passed: list[tuple[str, int]] = []
+    while True:
+        try:
+            return engine.networks.running(reference)
+        except ContainerNotFound:  # it is on no network: without one, or sharing another's
+            pass
+        try:
+            made = engine.containers.get(reference)
+            here = made.id, made.pid
+        except (ContainerNotFound, ContainerNotRunning):
+            if passed:  # the network's owner has ended; who shares it keeps it alive
+                return passed[-1]
+            raise
+        network = str(made.record.document["options"].get("network", "none"))
+        if not network.startswith("container:") or here in passed:
+            return here
+        passed.append(here)
+        reference = network.partition(":")[2]
 
 
 def hold(containers: Containers, record: Record) -> None:
@@ -138,7 +167,14 @@ def disconnect(container: Container, network: str) -> None:
 
 def _change_network(container: Container, record: Record, text: str) -> None:
     options = {**record.document["options"], "network": text}
+    if text.split(",")[0] != _first(record):  # these are of the first network, which it has left
+        for name in ("ip", "ip6", "mac_address"):
+            options.pop(name, None)
     container._change_document({"options": options})
+
+
+def _first(record: Record) -> str:
+    return str(record.document["options"].get("network", "none")).split(",")[0]
 
 
 def _names(record: Record) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fastdock import _core
 from fastdock._errors import Conflict, FastdockError, SpecError
@@ -194,7 +194,9 @@ def _sweep_files(networks: Networks, container_id: str) -> None:
         )
 
 
-def plan_without_bridge(mode: str, count: int, hostname: str, options: NetworkOptions) -> NetworkPlan:
+def plan_without_bridge(
+    mode: str, count: int, hostname: str, options: NetworkOptions, host_gateways: Callable[[], Sequence[str]]
+) -> NetworkPlan:
     if count > 1:
         raise SpecError(f"the network {mode} cannot be combined with others")
     if options.egress != "allow":
@@ -204,7 +206,8 @@ def plan_without_bridge(mode: str, count: int, hostname: str, options: NetworkOp
             raise SpecError("ports are published by the container whose network is shared")
         return NetworkPlan(mode.partition(":")[2], hostname)
     conf = files.wanted_resolv_conf(options.dns, options.dns_search, options.dns_options)
-    names = files.names_without_bridge(mode, hostname, conf, options.add_host)
+    gateways = host_gateways() if any("host-gateway" in entry for entry in options.add_host) else ()
+    names = files.names_without_bridge(mode, hostname, conf, options.add_host, gateways)
     return NetworkPlan("host" if mode == "host" else "new", *names)
 
 

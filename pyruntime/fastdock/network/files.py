@@ -21,8 +21,8 @@ RESOLVER = "127.0.0.11"
 _LOCAL_HOSTS = (
     ("127.0.0.1", "localhost"),
     ("::1", "localhost ip6-localhost ip6-loopback"),
-    ("fe00::", "ip6-localnet"),
-    ("ff00::", "ip6-mcastprefix"),
+    ("fe00::0", "ip6-localnet"),
+    ("ff00::0", "ip6-mcastprefix"),
     ("ff02::1", "ip6-allnodes"),
     ("ff02::2", "ip6-allrouters"),
 )
@@ -34,6 +34,7 @@ class ResolvConf(NamedTuple):
     nameservers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    text: str = ""  # the host's own file, which a container gets as it is where nothing else is asked for
 
     @property
     def reachable_nameservers(self) -> tuple[str, ...]:
@@ -85,11 +86,20 @@ def parse_resolv_conf(text: str) -> ResolvConf:
     return ResolvConf(tuple(nameservers), tuple(search), tuple(options))
 
 
+def host_resolv_conf() -> ResolvConf:
+    """The host's, with its text."""
+    text = host_file("/etc/resolv.conf")
+    return parse_resolv_conf(text)._replace(text=text)
+
+
 def resolv_conf(conf: ResolvConf) -> str:
-    """The file's text.  ``search .`` (asked for with ``--dns-search .``) means none."""
-    lines = [f"nameserver {server}" for server in conf.nameservers]
+    """The file's text, in the order of libnetwork's Build().  ``--dns-search .`` means no search domain."""
+    if conf.text:
+        return conf.text
+    lines = []
     if conf.search and conf.search != (".",):
         lines.append("search " + " ".join(conf.search))
+    lines += [f"nameserver {server}" for server in conf.nameservers]
     if conf.options:
         lines.append("options " + " ".join(conf.options))
     return "".join(line + "\n" for line in lines)
@@ -109,12 +119,16 @@ def hosts(
 
 def own_names(hostname: str, domainname: str) -> str:
     """What a container is called in its own /etc/hosts."""
-    return f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    whole = f"{hostname}.{domainname}" if domainname else hostname
+    bare = whole.partition(".")[0]
+    return whole if bare == whole else f"{whole} {bare}"
 
 
 def wanted_resolv_conf(dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> ResolvConf:
     """``--dns`` and its kin; what is not given is the host's."""
-    conf = parse_resolv_conf(host_file("/etc/resolv.conf"))
+    conf = host_resolv_conf()
+    if not (dns or search or options):
+        return conf
     return ResolvConf(
         tuple(dns) or conf.nameservers, tuple(search) or conf.search, tuple(options) or conf.options
     )
@@ -128,13 +142,17 @@ def hostname_of(network: str, wanted: str, container_id: str) -> str:
 
 
 def names_without_bridge(
-    network: str, hostname: str, conf: ResolvConf, add_host: Sequence[str] = ()
+    network: str,
+    hostname: str,
+    conf: ResolvConf,
+    add_host: Sequence[str] = (),
+    host_gateways: Sequence[str] = (),
 ) -> Names:
-    """With ``host`` the host's own files, and what was added; with ``none`` no address.  SpecError."""
-    extra = [pair for entry in add_host for pair in parse_add_host(entry, ())]
+    """With ``host`` the host's own /etc/hosts unless something is added; with ``none`` no address.  SpecError."""
+    extra = [pair for entry in add_host for pair in parse_add_host(entry, host_gateways)]
     if network == "host":
-        added = "".join(f"{address}\t{name}\n" for name, address in extra)
-        return Names(hostname, host_file("/etc/hosts") + added, resolv_conf(conf))
+        text = hosts(hostname, (), extra) if extra else host_file("/etc/hosts")  # as Docker does
+        return Names(hostname, text, resolv_conf(conf))
     return Names(hostname, hosts(hostname, (), extra), resolv_conf(conf))
 
 
@@ -185,15 +203,13 @@ def parse_add_host(entry: str, gateways: Sequence[str]) -> list[tuple[str, str]]
 
 
 def check_hostname(name: str) -> str:
-    """The name, if it can be a host name (RFC 1123; at most the kernel's 64 bytes).  Raises SpecError."""
+    """The name, if it can be a host name (RFC 1123, but as long as the kernel's 64 bytes).  Raises SpecError."""
     labels = name.split(".")
     good = (
         name.isascii()
         and len(name) <= 64
         and all(
-            0 < len(label) <= 63
-            and label.strip("-") == label
-            and label.replace("-", "").replace("_", "").isalnum()
+            len(label) > 0 and label.strip("-") == label and label.replace("-", "").replace("_", "").isalnum()
             for label in labels
         )
     )

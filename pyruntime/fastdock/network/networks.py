@@ -237,8 +237,10 @@ class Networks:
         mode = alone[0] if alone else first
         hostname = files.hostname_of(mode, options.hostname, container_id)
         if alone or first == "none":
-            return details.plan_without_bridge(mode, len(options.attachments), hostname, options)
-        host_conf = files.parse_resolv_conf(files.host_file("/etc/resolv.conf"))
+            return details.plan_without_bridge(
+                mode, len(options.attachments), hostname, options, self.host_gateways
+            )
+        host_conf = files.host_resolv_conf()
         if len({a.network for a in options.attachments}) != len(options.attachments):
             raise SpecError("a network is named twice")
         self._need_way_out()
@@ -264,7 +266,7 @@ class Networks:
             if first != DEFAULT:
                 raise
             raise details.no_default_network(error) from error
-        gateways = self._host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
+        gateways = self.host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
         owner = details.identity(os.getpid() if pid is None else pid)
 
         def work(db: sqlite3.Connection) -> tuple[Document, str]:
@@ -386,6 +388,15 @@ class Networks:
         except (NotFound, ContainerNotRunning):
             return None
 
+    def running(self, reference: str) -> tuple[str, int]:
+        """Id and init process of a running container that has networks.
+
+        Raises ContainerNotFound, ContainerNotRunning, SpecError.
+        """
+        from . import joining
+
+        return joining.running(self, reference)[:2]
+
     def connect(self, reference: str, container: str, **addresses: Unpack[Addresses]) -> Endpoint:
         """Joins a running container to one more network.
 
@@ -472,7 +483,7 @@ class Networks:
             if error.errno not in (errno.ENOENT, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE):
                 raise
 
-    def _host_gateways(self) -> Sequence[str]:
+    def host_gateways(self) -> Sequence[str]:
         """The host's addresses on the default network: what ``host-gateway`` means."""
         return [subnet.gateway for subnet in self.ensure_default().subnets]
 

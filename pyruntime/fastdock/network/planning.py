@@ -275,4 +275,6 @@ def texts(
     )
     if document.uses_resolver:
         conf = files.through_resolver(conf)
+    elif conf == host_conf._replace(text=""):  # nothing was asked for, and all of it is reached from there
+        conf = host_conf
     return files.hosts(hostname, addresses, extra, options.domainname), files.resolv_conf(conf)
