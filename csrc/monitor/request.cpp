@@ -96,7 +96,7 @@ template <class Archive>
 void visit(Archive& archive, net::AttachPlan& plan) {
   visit_all(archive, plan.scope.table, plan.scope.port_prefix, plan.endpoints, plan.firewall.bridges,
             plan.firewall.senders, plan.firewall.ports, plan.firewall.egress, plan.resolver_socket,
-            plan.resolver_record);
+            plan.resolver_record, plan.sysctls);
 }
 template <class Archive>
 void visit(Archive& archive, Restart& value) {

@@ -145,6 +145,20 @@ Result<void> settle_ports(NetlinkSocket& socket, const AttachPlan& plan) {
   return socket.execute(batch);
 }
 
+Result<void> write_sysctls(const AttachPlan& plan, int namespace_fd) {
+  if (plan.sysctls.empty()) return {};
+  FASTDOCK_TRY(auto directory, open_file("/proc/sys", O_PATH | O_DIRECTORY));
+  struct statfs file_system{};
+  if (::fstatfs(directory.get(), &file_system) != 0 || file_system.f_type != PROC_SUPER_MAGIC)
+    return failed_with(EPERM, Operation::kCheckProcfs, "/proc/sys");
+  FASTDOCK_TRY(auto visit, NamespaceVisit::begin(namespace_fd));
+  for (const auto& [path, value] : plan.sysctls) {
+    auto written = write_file_at(directory.get(), path, value);
+    if (!written) return failed_with(written.error().number, Operation::kWriteSysctl, path);
+  }
+  return {};
+}
+
 bool uses_inet6(const AttachPlan& plan) {
   return std::ranges::any_of(plan.endpoints, [](const auto& endpoint) {
     return std::ranges::any_of(endpoint.addresses,
@@ -159,6 +173,7 @@ Result<void> attach_all(const AttachPlan& plan, int namespace_fd, int process) {
   // Before the container can send: what it sends is refused until its own addresses are known.
   FASTDOCK_CHECK(add_rules(plan.scope, plan.firewall));
   FASTDOCK_CHECK(configure_inside(*inside.netlink, plan.endpoints));
+  FASTDOCK_CHECK(write_sysctls(plan, namespace_fd));
   FASTDOCK_CHECK(settle_ports(host, plan));
   if (plan.resolver_socket.empty()) return {};
   return register_container(plan.resolver_socket, plan.resolver_record, inside.resolver, process);

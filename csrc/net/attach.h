@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/fd.h"
@@ -37,6 +38,9 @@ struct AttachPlan {
   FirewallRules firewall;
   std::string resolver_socket;  // the resolver's control socket; empty: the container does not use it
   std::string resolver_record;  // what the resolver is told about the container (dns/registry.h)
+  // Of the container's devices, which are not there yet when its other sysctls are written: a path below
+  // /proc/sys, and its value.
+  std::vector<std::pair<std::string, std::string>> sysctls;
 };
 
 // The calling thread in another network namespace, for as long as this lives.  setns(2) with CLONE_NEWNET

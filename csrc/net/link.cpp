@@ -89,6 +89,26 @@ Result<std::uint32_t> ensure_bridge(const Bridge& bridge) {
   return index;
 }
 
+Result<void> ensure_vlan(const std::string& name, const std::string& parent, std::uint16_t number) {
+  if (find_link(name)) return {};
+  FASTDOCK_TRY(auto index, find_link(parent));
+  FASTDOCK_TRY(auto socket, NetlinkSocket::open(NETLINK_ROUTE));
+  Batch batch;
+  batch.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(IFF_UP), Operation::kCreateLinkDevice,
+              name);
+  batch.put_string(IFLA_IFNAME, name);
+  batch.put_number(IFLA_LINK, index);
+  std::size_t info = batch.open(IFLA_LINKINFO);
+  batch.put_string(IFLA_INFO_KIND, "vlan");
+  std::size_t data = batch.open(IFLA_INFO_DATA);
+  batch.put_number<std::uint16_t>(IFLA_VLAN_ID, number);
+  batch.close(data);
+  batch.close(info);
+  auto created = socket.execute(batch);
+  if (!created && created.error().number == EEXIST) return {};  // another process was faster
+  return created;
+}
+
 void create_veth(Batch& batch, const VethPair& pair) {
   batch.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(), Operation::kCreateLinkDevice, pair.name);
   batch.put_string(IFLA_IFNAME, pair.name);

@@ -27,6 +27,9 @@ Result<std::uint32_t> ensure_bridge(const Bridge& bridge);
 // The device's index in the caller's network namespace; ENODEV when there is none.
 Result<std::uint32_t> find_link(const std::string& name);
 
+// The device of a VLAN (IEEE 802.1Q) on another device, unless it is there.
+Result<void> ensure_vlan(const std::string& name, const std::string& parent, std::uint16_t number);
+
 // Removes a device.  A missing one is success.
 Result<void> remove_link(const std::string& name);
 

@@ -123,6 +123,13 @@ void register_links(py::module_& net) {
       "find_link", [](const std::string& name) { return without_gil([&] { return find_link(name); }); },
       py::arg("name"), "A device's index; ENODEV when there is none.");
   net.def(
+      "ensure_vlan",
+      [](const std::string& name, const std::string& parent, std::uint16_t number) {
+        without_gil([&] { return ensure_vlan(name, parent, number); });
+      },
+      py::arg("name"), py::arg("parent"), py::arg("number"),
+      "The device of a VLAN on another device, unless it is there.");
+  net.def(
       "remove_link",
       [](const std::string& name) {
         without_gil([&] { return static_cast<Result<void> (*)(const std::string&)>(remove_link)(name); });
@@ -177,7 +184,8 @@ void register_attach(py::module_& net) {
           py::kw_only(), py::arg("mtu") = 0, py::arg("mode") = 0)
       .def_readwrite("firewall", &AttachPlan::firewall)
       .def_readwrite("resolver_socket", &AttachPlan::resolver_socket)
-      .def_readwrite("resolver_record", &AttachPlan::resolver_record);
+      .def_readwrite("resolver_record", &AttachPlan::resolver_record)
+      .def_readwrite("sysctls", &AttachPlan::sysctls);
 
   net.def(
       "attach",

@@ -638,6 +638,7 @@ class net:  # noqa: N801
         """What a container gets: devices, addresses, firewall elements, names."""
 
         firewall: net.FirewallRules
+        sysctls: list[tuple[str, str]]  # of its devices: (path below /proc/sys, value); set as a whole
         resolver_socket: str
         resolver_record: str
         def __init__(self, scope: net.Scope) -> None: ...
@@ -689,6 +690,9 @@ class net:  # noqa: N801
     @staticmethod
     def find_link(name: str) -> int:
         """A device's index; ENODEV when there is none."""
+    @staticmethod
+    def ensure_vlan(name: str, parent: str, number: int) -> None:
+        """The device of a VLAN on another device, unless it is there."""
     @staticmethod
     def remove_link(name: str) -> None:
         """Removes a device; a missing one is success."""

@@ -10,6 +10,7 @@ from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 from fastdock.network.details import claim_files, empty, files_prefix, remove_files
 from fastdock.network.files import Names
 from fastdock.network.model import check_mac
+from fastdock.network_options import unescaped
 from fastdock.unbridged import mount_names, texts_of
 
 TYPE_CHECKING = False  # see fastdock._light
@@ -188,7 +189,17 @@ def _network_options(options: Options, exposed: tuple[str, ...]) -> NetworkOptio
         publish_all=options.publish_all,
         exposed=(*exposed, *options.expose),
         egress=options.egress,
+        sysctls=_device_sysctls(options),
     )
+
+
+def _device_sysctls(options: Options) -> tuple[tuple[str, str, str], ...]:
+    if not options.sysctls:
+        return ()
+    from fastdock.network_options import device_sysctls
+
+    values = dict(options.sysctls)
+    return tuple((device, path, values[name]) for name, path, device in device_sysctls(options.sysctls))
 
 
 def check_options(options: Options) -> None:
@@ -208,7 +219,7 @@ def attachments_of(options: Options) -> list[Attachment]:
     made: list[Attachment] = []
     for text in filter(None, options.network.split(",")):
         name, *words = text.split(";")
-        pairs = [(key, value) for key, _, value in (word.partition("=") for word in words)]
+        pairs = [(key, unescaped(value)) for key, _, value in (word.partition("=") for word in words)]
         given = dict(pairs)
         first = not made
         made.append(
@@ -218,9 +229,16 @@ def attachments_of(options: Options) -> list[Attachment]:
                 ip6=given.get("ip6", options.ip6 if first else ""),
                 mac=check_mac(given.get("mac-address", options.mac_address if first else "")),
                 aliases=(*options.network_alias, *(value for key, value in pairs if key == "alias")),
+                driver_opts=tuple(_pair(value) for key, value in pairs if key == "driver-opt"),
+                gw_priority=int(given.get("gw-priority", 0)),
             )
         )
     return made
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
 
 
 def suspend(networks: Networks, run_directory: str, container_id: str) -> Document | None:

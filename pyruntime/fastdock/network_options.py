@@ -8,9 +8,78 @@ from fastdock._errors import SpecError
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastdock.options import Options
 
 _NO_LABEL = frozenset(" \t\r\n#;/\\,\"'")
+
+
+_KEYS = ("alias", "ip", "ip6", "mac-address", "driver-opt", "gw-priority")
+
+
+def long_form(text: str) -> str:
+    """``name=app,alias=db,…`` as ``app;alias=db;…``, a part of Options.network.  SpecError."""
+    if '"' in text:
+        import csv
+
+        words = next(csv.reader([text], strict=True))
+    else:
+        words = text.split(",")
+    name, given = "", []
+    for word in words:
+        key, _, value = word.partition("=")
+        key = key.strip().lower()
+        if not value or key not in ("name", *_KEYS):
+            raise SpecError(
+                f"network {text!r}: write NAME, or name=NAME{''.join(f'[,{key}=…]' for key in _KEYS)}"
+            )
+        if key == "name":
+            name = value
+            continue
+        if (key == "driver-opt" and "=" not in value) or (key == "gw-priority" and not _is_number(value)):
+            raise SpecError(f"network {text!r}: driver-opt=KEY=VALUE, gw-priority=NUMBER")
+        given.append(f"{key}={escaped(value)}")
+    if not name or "," in name or ";" in name:
+        raise SpecError(f"network {text!r}: name= is missing")
+    return ";".join(["bridge" if name == "default" else name, *given])
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def escaped(value: str) -> str:
+    """A value without the separators of Options.network."""
+    return value.replace("%", "%25").replace(",", "%2C").replace(";", "%3B")
+
+
+def unescaped(value: str) -> str:
+    """The opposite of ``escaped``."""
+    return value.replace("%3B", ";").replace("%2C", ",").replace("%25", "%")
+
+
+def device_sysctls(sysctls: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Those of the container's own devices, which are not there when the others are written.
+
+    As (name, path below /proc/sys, device): of ``net.ipv4.conf.eth0.rp_filter``, not of ``all`` or ``default``.
+    """
+    found: list[tuple[str, str, str]] = []
+    for name, _ in sysctls:
+        # sysctl.d(5): the first separator decides; with dots, slashes stand for dots inside a component.
+        slashes = "/" in name and ("." not in name or name.index("/") < name.index("."))
+        words = name.split("/") if slashes else [word.replace("/", ".") for word in name.split(".")]
+        if (
+            len(words) == 5
+            and words[0] == "net"
+            and words[2] in ("conf", "neigh")
+            and words[3] not in _NO_DEVICE
+        ):
+            found.append((name, "/".join(words), words[3]))
+    return found
+
+
+_NO_DEVICE = ("all", "default", "lo", "", ".", "..")
 
 
 def check(options: Options) -> None:

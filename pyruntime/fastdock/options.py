@@ -275,27 +275,15 @@ def _ulimits(value: Any) -> tuple[tuple[str, int, int], ...]:
     return tuple(parse_ulimit(f"{name}={pair}") for name, pair in pairs)
 
 
-_NETWORK_KEYS = ("alias", "ip", "ip6", "mac-address")
-
-
 def _network(text: str) -> str:
     """A network, or Docker's long form: ``name=app,alias=db,ip=10.0.0.5``.  In the form of ``Options.network``."""
-    if "=" not in text:
-        return "bridge" if text == "default" else text
-    name, words = "", []
-    for word in text.split(","):
-        key, _, value = word.partition("=")
-        if not value or ";" in value or key not in ("name", *_NETWORK_KEYS):
-            raise SpecError(
-                f"network {text!r}: write NAME, or name=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…]"
-            )
-        if key == "name":
-            name = value
-        else:
-            words.append(word)
-    if not name:
-        raise SpecError(f"network {text!r}: name= is missing")
-    return ";".join([name, *words])
+    if "=" in text:
+        from fastdock.network_options import long_form
+
+        return long_form(text)
+    if not text or "," in text or ";" in text:
+        raise SpecError(f"network {text!r}: the name of a network, or name=NAME,…")
+    return "bridge" if text == "default" else text
 
 
 _CONVERTERS: dict[str, Any] = {

@@ -280,7 +280,16 @@ def _sysctls(options: Options) -> list[tuple[str, str]]:
             raise SpecError(
                 f"sysctl {name!r} would change the host's: the container shares its {kind} namespace"
             )
-    return list(options.sysctls)
+    if (
+        borrowed
+        or options.network == "none"
+        or not any(name.startswith("net") for name, _ in options.sysctls)
+    ):
+        return list(options.sysctls)
+    from fastdock.network_options import device_sysctls
+
+    later = {name for name, _, _ in device_sysctls(options.sysctls)}  # with the devices: endpoint.py
+    return [pair for pair in options.sysctls if pair[0] not in later]
 
 
 def limits_of(options: Options, own_ids: bool) -> _core.Limits:

@@ -23,7 +23,7 @@ class Lab:
         self.db.execute("PRAGMA foreign_keys=ON")
         for script in MIGRATIONS:
             self.db.executescript(script)
-        self.db.execute("INSERT INTO networks VALUES ('n', 'n', 'bridge', 'b', 0, '{}', '{}', 0)")
+        self.db.execute("INSERT INTO networks VALUES ('n', 'n', 'bridge', 'b', 0, '{}', '{}', 0, '{}')")
         for subnet in subnets:
             nothing = bytes(4 if subnet.version == 4 else 16)
             self.db.execute("INSERT INTO network_subnets VALUES ('n', ?, ?, ?, ?, ?)", (*subnet, nothing))

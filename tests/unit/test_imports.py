@@ -35,7 +35,7 @@ RULES = {
     "mount_options": {"_errors", "_light", "sizes"},
     "options": {"_errors", "_light", "sizes", "mount_options", "network_options"},
     "network_options": {"_errors"},
-    "planning": {"_errors", "_light", "_core", "options", "planned_mounts", "store.paths"},
+    "planning": {"_errors", "_light", "_core", "options", "planned_mounts", "store.paths", "network_options"},
     "planned_mounts": {"_errors", "_core", "options", "mount_options", "store.paths"},
 }
 PROGRAMS = {"__main__", "_start"}  # they start the command line

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdock._errors import SpecError
+from fastdock.endpoint import attachments_of
 from fastdock.network import (
     PortSpec,
     PublishedPort,
@@ -154,9 +155,22 @@ def test_networks_in_dockers_forms() -> None:
     assert network(["app", "name=b,alias=x,ip=10.0.0.2"]) == "app,b;alias=x;ip=10.0.0.2"
     assert options_from({}).network == "none"
     assert options_from({"network": None}, network="bridge").network == "bridge"
-    for bad in ("name=", "alias=x", "name=a,b=c", "name=a,alias=x;y"):
+    for bad in (
+        "name=",
+        "alias=x",
+        "name=a,b=c",
+        "",
+        "a,b",
+        "a;b",
+        "name=a,gw-priority=x",
+        "name=a,driver-opt=x",
+    ):
         with pytest.raises(SpecError):
             network(bad)
+    options = options_from({"network": ['name=a,"driver-opt=k=1,2;3",gw-priority=-1,Alias=x', "b"]})
+    first, second = attachments_of(options)
+    assert (first.driver_opts, first.gw_priority, first.aliases) == ((("k", "1,2;3"),), -1, ("x",))
+    assert second == model.Attachment("b")
 
 
 def test_add_host() -> None:

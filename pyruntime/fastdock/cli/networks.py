@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
@@ -13,6 +15,7 @@ from fastdock.cli.errors import describe
 from fastdock.cli.output import format_rows
 from fastdock.cli.template import Template
 from fastdock.cli.template_functions import to_json
+from fastdock.containers.networking import endpoint_id
 
 if TYPE_CHECKING:
     from fastdock.containers import Container
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 HEADINGS = {
     "ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "CreatedAt": "CREATED AT",
-    "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS",
+    "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS", "Label": "LABEL",
 }  # fmt: skip
 TABLE = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
 
@@ -42,43 +45,34 @@ def _pairs(items: tuple[str, ...]) -> dict[str, str]:
 
 
 @network.command("create")
-@click.argument("name")
+@click.argument("name", metavar="NETWORK")
 @click.option("-d", "--driver", default="bridge", help="bridge or macvlan [bridge].")
 @click.option("--subnet", "subnets", multiple=True, help="Addresses, as 10.1.0.0/16.")
 @click.option("--gateway", "gateways", multiple=True, help="The host's address in the subnet.")
 @click.option("--ip-range", "ip_ranges", multiple=True, help="Give out addresses of this part.")
-@click.option("--internal", is_flag=True, help="Nothing outside is reached.")
-@click.option("--ipv6", is_flag=True, help="IPv6 addresses as well.")
+@click.option("--aux-address", "aux_addresses", multiple=True, help="NAME=ADDRESS that no container gets.")
+@click.option("--internal/--no-internal", default=False, help="Nothing outside is reached.")
+@click.option("--ipv4/--no-ipv4", default=True, help="IPv4 addresses [true].")
+@click.option("--ipv6/--no-ipv6", default=False, help="IPv6 addresses as well.")
 @click.option("-o", "--opt", "options", multiple=True, help="The driver's option: NAME=VALUE.")
 @click.option("--label", "labels", multiple=True, help="NAME=VALUE.")
-@click.option("--attachable", is_flag=True, expose_value=False, help="As without: every network is.")
-@click.option("--scope", type=click.Choice(["local"]), expose_value=False, help="There is one: local.")
+@click.option("--attachable/--no-attachable", default=False, help="As without: every network is.")
+@click.option("--config-only", is_flag=True, help="A configuration for other networks.")
+@click.option("--config-from", default="", help="All of it is as in this configuration.")
+@click.option("--ipam-driver", default="default", help="There is one: default.")
+@click.option("--ipam-opt", "ipam_options", multiple=True, help="Kept, and shown by inspect: NAME=VALUE.")
+@click.option("--scope", default="local", help="There is one: local.")
+@click.option("--ingress", is_flag=True, help="Refused: it is of swarms.")
 @click.pass_context
-def create(
-    context: click.Context,
-    name: str,
-    driver: str,
-    subnets: tuple[str, ...],
-    gateways: tuple[str, ...],
-    ip_ranges: tuple[str, ...],
-    internal: bool,
-    ipv6: bool,
-    options: tuple[str, ...],
-    labels: tuple[str, ...],
-) -> None:
+def create(context: click.Context, /, name: str, scope: str, ingress: bool, **given: Any) -> None:
     """Create a network."""
-    made = get_networks(context).create(
-        name,
-        driver=driver,
-        subnets=subnets,
-        gateways=gateways,
-        ip_ranges=ip_ranges,
-        internal=internal,
-        ipv6=ipv6,
-        options=_pairs(options),
-        labels=_pairs(labels),
-    )
-    click.echo(made.id)
+    if scope != "local" or ingress:
+        raise SpecError(
+            f"{'ingress networks are' if ingress else f'the scope {scope} is'} of swarms: there are none"
+        )
+    for key in ("options", "labels", "aux_addresses", "ipam_options"):
+        given[key] = _pairs(given[key])
+    click.echo(get_networks(context).create(name, **given).id)
 
 
 @network.command("ls")
@@ -101,10 +95,11 @@ def list_command(
             "Name": each.name,
             "Driver": each.driver,
             "Scope": "local",
-            "CreatedAt": _time(each),
+            "CreatedAt": _time(each, "%Y-%m-%d %H:%M:%S", " +0000 UTC"),
             "IPv6": str(each.ipv6).lower(),
             "Internal": str(each.internal).lower(),
             "Labels": ",".join(f"{key}={value}" for key, value in each.labels.items()),
+            "Label": partial(_label, each),
         }
         for each in networks.list()
         if wanted.takes(each)
@@ -163,12 +158,19 @@ def _has_label(network: Network, wanted: str) -> bool:
     return key in network.labels and (not equals or network.labels[key] == value)
 
 
-def _time(network: Network) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(network.created)) if network.created else ""
+def _label(network: Network, name: str) -> str:
+    return network.labels.get(name, "")
+
+
+def _time(network: Network, format_: str = "%Y-%m-%dT%H:%M:%S", zone: str = "Z") -> str:
+    """As Go prints it: nanoseconds, without the zeros at their end."""
+    seconds, _, fraction = f"{network.created:.9f}".partition(".")
+    text = time.strftime(format_, time.gmtime(int(seconds)))
+    return f"{text}.{fraction}".rstrip("0").rstrip(".") + zone
 
 
 @network.command("inspect")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("-f", "--format", "format_", help="json, or a Go template.")
 @click.option("-v", "--verbose", is_flag=True, expose_value=False, help="As without: more is of swarms.")
 @click.pass_context
@@ -207,7 +209,7 @@ def _details(networks: Networks, network: Network) -> dict[str, Any]:
                 addresses = {6 if ":" in address else 4: address for address in endpoint.addresses}
                 containers[container_id] = {
                     "Name": name,
-                    "EndpointID": endpoint.host_name,
+                    "EndpointID": endpoint_id(container_id, network.id),
                     "MacAddress": endpoint.mac,
                     "IPv4Address": addresses.get(4, ""),
                     "IPv6Address": addresses.get(6, ""),
@@ -215,47 +217,67 @@ def _details(networks: Networks, network: Network) -> dict[str, Any]:
     ranges = [
         {"Subnet": subnet.subnet, "Gateway": subnet.gateway}
         | ({"IPRange": subnet.ip_range} if subnet.ip_range != subnet.subnet else {})
+        | ({"AuxiliaryAddresses": mine} if (mine := network.auxiliary(subnet)) else {})
         for subnet in network.subnets
-    ]
+    ] or [{"Subnet": subnet} for subnet in network.more.get("subnets", ())]
     return {
         "Name": network.name,
         "Id": network.id,
         "Created": _time(network),
         "Scope": "local",
         "Driver": network.driver,
+        "EnableIPv4": network.ipv4,
         "EnableIPv6": network.ipv6,
-        "IPAM": {"Driver": "default", "Options": {}, "Config": ranges},
+        "IPAM": {"Driver": "default", "Options": network.more.get("ipam_options", {}), "Config": ranges},
         "Internal": network.internal,
-        "Attachable": False,
+        "Attachable": network.more.get("attachable", False),
         "Ingress": False,
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.more.get("config_from", "")},
+        "ConfigOnly": network.config_only,
         "Containers": containers,
-        "Options": dict(network.options),
+        "Options": _default_options(network) | dict(network.options),
         "Labels": dict(network.labels),
     }
 
 
+def _default_options(network: Network) -> dict[str, str]:
+    """What Docker shows of its default bridge."""
+    if network.name != "bridge":
+        return {}
+    bridge = "com.docker.network.bridge."
+    return {
+        f"{bridge}default_bridge": "true", f"{bridge}enable_icc": "true", f"{bridge}enable_ip_masquerade": "true",
+        f"{bridge}host_binding_ipv4": "0.0.0.0", f"{bridge}name": network.device,
+        "com.docker.network.driver.mtu": "1500",
+    }  # fmt: skip
+
+
 @network.command("connect")
-@click.argument("name")
+@click.argument("name", metavar="NETWORK")
 @click.argument("container")
 @click.option("--ip", default="", help="IPv4 address.")
 @click.option("--ip6", default="", help="IPv6 address.")
 @click.option("--mac-address", "mac", default="", help="Ethernet address.")
 @click.option("--alias", "aliases", multiple=True, help="Another name on this network.")
+@click.option(
+    "--driver-opt", "driver_opts", multiple=True, help="The driver's option of this device: NAME=VALUE."
+)
+@click.option("--gw-priority", type=int, default=0, help="The default route is that of the highest [0].")
 @click.pass_context
 def connect(
-    context: click.Context, name: str, container: str, ip: str, ip6: str, mac: str, aliases: tuple[str, ...]
+    context: click.Context, /, name: str, container: str, driver_opts: tuple[str, ...], **given: Any
 ) -> None:
     """Join a container to a network."""
+    given["driver_opts"] = _pairs(driver_opts)
     kept = _kept(context, container)
     if kept is not None:
-        kept.connect(name, ip=ip, ip6=ip6, mac=mac, aliases=aliases)
+        kept.connect(name, **given)
     else:
-        get_networks(context).connect(name, container, ip=ip, ip6=ip6, mac=mac, aliases=aliases)
+        get_networks(context).connect(name, container, **given)
 
 
 @network.command("disconnect")
-@click.argument("name")
+@click.argument("name", metavar="NETWORK")
 @click.argument("container")
 @click.option("-f", "--force", is_flag=True, help="As without: it always succeeds if the container is on it.")
 @click.pass_context
@@ -279,7 +301,7 @@ def _kept(context: click.Context, reference: str) -> Container | None:
 
 
 @network.command("rm")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("-f", "--force", is_flag=True, help="One that does not exist is no error.")
 @click.pass_context
 def remove(context: click.Context, names: tuple[str, ...], force: bool) -> None:
@@ -307,7 +329,11 @@ def prune(context: click.Context, force: bool, filters: tuple[str, ...]) -> None
     networks = get_networks(context)
     wanted = _Filter(filters, ("label", "label!", "until"), networks)
     if not force:
-        click.confirm("WARNING! This removes all networks that no container uses.\nAre you sure?", abort=True)
+        click.confirm(
+            "WARNING! This will remove all custom networks not used by at least one container.\n"
+            "Are you sure you want to continue?",
+            abort=True,
+        )
     removed = networks.prune(keep=lambda each: not wanted.takes(each))
     if removed:
         click.echo("Deleted Networks:")
@@ -320,3 +346,9 @@ def prune(context: click.Context, force: bool, filters: tuple[str, ...]) -> None
 def repair(context: click.Context) -> None:
     """Make bridges, firewall and names again what they should be."""
     get_networks(context).repair()
+
+
+for _other, _command in (("list", list_command), ("remove", remove)):  # as Docker's users write them
+    _same = copy.copy(_command)
+    _same.hidden = True
+    network.add_command(_same, _other)

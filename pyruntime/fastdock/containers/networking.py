@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, NotFound, SpecError
 from fastdock.containers.records import Record
+from fastdock.network_options import escaped
 from fastdock.options import Options
 
 TYPE_CHECKING = False  # see _light
@@ -128,8 +129,10 @@ def connect(container: Container, attachment: Attachment) -> None:
         special = [
             ("ip", attachment.ip), ("ip6", attachment.ip6), ("mac-address", attachment.mac),
             *(("alias", alias) for alias in attachment.aliases),
+            *(("driver-opt", f"{key}={value}") for key, value in attachment.driver_opts),
+            ("gw-priority", str(attachment.gw_priority or "")),
         ]  # fmt: skip
-        words = [found.name, *(f"{key}={value}" for key, value in special if value)]
+        words = [found.name, *(f"{key}={escaped(value)}" for key, value in special if value)]
         text = ",".join(filter(None, [record.document["options"].get("network", "none"), ";".join(words)]))
         _change_network(container, record, text)
 
@@ -241,8 +244,12 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
         v4 = next((a for a in endpoint.addresses if ":" not in a), "")
         v6 = next((a for a in endpoint.addresses if ":" in a), "")
         networks[endpoint.network] = {
+            "DriverOpts": dict(endpoint.driver_opts) or None,
+            "GwPriority": endpoint.gw_priority,
             "NetworkID": endpoint.network_id,
+            "EndpointID": endpoint_id(record.id, endpoint.network_id),
             "Aliases": list(endpoint.names) or None,
+            "DNSNames": list(endpoint.names) or None,
             "IPAddress": v4.partition("/")[0],
             "IPPrefixLen": int(v4.partition("/")[2] or 0),
             "Gateway": next((gateway for gateway in endpoint.gateways if ":" not in gateway), ""),
@@ -254,6 +261,13 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
     first = next(iter(networks.values()), {})
     addresses = {key: first.get(key, missing) for key, missing in _NO_ADDRESSES.items()}
     return {**addresses, "Ports": ports, "Networks": networks}
+
+
+def endpoint_id(container_id: str, network_id: str) -> str:
+    """What Docker's users know a container's place on a network by."""
+    import hashlib
+
+    return hashlib.sha256(f"{container_id} {network_id}".encode()).hexdigest()
 
 
 def ports_text(containers: Containers, record: Record) -> str:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_AUXILIARY = "aux "
+"""In place of a container's id, before the name of who else has an address (``--aux-address``)."""
+
+
 class Subnet(NamedTuple):
     """A network's addresses of one IP version."""
 
@@ -80,6 +84,8 @@ def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
         raise SpecError(f"the ip range {ip_range} is not in the subnet {subnet}")
     if door not in network:
         raise SpecError(f"the gateway {gateway} is not in the subnet {subnet}")
+    if door == network[0] or (network.version == 4 and door == network[-1]):
+        raise SpecError(f"the gateway {gateway} is not an address of a host in the subnet {subnet}")
     return Subnet(network.version, str(network), str(door), str(given))
 
 
@@ -111,7 +117,7 @@ def allocate(
         "UPDATE network_subnets SET free = ? WHERE network_id = ? AND version = ?",
         ((int.from_bytes(packed) + 1).to_bytes(len(packed)), *key),
     )
-    return _text(packed)
+    return text_of(packed)
 
 
 def _next(value: int, gateway: int, last: int, subnet: Subnet) -> bytes:
@@ -149,17 +155,18 @@ def _insert(db: sqlite3.Connection, network_id: str, packed: bytes, container_id
     )
 
 
-def _packed(address: str) -> bytes:
+def pack(address: str) -> bytes:
     """An address in the kernel's form: 4 or 16 bytes.  OSError unless it is one."""
     return _socket.inet_pton(_socket.AF_INET6 if ":" in address else _socket.AF_INET, address)
 
 
-def _text(packed: bytes) -> str:
+def text_of(packed: bytes) -> str:
+    """The opposite of ``pack``."""
     return _socket.inet_ntop(_socket.AF_INET if len(packed) == 4 else _socket.AF_INET6, packed)
 
 
 def _is_free(db: sqlite3.Connection, network_id: str, address: str) -> bool:
-    packed = _packed(address)
+    packed = pack(address)
     row = db.execute(
         "SELECT 1 FROM network_addresses WHERE network_id = ? AND address = ?", (network_id, packed)
     ).fetchone()
@@ -175,13 +182,13 @@ def _bounds(subnet: Subnet) -> tuple[int, int, int]:
         first += 1  # the network's own address; for IPv6 the routers' anycast address
     if subnet.version == 4 and last == whole[1]:
         last -= 1
-    return first, last, int.from_bytes(_packed(subnet.gateway))
+    return first, last, int.from_bytes(pack(subnet.gateway))
 
 
 def _ends(network: str) -> tuple[int, int]:
     """The first and the last address of ``10.0.0.0/8``."""
     address, _, length = network.partition("/")
-    packed = _packed(address)
+    packed = pack(address)
     first = int.from_bytes(packed)
     return first, first | (1 << 8 * len(packed) - int(length)) - 1
 
@@ -209,21 +216,29 @@ def _take(db: sqlite3.Connection, network_id: str, packed: bytes, container_id: 
     if _insert(db, network_id, packed, container_id):
         return
     row = db.execute(
-        "SELECT c.name FROM network_addresses a LEFT JOIN network_containers c USING (container_id)"
+        "SELECT c.name, a.container_id FROM network_addresses a LEFT JOIN network_containers c USING (container_id)"
         " WHERE a.network_id = ? AND a.address = ?",
         (network_id, packed),
     ).fetchone()
-    raise Conflict(
-        f"the address {_text(packed)} is in use by the container {row[0] if row else '?'}",
-        operation="take an address",
+    name, holder = row or (None, "?")
+    who = (
+        f"reserved for {holder[4:]}"
+        if holder.startswith(_AUXILIARY)
+        else f"in use by the container {name or holder}"
     )
+    raise Conflict(f"the address {text_of(packed)} is {who}", operation="take an address")
+
+
+def reserve(db: sqlite3.Connection, network_id: str, subnet: Subnet, name: str, address: str) -> None:
+    """Keeps an address of the network from its containers: something else has it.  Conflict, SpecError."""
+    _allocate_fixed(db, network_id, subnet, f"{_AUXILIARY}{name}", address)
 
 
 def mac_of(addresses: list[str]) -> str:
     """02:42 and the IPv4 address, as Docker did: an address that comes back brings no stale neighbour entries."""
     for address in addresses:
         if ":" not in address:
-            return "02:42:" + _packed(address).hex(":")
+            return "02:42:" + pack(address).hex(":")
     import hashlib
 
     digest = hashlib.sha256(",".join(addresses).encode()).digest()

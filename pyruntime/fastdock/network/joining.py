@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 
@@ -31,7 +30,7 @@ def running(networks: Networks, reference: str) -> tuple[str, int, Document]:
         (reference,),
     ).fetchall()
     if not reference or not rows:
-        raise ContainerNotFound(f"no such container on a network: {reference}", operation="find container")
+        raise ContainerNotFound(f"no such container: {reference}", operation="find container")
     if len(rows) > 1:
         raise SpecError(f"several containers are called {reference}")
     container_id, owner, text = rows[0]
@@ -58,8 +57,8 @@ def connect(
     if not networks._is_whole([network]):
         networks.repair()
     used = {endpoint.name for endpoint in document.endpoints}
-    interface = next(name for name in (f"eth{n}" for n in itertools.count()) if name not in used)
-    leads_out = not network.internal and not any(endpoint.gateways for endpoint in document.endpoints)
+    routed = _routed(document.endpoints)
+    leads_out = bool(planning.ways_out(network, routed))
     with networks._transaction() as db:
         row = db.execute(
             "SELECT name FROM network_containers WHERE container_id = ?", (container_id,)
@@ -73,9 +72,9 @@ def connect(
             attachment,
             container_id,
             name if name != container_id[:12] else "",
-            interface,
+            used,
             networks._scope.port_prefix,
-            leads_out,
+            routed,
         )
         ports: tuple[PublishedPort, ...] = ()
         if publish is not None and leads_out and not document.ports:
@@ -145,11 +144,16 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
 
 def _next_door(networks: Networks, endpoints: Iterable[Endpoint]) -> Endpoint | None:
     """The network that leads out from now on, with its gateways."""
+    endpoints = sorted(endpoints, key=lambda endpoint: -endpoint.gw_priority)
+    routed = _routed(endpoints)
     for endpoint in endpoints:
-        network = networks.get(endpoint.network_id)
-        if not network.internal:
-            return endpoint._replace(gateways=tuple(subnet.gateway for subnet in network.subnets))
+        if doors := planning.ways_out(networks.get(endpoint.network_id), routed):
+            return endpoint._replace(gateways=(*endpoint.gateways, *doors))
     return None
+
+
+def _routed(endpoints: Iterable[Endpoint]) -> set[int]:
+    return planning.versions_of(door for endpoint in endpoints for door in endpoint.gateways)
 
 
 def rename(networks: Networks, container_id: str, name: str) -> None:

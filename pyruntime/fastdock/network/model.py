@@ -9,6 +9,7 @@ from fastdock import _core
 from fastdock._errors import SpecError
 from fastdock._light import NamedTuple, Pattern, TypedDict
 
+from . import ipam
 from .ipam import Subnet
 from .ports import PublishedPort
 
@@ -22,6 +23,59 @@ if TYPE_CHECKING:
 
 DEFAULT = "bridge"
 PREDEFINED = (DEFAULT, "host", "none")
+CONFIGURATION = "null"
+"""The driver of a network that only others are made like (``--config-only``), as Docker shows it."""
+HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
+INTERFACE_NAME = "com.docker.network.endpoint.ifname"
+INTERFACE_SYSCTLS = "com.docker.network.endpoint.sysctls"
+_INTERFACE = Pattern(r"[^\s/:%,=;.][^\s/:%,=;]{0,14}")
+
+
+def is_interface(name: str) -> bool:
+    """Whether a device can be called so."""
+    return bool(_INTERFACE.fullmatch(name))
+
+
+class NetworkRequest(NamedTuple):
+    """What ``network create`` is told."""
+
+    name: str
+    driver: str = "bridge"
+    subnets: Sequence[str] = ()
+    gateways: Sequence[str] = ()
+    ip_ranges: Sequence[str] = ()
+    aux_addresses: Mapping[str, str] = {}  # name: an address that no container gets
+    internal: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+    options: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+    attachable: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] = {}
+
+
+class NetworkFields(TypedDict, total=False):
+    """What NetworkRequest has beside the name."""
+
+    driver: str
+    subnets: Sequence[str]
+    gateways: Sequence[str]
+    ip_ranges: Sequence[str]
+    aux_addresses: Mapping[str, str]
+    internal: bool
+    ipv4: bool
+    ipv6: bool
+    options: Mapping[str, str]
+    labels: Mapping[str, str]
+    attachable: bool
+    config_only: bool
+    config_from: str
+    ipam_driver: str
+    ipam_options: Mapping[str, str]
 
 
 class Network(NamedTuple):
@@ -36,6 +90,29 @@ class Network(NamedTuple):
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
     created: float = 0.0  # seconds since the epoch
+    more: Mapping[str, Any] = {}  # what NetworkRequest has beside these, where it was given; "adopted"
+
+    @property
+    def config_only(self) -> bool:
+        """Whether only other networks are made like it."""
+        return self.driver == CONFIGURATION
+
+    @property
+    def host_binding(self) -> str:
+        """The host's IPv4 address that ports are published on which name none; "" is all."""
+        text = self.options.get(HOST_BINDING, "")
+        try:
+            return "" if text in ("", "0.0.0.0") else ipam.text_of(ipam.pack(text))
+        except OSError:
+            raise SpecError(f"bad value {text!r} of the network option {HOST_BINDING}: an address") from None
+
+    @property
+    def interface_prefix(self) -> str:
+        """What its devices' names in containers begin with."""
+        prefix = self.options.get(INTERFACE_PREFIX, "eth")
+        if not _INTERFACE.fullmatch(f"{prefix}999"):
+            raise SpecError(f"bad value {prefix!r} of the network option {INTERFACE_PREFIX}")
+        return prefix
 
     @property
     def predefined(self) -> bool:
@@ -62,6 +139,19 @@ class Network(NamedTuple):
             raise SpecError(f"bad MTU {text!r}")
         return int(text)
 
+    def auxiliary(self, subnet: Subnet) -> dict[str, str]:
+        """Who else has addresses of the subnet: ``--aux-address``."""
+        import ipaddress
+
+        whole = ipaddress.ip_network(subnet.subnet)
+        given = self.more.get("aux_addresses", {}).items()
+        return {name: address for name, address in given if ipaddress.ip_address(address) in whole}
+
+    @property
+    def ipv4(self) -> bool:
+        """Whether it has IPv4 addresses."""
+        return any(subnet.version == 4 for subnet in self.subnets)
+
     @property
     def ipv6(self) -> bool:
         """Whether it has IPv6 addresses."""
@@ -70,8 +160,8 @@ class Network(NamedTuple):
 
 @functools.lru_cache(64)  # nearly each start reads the same one
 def network_from(row: tuple[Any, ...], subnets: tuple[tuple[Any, ...], ...]) -> Network:
-    """From a row of ``networks`` (id, name, driver, device, internal, options, labels, created) and its subnets."""
-    network_id, name, driver, device, internal, options, labels, created = row
+    """From a row of ``networks`` (id, …, created, more) and its subnets."""
+    network_id, name, driver, device, internal, options, labels, created, more = row
     return Network(
         network_id,
         name,
@@ -82,6 +172,7 @@ def network_from(row: tuple[Any, ...], subnets: tuple[tuple[Any, ...], ...]) -> 
         _core.parse_json(options),
         _core.parse_json(labels),
         created,
+        _core.parse_json(more),
     )
 
 
@@ -102,6 +193,8 @@ class Attachment(NamedTuple):
     ip6: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    driver_opts: tuple[tuple[str, str], ...] = ()
+    gw_priority: int = 0  # the default route is that of the highest; of several, the first
 
 
 _MAC = Pattern("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -124,15 +217,22 @@ class Addresses(TypedDict, total=False):
     ip6: str
     mac: str
     aliases: Sequence[str]
+    driver_opts: Mapping[str, str]
+    gw_priority: int
 
 
 def attachment_of(network: str, addresses: Addresses) -> Attachment:
     """SpecError for what it does not know."""
     if unknown := addresses.keys() - Attachment._fields or addresses.keys() & {"network"}:
         raise SpecError(
-            f"{min(unknown)} is nothing that one joins a network with", hint="ip, ip6, mac, aliases"
+            f"{min(unknown)} is nothing that one joins a network with",
+            hint="ip, ip6, mac, aliases, driver_opts, gw_priority",
         )
-    given = {**addresses, "aliases": tuple(addresses.get("aliases", ()))}
+    given = {
+        **addresses,
+        "aliases": tuple(addresses.get("aliases", ())),
+        "driver_opts": tuple(addresses.get("driver_opts", {}).items()),
+    }
     return Attachment(network)._replace(**given)  # type: ignore[arg-type]  # of one type each, as Addresses says
 
 
@@ -150,6 +250,7 @@ class NetworkOptions(NamedTuple):
     publish_all: bool = False  # -P
     exposed: Sequence[str] = ()  # PORT[/PROTOCOL], the image's and --expose
     egress: str = "allow"  # allow, deny, or a list of prefixes and domains
+    sysctls: Sequence[tuple[str, str, str]] = ()  # of its devices: (device, path below /proc/sys, value)
 
 
 class Endpoint(NamedTuple):
@@ -168,6 +269,10 @@ class Endpoint(NamedTuple):
     isolated: bool = False
     macvlan_mode: int = 0
     names: tuple[str, ...] = ()  # what others on this network call it
+    host_binding: str = ""  # the host's IPv4 address of published ports that name none
+    gw_priority: int = 0
+    sysctls: tuple[tuple[str, str], ...] = ()  # of its device: (path below /proc/sys, value)
+    driver_opts: tuple[tuple[str, str], ...] = ()
 
     @property
     def plain_addresses(self) -> list[str]:
@@ -219,7 +324,11 @@ def document_from(text: str) -> Document:
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     """JSON has lists only."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return {key: _tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+
+def _tuple(items: list[Any]) -> tuple[Any, ...]:
+    return tuple([tuple(item) if isinstance(item, list) else item for item in items])
 
 
 class Wanted(NamedTuple):

@@ -47,6 +47,7 @@ from .model import (
     Network,
     NetworkOptions,
     NetworkPlan,
+    NetworkRequest,
     Wanted,
     attachment_of,
     document_from,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastdock.store.database import Database
+
+    from .model import NetworkFields
 
 
 class Networks:
@@ -132,35 +135,26 @@ class Networks:
 
     # --- networks ---
 
-    def create(
-        self,
-        name: str,
-        *,
-        driver: str = "bridge",
-        subnets: Sequence[str] = (),
-        gateways: Sequence[str] = (),
-        ip_ranges: Sequence[str] = (),
-        internal: bool = False,
-        ipv6: bool = False,
-        options: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> Network:
-        """Creates a network.
+    def create(self, name: str, **given: Unpack[NetworkFields]) -> Network:
+        """Creates a network; what can be ``given`` is NetworkRequest.
 
         Raises Conflict for a name or subnet that is taken, SpecError for options that make no sense, KernelError.
         """
         from . import creating
 
-        if name in PREDEFINED:
+        if name in (*PREDEFINED, "default"):
             raise Conflict(f"the network {name} is predefined", operation="create network")
-        return creating.make(
-            self, name, driver, subnets, gateways, ip_ranges, internal, ipv6, options or {}, labels or {}
-        )
+        return creating.make(self, NetworkRequest(name, **given))
 
     def get(self, reference: str) -> Network:
         """By name, id, or the beginning of an id.  Raises NotFound; SpecError when several fit."""
         if reference == DEFAULT:
             return self.ensure_default()
+        if reference in PREDEFINED:
+            raise Conflict(
+                f"the network {reference} is a container's from its creation on: nothing joins or leaves it",
+                operation="find network",
+            )
         found = self._stored("name = ?1 OR id = ?1", (reference,))
         if not found and reference and not reference.strip("0123456789abcdef"):
             found = self._stored("id LIKE ? || '%'", (reference,))
@@ -178,7 +172,7 @@ class Networks:
         try:
             from . import creating
 
-            return creating.make(self, DEFAULT, "bridge", (), (), (), False, False, {}, {})
+            return creating.make(self, NetworkRequest(DEFAULT))
         except Conflict:
             if not (found := self._stored("name = ?", (DEFAULT,))):
                 raise
@@ -190,9 +184,9 @@ class Networks:
         """All networks, the predefined ones too."""
         import hashlib
 
-        self.ensure_default()
+        created = self.ensure_default().created
         pseudo = [
-            Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "")
+            Network(hashlib.sha256(name.encode()).hexdigest(), name, driver, "", created=created)
             for name, driver in (("host", "host"), ("none", "null"))
         ]
         return sorted([*self._stored(), *pseudo], key=lambda network: network.name)
@@ -489,15 +483,16 @@ class Networks:
 
     def _stored(self, where: str = "1", parameters: Sequence[object] = ()) -> Sequence[Network]:
         rows = self._database.execute(
-            "SELECT id, name, driver, device, internal, options, labels, created, version, subnet, gateway, ip_range"
+            "SELECT id, name, driver, device, internal, options, labels, created, more, version, subnet, gateway,"
+            " ip_range"
             f" FROM networks LEFT JOIN network_subnets ON network_id = id WHERE {where} ORDER BY name, version",
             parameters,
         )
         found: dict[str, tuple[tuple[Any, ...], list[tuple[Any, ...]]]] = {}
         for row in rows:
-            subnets = found.setdefault(row[0], (row[:8], []))[1]
-            if row[8] is not None:
-                subnets.append(row[8:])
+            subnets = found.setdefault(row[0], (row[:9], []))[1]
+            if row[9] is not None:
+                subnets.append(row[9:])
         return [network_from(row, tuple(subnets)) for row, subnets in found.values()]
 
     def _documents(self) -> Mapping[str, Document]:

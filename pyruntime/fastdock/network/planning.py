@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fastdock._errors import Conflict, FastdockError, SpecError
 from fastdock._light import sqlite3
 from fastdock.store.paths import is_rootless
 
 from . import files, ipam, ports
-from .model import DEFAULT, Attachment, Document, Endpoint, Network, NetworkOptions, check_mac, parse_egress
+from .model import (
+    DEFAULT,
+    INTERFACE_NAME,
+    INTERFACE_SYSCTLS,
+    Attachment,
+    Document,
+    Endpoint,
+    Network,
+    NetworkOptions,
+    check_mac,
+    is_interface,
+    parse_egress,
+)
 from .ports import PortSpec, PublishedPort
 
 _MACVLAN_MODES = {"": 0, "private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
@@ -23,12 +36,18 @@ def make_endpoint(
     attachment: Attachment,
     container_id: str,
     container_name: str,
-    interface: str,
+    used_names: Collection[str],
     port_prefix: str,
-    default_routes: bool,
+    routed: Collection[int],
     previous: Endpoint | None = None,
 ) -> Endpoint:
-    """Takes addresses in ``network``.  Raises Conflict, SpecError, FastdockError."""
+    """Takes addresses in ``network``.
+
+    ``used_names``: of the container's other devices; ``routed``: the IP versions that have a default route by
+    another network.  Raises Conflict, SpecError, FastdockError.
+    """
+    if network.config_only:
+        raise SpecError(f"{network.name} is a configuration for other networks: no container joins it")
     wanted = {4: attachment.ip, 6: attachment.ip6}
     for version, address in wanted.items():
         if address and all(subnet.version != version for subnet in network.subnets):
@@ -46,6 +65,9 @@ def make_endpoint(
         for subnet in network.subnets
     ]
     addresses = [address for _, address in pairs]
+    for alias in attachment.aliases:
+        if not alias.isprintable() or " " in alias:
+            raise SpecError(f"{alias!r} cannot be an alias: a name has no spaces")
     names: tuple[str, ...] = ()
     if network.name != DEFAULT and network.driver == "bridge":
         called = [name for name in (container_name, *attachment.aliases) if name]
@@ -53,6 +75,8 @@ def make_endpoint(
             dict.fromkeys([*called, container_id[:12], *(f"{name}.{network.name}" for name in called)])
         )
     bridge = network.driver == "bridge"
+    options = dict(attachment.driver_opts)
+    interface = _interface_of(network, options, used_names)
     return Endpoint(
         network_id=network.id,
         network=network.name,
@@ -61,13 +85,82 @@ def make_endpoint(
         name=interface,
         mac=check_mac(attachment.mac) or ipam.mac_of(addresses),
         addresses=tuple(subnet.with_length(address) for subnet, address in pairs),
-        gateways=tuple(subnet.gateway for subnet in network.subnets) if default_routes else (),
+        gateways=ways_out(network, routed),
         host_name=port_prefix + os.urandom(8).hex()[: 15 - len(port_prefix)] if bridge else "",
         mtu=network.mtu,
         isolated=bridge and not network.icc,
         macvlan_mode=_MACVLAN_MODES[network.options.get("macvlan_mode", "")] if not bridge else 0,
         names=names,
+        host_binding=network.host_binding,
+        gw_priority=attachment.gw_priority,
+        sysctls=_device_sysctls(options.get(INTERFACE_SYSCTLS, ""), interface),
+        driver_opts=attachment.driver_opts,
     )
+
+
+def ways_out(network: Network, routed: Collection[int] = ()) -> tuple[str, ...]:
+    """The gateways of the IP versions that have no default route yet; an internal network has none."""
+    if network.internal:
+        return ()
+    return tuple(subnet.gateway for subnet in network.subnets if subnet.version not in routed)
+
+
+def versions_of(gateways: Iterable[str]) -> set[int]:
+    """The IP versions of addresses."""
+    return {6 if ":" in gateway else 4 for gateway in gateways}
+
+
+def _interface_of(network: Network, options: Mapping[str, str], used: Collection[str]) -> str:
+    if wanted := options.get(INTERFACE_NAME, ""):
+        if not is_interface(wanted) or wanted in used or wanted == "lo":
+            raise SpecError(
+                f"{wanted!r} cannot be the name of this container's device, or is that of another"
+            )
+        return wanted
+    prefix = network.interface_prefix
+    return next(name for name in (f"{prefix}{n}" for n in itertools.count()) if name not in used)
+
+
+def _with_sysctls(endpoints: list[Endpoint], sysctls: Sequence[tuple[str, str, str]]) -> list[Endpoint]:
+    devices = {endpoint.name for endpoint in endpoints}
+    for device, path, _ in sysctls:
+        if device not in devices:
+            raise SpecError(f"sysctl {path}: the container has no device {device}")
+    return (
+        [
+            endpoint._replace(
+                sysctls=(
+                    *endpoint.sysctls,
+                    *((path, value) for device, path, value in sysctls if device == endpoint.name),
+                )
+            )
+            for endpoint in endpoints
+        ]
+        if sysctls
+        else endpoints
+    )
+
+
+def _device_sysctls(text: str, interface: str) -> tuple[tuple[str, str], ...]:
+    """``net.ipv4.conf.IFNAME.forwarding=1,…`` of a driver-opt, as paths and values."""
+    found: list[tuple[str, str]] = []
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        words = key.strip().split(".")
+        if (
+            not equals
+            or len(words) != 5
+            or words[0] != "net"
+            or words[3] != "IFNAME"
+            or not _are_words(words)
+        ):
+            raise SpecError(f"bad sysctl of a device {item!r}: it is net.FAMILY.PART.IFNAME.NAME=VALUE")
+        found.append(("/".join([*words[:3], interface, words[4]]), value.strip()))
+    return tuple(found)
+
+
+def _are_words(words: Iterable[str]) -> bool:
+    return all(word.replace("_", "").isalnum() for word in words)
 
 
 def make_document(
@@ -88,11 +181,11 @@ def make_document(
     endpoints: list[Endpoint] = []
     before = {endpoint.network_id: endpoint for endpoint in (previous.endpoints if previous else ())}
     routed = set[int]()  # the IP versions that have a default route: through the first network that leaves
-    for number, (network, attachment) in enumerate(networks):
-        versions = {subnet.version for subnet in network.subnets}
-        leads_out = not network.internal and not routed & versions
-        if leads_out:
-            routed |= versions
+    before_it: dict[str, set[int]] = {}  # of each network: the versions that go out by others
+    for network, _ in sorted(networks, key=lambda pair: -pair[1].gw_priority):
+        before_it[network.id] = {*routed}
+        routed |= versions_of(ways_out(network))
+    for network, attachment in networks:
         endpoints.append(
             make_endpoint(
                 db,
@@ -100,12 +193,13 @@ def make_document(
                 attachment,
                 container_id,
                 container_name,
-                f"eth{number}",
+                {endpoint.name for endpoint in endpoints},
                 port_prefix,
-                leads_out,
+                before_it[network.id],
                 before.get(network.id),
             )
         )
+    endpoints = _with_sysctls(endpoints, options.sysctls)
     upstreams = tuple(options.dns) or host_conf.nameservers
     own_names = any(endpoint.names for endpoint in endpoints)
     # The resolver runs in the host's namespace, so it also reaches servers on the host's loopback device.
@@ -134,9 +228,13 @@ def publish(
         named = {(spec.container_port, spec.protocol) for spec in specs}
         exposed = [spec for text in options.exposed for spec in ports.parse_port(text)]
         specs += [spec for spec in exposed if (spec.container_port, spec.protocol) not in named]
+    endpoints = tuple(endpoints)
     targets = door_of(endpoints)
+    binding = next((each.host_binding for each in endpoints if each.gateways and each.host_binding), "")
     taken: list[PublishedPort] = []
     for spec in specs:
+        if binding and not spec.host:
+            spec = spec._replace(host=binding)
         taken += _publish_one(db, spec, targets, container_id)
     return taken
 

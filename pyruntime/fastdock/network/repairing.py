@@ -39,8 +39,10 @@ def repair(networks: Networks) -> None:
 def set_up(networks: Networks, network: Network) -> None:
     """The network's part of the kernel's state; good at any time."""
     networks._need_way_out()
+    if network.config_only:
+        return
     if network.driver == "macvlan":
-        net.find_link(network.device)
+        _set_up_parent(network.device)
         return
     if not network.internal:
         host.enable_forwarding(network.ipv6)
@@ -49,7 +51,8 @@ def set_up(networks: Networks, network: Network) -> None:
         network.device, doors, ipam.mac_of([subnet.gateway for subnet in network.subnets]), network.mtu
     )
     host.pass_other_firewalls(network.device)
-    note_device(networks, network.device)
+    if not network.more.get("adopted"):
+        note_device(networks, network.device)
     added = net.FirewallRules()
     rules.add_network(added, network)
     try:
@@ -61,6 +64,15 @@ def set_up(networks: Networks, network: Network) -> None:
         net.rebuild_firewall(
             networks._scope, rules.all_rules([*others, network], networks._documents().values())
         )
+
+
+def _set_up_parent(device: str) -> None:
+    """The device below a macvlan's ports; ``eth0.10`` is made where it is not there (IEEE 802.1Q), as Docker does."""
+    parent, dot, number = device.rpartition(".")
+    if dot and parent and number.isdecimal() and 0 < int(number) < 4095:
+        net.ensure_vlan(device, parent, int(number))
+    else:
+        net.find_link(device)
 
 
 def _remove_stray_ports(networks: Networks, documents: Iterable[Document]) -> None:
@@ -82,7 +94,8 @@ def take_down(networks: Networks) -> None:
         _remove_stray_ports(networks, ())
         for network in networks._stored("driver = 'bridge'"):
             host.forget_in_other_firewalls(network.device)
-            net.remove_link(network.device)
+            if not network.more.get("adopted"):
+                net.remove_link(network.device)
         net.remove_firewall(networks._scope)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_note_of(networks))

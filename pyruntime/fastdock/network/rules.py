@@ -71,6 +71,8 @@ def attach_plan(scope: net.Scope, document: Document, resolver_socket: str, reco
     rules = net.FirewallRules()
     add_container(rules, document)
     plan.firewall = rules
+    if sysctls := [pair for endpoint in document.endpoints for pair in endpoint.sysctls]:
+        plan.sysctls = sysctls
     if document.uses_resolver:
         plan.resolver_socket = resolver_socket
         plan.resolver_record = record

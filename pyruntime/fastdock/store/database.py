@@ -184,6 +184,10 @@ MIGRATIONS: Sequence[str] = (
         WHERE network_id = old.network_id AND version = iif(length(old.address) = 4, 4, 6);
     END;
     """,
+    # 5: what else a network was made with
+    """
+    ALTER TABLE networks ADD COLUMN more TEXT NOT NULL DEFAULT '{}';  -- JSON: model.Network.more
+    """,
 )
 
 
