@@ -174,6 +174,8 @@ class Networks:
     list = _awaited(_Networks.list)
     ensure_default = _awaited(_Networks.ensure_default)
     endpoints = _awaited(_Networks.endpoints)
+    host_gateways = _awaited(_Networks.host_gateways)
+    running = _awaited(_Networks.running)
     remove = _awaited(_Networks.remove)
     prune = _awaited(_Networks.prune)
     connect = _awaited(_Networks.connect)

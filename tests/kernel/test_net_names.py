@@ -408,7 +408,7 @@ def test_guests_are_told_to_ask_the_resolver(named: Lab) -> None:
         dns_search=["corp.example"],
         add_host=["door:host-gateway", "one:10.0.0.1"],
     )
-    assert guest.plan.resolv_conf == "nameserver 127.0.0.11\nsearch corp.example\noptions ndots:0\n"
+    assert guest.plan.resolv_conf == "search corp.example\nnameserver 127.0.0.11\noptions ndots:0\n"
     lines = guest.plan.hosts.splitlines()
     assert f"{guest.address()}\tbox.lan box" in lines
     assert "172.17.0.1\tdoor" in lines or "172.18.0.1\tdoor" in lines

@@ -202,7 +202,7 @@ def test_macvlan_on_a_vlan(lab: Lab, net_engine: Engine) -> None:
         net_engine.networks.remove("vlan")
         assert "eth0.10" not in lab.host.run("ip", "link")
     else:
-        with pytest.raises(KernelError, match="eth0[.]10"):
+        with pytest.raises(KernelError, match=r"eth0\.10"):
             net_engine.networks.create("vlan", **given)
     for bad in ("eth0.0", "eth0.4095", "none.10", "none"):
         with pytest.raises(KernelError):

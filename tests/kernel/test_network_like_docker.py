@@ -95,3 +95,17 @@ def test_leaving_the_network_of_a_fixed_address(lab: Lab, net_engine: Engine) ->
         made.restart(0)
         assert set(made.inspect()["NetworkSettings"]["Networks"]) == {"bridge"}
     net_engine.networks.remove("fixed")
+
+
+def test_ports_by_number(lab: Lab, net_engine: Engine) -> None:
+    """In ``port``, ``ps`` and ``inspect``, as Docker's command line sorts them."""
+    forms = ["8080:80/tcp", "published=53,target=53,protocol=udp", "127.0.0.1:8100:100"]
+    with container(net_engine, publish=forms, expose=["9"], name="ports") as made:
+        lines = command(net_engine, "port", "ports").splitlines()
+        assert [line.partition(" ")[0] for line in lines] == ["53/udp"] * 2 + ["80/tcp"] * 2 + ["100/tcp"]
+        shown = made.inspect()
+        assert list(shown["NetworkSettings"]["Ports"]) == ["9/tcp", "53/udp", "80/tcp", "100/tcp"]
+        assert set(shown["Config"]["ExposedPorts"]) == {"9/tcp", "53/udp", "80/tcp", "100/tcp"}
+        assert command(net_engine, "ps", "--format", "{{.Ports}}").startswith("9/tcp, 0.0.0.0:53->53/udp, ")
+    run = ("run", "--rm", "-p", "9000:80", "-p", "127.0.0.1:9000:81", "busybox", "true")
+    assert "publishes it twice" in command(net_engine, *run, code=125)

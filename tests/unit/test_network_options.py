@@ -41,6 +41,8 @@ from fastdock.options import options_from
         ("8000-8010:80", PortSpec(80, "tcp", "", range(8000, 8011))),
         (":80", PortSpec(80)),
         ("0:80", PortSpec(80)),
+        ("target=80", PortSpec(80)),
+        ("published=8080,target=80,protocol=udp,mode=host", PortSpec(80, "udp", "", range(8080, 8081))),
     ],
 )
 def test_port_forms(text: str, spec: PortSpec) -> None:
@@ -58,6 +60,7 @@ def test_port_ranges() -> None:
 @pytest.mark.parametrize("text", [
     "", "x", "0", "65536", "80/icmp", "1-2:3-5", "5-3:80", "a:80:80", "1:2:3:4", "[::1:80:80", "-80", "80-", "8 0:80",
     "localhost:80:80", "127.0.0.1:80", "\u0661:80", "[fd00::1]", "1.2.3.4:5.6.7.8:9:80",
+    "published=80", "target=80,x=y", "target=80,target=81", "target=a", "target=80,mode=x", "target=80-81",
 ])  # fmt: skip
 def test_what_is_no_port(text: str) -> None:
     with pytest.raises(SpecError):

@@ -131,6 +131,7 @@ def _config(
         "AttachStdin": False,
         "AttachStdout": False,
         "AttachStderr": False,
+        **_exposed(origin, options),
         "Tty": settings.tty,
         "OpenStdin": settings.open_stdin,
         "StdinOnce": settings.stdin_once,
@@ -159,6 +160,17 @@ def _config(
             "Retries": health.retries,
         }
     return config
+
+
+def _exposed(origin: Any, options: Any) -> dict[str, Any]:
+    """The ports that the image and the user name, where there are any."""
+    named: dict[str, Any] = {port if "/" in port else f"{port}/tcp": {} for port in origin.base.exposed}
+    if options.expose or options.publish:
+        from fastdock.network.ports import parse_port
+
+        specs = [spec for text in (*options.expose, *options.publish) for spec in parse_port(text)]
+        named.update({f"{spec.container_port}/{spec.protocol}": {} for spec in specs})
+    return {"ExposedPorts": dict(sorted(named.items()))} if named else {}
 
 
 def _device(device: DeviceOption) -> dict[str, str]:

@@ -211,7 +211,7 @@ def requested_document(options: Options) -> dict[str, Any]:
             bindings.setdefault(f"{spec.container_port}/{spec.protocol}", []).append(binding)
     return {
         "NetworkMode": options.network.split(",")[0].partition(";")[0] or "none",
-        "PortBindings": bindings,
+        "PortBindings": dict(sorted(bindings.items(), key=_port_order)),
         "PublishAllPorts": options.publish_all,
         "Dns": list(options.dns),
         "DnsOptions": list(options.dns_option),
@@ -239,6 +239,7 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
         binding = {"HostIp": host, "HostPort": str(port.host_port)}
         inside = f"{port.container_port}/{port.protocol}"
         ports[inside] = [*(ports.get(inside) or ()), binding]
+    ports = dict(sorted(ports.items(), key=_port_order))
     networks = {}
     for endpoint in document.endpoints:
         v4 = next((a for a in endpoint.addresses if ":" not in a), "")
@@ -261,6 +262,12 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
     first = next(iter(networks.values()), {})
     addresses = {key: first.get(key, missing) for key, missing in _NO_ADDRESSES.items()}
     return {**addresses, "Ports": ports, "Networks": networks}
+
+
+def _port_order(item: tuple[str, object]) -> tuple[int, str]:
+    """By number, as Docker's command line prints them."""
+    number, _, protocol = item[0].partition("/")
+    return int(number), protocol
 
 
 def endpoint_id(container_id: str, network_id: str) -> str:

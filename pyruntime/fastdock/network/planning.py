@@ -335,8 +335,9 @@ def _take_port(
     for family, host in places:
         for other_family, other_host, name in taken:
             if family == other_family and (host == other_host or not host or not other_host):
+                who = f"the container {name}" if name else "this container itself, which publishes it twice"
                 return Conflict(
-                    f"port {port}/{protocol} is in use by the container {name or container_id}",
+                    f"port {port}/{protocol} is in use by {who}",
                     operation="publish the port",
                     hint="choose another host port, or none to get a free one",
                 )

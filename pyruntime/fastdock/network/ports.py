@@ -43,10 +43,12 @@ class PublishedPort(NamedTuple):
 
 
 def parse_port(text: str) -> list[PortSpec]:
-    """Reads ``[HOST:][HOST_PORT[-HOST_PORT]:]PORT[-PORT][/PROTOCOL]``.  IPv6 hosts are in brackets.
+    """Reads ``[HOST:][HOST_PORT[-HOST_PORT]:]PORT[-PORT][/PROTOCOL]``, or ``target=PORT,published=…``.
 
-    Raises SpecError.
+    IPv6 hosts are in brackets.  Raises SpecError.
     """
+    if "=" in text:
+        text = _short_form(text)
     ports, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
     if protocol not in PROTOCOLS:
@@ -64,6 +66,22 @@ def parse_port(text: str) -> list[PortSpec]:
         PortSpec(port, protocol, host, range(there, there + 1))
         for port, there in zip(inner, outer, strict=True)
     ]
+
+
+def _short_form(text: str) -> str:
+    """Of Docker's long form: ``published=8080,target=80,protocol=tcp,mode=host`` (opts/port.go)."""
+    given: dict[str, str] = {}
+    for word in text.split(","):
+        key, equals, value = word.partition("=")
+        key = key.strip().lower()
+        if not equals or not value or key in given or key not in ("target", "published", "protocol", "mode"):
+            raise SpecError(
+                f"bad port {text!r}: it is target=PORT[,published=PORT][,protocol=tcp][,mode=host]"
+            )
+        given[key] = value
+    if not given.get("target", "").isdecimal() or given.get("mode", "host") not in ("host", "ingress"):
+        raise SpecError(f"bad port {text!r}: target is one port, mode is host or ingress")
+    return f"{given.get('published', '')}:{given['target']}/{given.get('protocol', 'tcp')}"
 
 
 def _split(ports: str, text: str) -> tuple[str, str, str]:
