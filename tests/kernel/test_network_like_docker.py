@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from kept import container
 from netlab import Lab
 from test_containers_network import net_engine
-from test_network_commands import app, command, says
+from test_network_commands import app, command, reaches, says
 
 from fastdock import Container, Engine, SpecError
 from fastdock.network import Attachment, NetworkOptions
@@ -109,3 +111,25 @@ def test_ports_by_number(lab: Lab, net_engine: Engine) -> None:
         assert command(net_engine, "ps", "--format", "{{.Ports}}").startswith("9/tcp, 0.0.0.0:53->53/udp, ")
     run = ("run", "--rm", "-p", "9000:80", "-p", "127.0.0.1:9000:81", "busybox", "true")
     assert "publishes it twice" in command(net_engine, *run, code=125)
+
+
+def test_found_by_its_host_name(lab: Lab, net_engine: Engine, app: str) -> None:
+    """As with Docker; and what inspect says of names and wanted addresses."""
+    net_engine.networks.create("fixed", subnets=["10.80.0.0/24"])
+    given = {"hostname": "box", "name": "named", "network_alias": ["other"]}
+    with container(net_engine, network=app, **given) as made, container(net_engine, network=app) as client:
+        assert all(reaches(client, name) for name in ("box", "named", "other", made.short_id, f"box.{app}"))
+        made.connect("fixed", ip="10.80.0.9")
+        networks = made.inspect()["NetworkSettings"]["Networks"]
+        assert networks[app]["Aliases"] == ["other", made.short_id]
+        assert networks[app]["DNSNames"] == ["named", "other", made.short_id, "box"]
+        assert networks[app]["IPAMConfig"] is None
+        assert networks["fixed"]["IPAMConfig"] == {"IPv4Address": "10.80.0.9"}
+        key = made.inspect()["NetworkSettings"]["SandboxKey"]
+        assert os.readlink(key) == says(made, "readlink /proc/self/ns/net").strip()
+        with container(net_engine, network="fixed") as neighbour:
+            assert reaches(neighbour, "box")
+        made.stop(0)
+        assert set(made.inspect()["NetworkSettings"]["Networks"]) == {app, "fixed"}
+        made.disconnect("fixed")
+    net_engine.networks.remove("fixed")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _NO_ADDRESSES: dict[str, Any] = {  # otherwise those of the first network
     "IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "MacAddress": "",
-    "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "IPv6Gateway": "",
+    "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "IPv6Gateway": "", "EndpointID": "",
 }  # fmt: skip
 
 
@@ -230,8 +230,16 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
         }
     document = containers.engine.networks.document(record.id)
     if document is None:
-        return {**_NO_ADDRESSES, "Ports": {}, "Networks": {}}
+        return {
+            **_NO_ADDRESSES,
+            "Ports": {},
+            "Networks": {name: {**_NO_ADDRESSES} for name in _names(record)},
+        }
+    from fastdock.containers.settings import load_options
+    from fastdock.endpoint import attachments_of
     from fastdock.network.ports import AF_INET6
+
+    options = load_options(record.document["options"])
 
     ports: dict[str, list[dict[str, str]] | None] = dict.fromkeys(document.exposed)
     for port in document.ports:
@@ -240,17 +248,22 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
         inside = f"{port.container_port}/{port.protocol}"
         ports[inside] = [*(ports.get(inside) or ()), binding]
     ports = dict(sorted(ports.items(), key=_port_order))
+    asked = {entry.network: entry for entry in attachments_of(options)}
+    own = {record.name, *document.hostname.split()} - {record.id[:12]}
     networks = {}
     for endpoint in document.endpoints:
         v4 = next((a for a in endpoint.addresses if ":" not in a), "")
         v6 = next((a for a in endpoint.addresses if ":" in a), "")
+        names = [name for name in endpoint.names if not name.endswith(f".{endpoint.network}")]
         networks[endpoint.network] = {
+            "IPAMConfig": _wanted_addresses(asked.get(endpoint.network)),
+            "Links": None,
             "DriverOpts": dict(endpoint.driver_opts) or None,
             "GwPriority": endpoint.gw_priority,
             "NetworkID": endpoint.network_id,
             "EndpointID": endpoint_id(record.id, endpoint.network_id),
-            "Aliases": list(endpoint.names) or None,
-            "DNSNames": list(endpoint.names) or None,
+            "Aliases": [name for name in names if name not in own] or None,
+            "DNSNames": names or None,
             "IPAddress": v4.partition("/")[0],
             "IPPrefixLen": int(v4.partition("/")[2] or 0),
             "Gateway": next((gateway for gateway in endpoint.gateways if ":" not in gateway), ""),
@@ -261,7 +274,24 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
         }
     first = next(iter(networks.values()), {})
     addresses = {key: first.get(key, missing) for key, missing in _NO_ADDRESSES.items()}
-    return {**addresses, "Ports": ports, "Networks": networks}
+    return {**_sandbox(containers, record), **addresses, "Ports": ports, "Networks": networks}
+
+
+def _sandbox(containers: Containers, record: Record) -> dict[str, Any]:
+    """Where its network namespace is, and what Docker says of things that are not here."""
+    pid = containers.state(record.id).pid
+    return {
+        "Bridge": "", "SandboxID": record.id if pid else "", "SandboxKey": f"/proc/{pid}/ns/net" if pid else "",
+        "HairpinMode": False, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None, "SecondaryIPv6Addresses": None,
+    }  # fmt: skip
+
+
+def _wanted_addresses(asked: Attachment | None) -> dict[str, str] | None:
+    if asked is None or not (asked.ip or asked.ip6):
+        return None
+    given = {"IPv4Address": asked.ip, "IPv6Address": asked.ip6}
+    return {key: value for key, value in given.items() if value}
 
 
 def _port_order(item: tuple[str, object]) -> tuple[int, str]:

@@ -72,6 +72,7 @@ def connect(
             attachment,
             container_id,
             name if name != container_id[:12] else "",
+            document.hostname.partition(" ")[0],
             used,
             networks._scope.port_prefix,
             routed,

@@ -36,6 +36,7 @@ def make_endpoint(
     attachment: Attachment,
     container_id: str,
     container_name: str,
+    hostname: str,
     used_names: Collection[str],
     port_prefix: str,
     routed: Collection[int],
@@ -70,10 +71,8 @@ def make_endpoint(
             raise SpecError(f"{alias!r} cannot be an alias: a name has no spaces")
     names: tuple[str, ...] = ()
     if network.name != DEFAULT and network.driver == "bridge":
-        called = [name for name in (container_name, *attachment.aliases) if name]
-        names = tuple(
-            dict.fromkeys([*called, container_id[:12], *(f"{name}.{network.name}" for name in called)])
-        )
+        called = [name for name in (container_name, *attachment.aliases, container_id[:12], hostname) if name]
+        names = tuple(dict.fromkeys([*called, *(f"{name}.{network.name}" for name in called)]))
     bridge = network.driver == "bridge"
     options = dict(attachment.driver_opts)
     interface = _interface_of(network, options, used_names)
@@ -193,6 +192,7 @@ def make_document(
                 attachment,
                 container_id,
                 container_name,
+                hostname,
                 {endpoint.name for endpoint in endpoints},
                 port_prefix,
                 before_it[network.id],
