@@ -170,6 +170,8 @@ Result<void> attach_all(const AttachPlan& plan, int namespace_fd, int process) {
   FASTDOCK_TRY(auto inside, enter(namespace_fd, uses_inet6(plan), !plan.resolver_socket.empty()));
   FASTDOCK_TRY(auto host, NetlinkSocket::open(NETLINK_ROUTE));
   FASTDOCK_CHECK(create_devices(host, plan, namespace_fd));
+  // What was opened for the last container that had one of these addresses is not this one's.
+  FASTDOCK_CHECK(forget_destinations(plan.scope, plan.firewall.egress));
   // Before the container can send: what it sends is refused until its own addresses are known.
   FASTDOCK_CHECK(add_rules(plan.scope, plan.firewall));
   FASTDOCK_CHECK(configure_inside(*inside.netlink, plan.endpoints));

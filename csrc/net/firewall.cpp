@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 namespace fastdock::net {
 namespace {
@@ -180,6 +181,31 @@ Result<void> allow_destination(const Scope& scope, const IpAddress& source, cons
   transaction.add_elements(NFPROTO_INET, scope.table, set, {element});
   transaction.remove_elements(NFPROTO_INET, scope.table, set, {NftElement{.key = key}});
   transaction.add_elements(NFPROTO_INET, scope.table, set, {element});
+  return transaction.commit();
+}
+
+Result<void> forget_destinations(const Scope& scope, const std::vector<EgressRules>& guarded) {
+  if (guarded.empty()) return {};
+  NftTransaction transaction;
+  bool some = false;
+  for (const std::string set : {"named4", "named6"}) {
+    FASTDOCK_TRY(auto keys, list_keys(NFPROTO_INET, scope.table, set));
+    Elements gone;
+    for (auto& key : keys) {
+      bool mine = std::ranges::any_of(guarded, [&](const EgressRules& rules) {
+        std::vector<std::byte> source = Key().address(rules.source);
+        return key.size() == 2 * source.size() &&
+               std::ranges::equal(source, std::span(key).first(source.size()));
+      });
+      if (mine) gone.push_back({.key = std::move(key), .timeout_ms = 1000});
+    }
+    if (gone.empty()) continue;
+    some = true;
+    transaction.add_elements(NFPROTO_INET, scope.table, set, gone);  // one may have run out meanwhile
+    for (auto& element : gone) element.timeout_ms = 0;
+    transaction.remove_elements(NFPROTO_INET, scope.table, set, gone);
+  }
+  if (!some) return {};
   return transaction.commit();
 }
 

@@ -75,6 +75,10 @@ Result<void> remove_rules(const Scope& scope, const FirewallRules& rules);
 Result<void> allow_destination(const Scope& scope, const IpAddress& source, const IpAddress& destination,
                                std::uint32_t seconds);
 
+// Takes back what allow_destination() opened for these sources, if they were a container's before: the time
+// that it stays open is longer than the container may live, and its address becomes another's.
+Result<void> forget_destinations(const Scope& scope, const std::vector<EgressRules>& guarded);
+
 // Tells the firewall where fastdock-relay listens.
 Result<void> set_relay_port(const Scope& scope, std::uint16_t port);
 

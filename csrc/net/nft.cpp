@@ -474,6 +474,20 @@ Result<std::optional<std::vector<std::byte>>> look_up_element(std::uint8_t famil
   return data;
 }
 
+Result<std::vector<std::vector<std::byte>>> list_keys(std::uint8_t family, const std::string& table,
+                                                      const std::string& set) {
+  Batch batch;
+  begin_question(batch, NLM_F_DUMP, family, table, set);
+  std::vector<std::vector<std::byte>> keys;
+  auto asked = ask_elements(batch, [&](Bytes found) {
+    for_each(found, NFTA_SET_ELEM_KEY, [&](Bytes nest) {
+      for_each(nest, NFTA_DATA_VALUE, [&](Bytes value) { keys.emplace_back(value.begin(), value.end()); });
+    });
+  });
+  if (!asked && asked.error().number != ENOENT) return std::unexpected(asked.error());
+  return keys;
+}
+
 Result<bool> has_elements(std::uint8_t family, const std::string& table, const std::string& set) {
   Batch batch;
   begin_question(batch, NLM_F_DUMP, family, table, set);

@@ -133,6 +133,9 @@ Result<std::optional<std::string>> table_comment(std::uint8_t family, const std:
 Result<std::optional<std::vector<std::byte>>> look_up_element(std::uint8_t family, const std::string& table,
                                                               const std::string& map,
                                                               const std::vector<std::byte>& key);
+// All keys of a set; none where the set is not there.
+Result<std::vector<std::vector<std::byte>>> list_keys(std::uint8_t family, const std::string& table,
+                                                      const std::string& set);
 Result<bool> has_elements(std::uint8_t family, const std::string& table, const std::string& set);
 
 // For a process that is about to end, instead of closing its socket: that would wait for what it removed

@@ -386,6 +386,22 @@ def test_egress_to_domains(lab: Lab) -> None:
     assert "127.0.0.1" not in elements
 
 
+@pytest.mark.parametrize("policy", ["deny", "other.example", "203.0.113.0/24"])
+def test_what_a_name_opened_is_not_the_next_containers(lab: Lab, policy: str) -> None:
+    """It stays open for minutes, and the next container has the same address."""
+    first = lab.guest(egress="example.org", dns=[lab.OUTSIDE4])
+    with server(lab.outside, AF_INET, SOCK_STREAM, 80):
+        with upstream(lab.outside, {"api.example.org.": [lab.OUTSIDE4]}):
+            lookup(first, "api.example.org")
+        assert ask(first, SOCK_STREAM, lab.OUTSIDE4, 80) is not None
+        first.end()
+        lab.networks.detach(first.id)
+        second = lab.guest(egress=policy)
+        assert second.address() == first.address()
+        assert ask(second, SOCK_STREAM, lab.OUTSIDE4, 80) is None
+    assert "elements" not in lab.nft("list", "set", "inet", "fastdock", "named4")
+
+
 def test_egress_cannot_be_left_by_asking_another_server(lab: Lab) -> None:
     guest = lab.guest(egress="example.org", dns=[lab.OUTSIDE4])
     with (
