@@ -82,7 +82,8 @@ class Fields {
     do {
       count = source_.read(source_.context, buffer_, sizeof buffer_);
     } while (count == -EINTR);
-    if (count > 0 && (total_ += static_cast<std::size_t>(count)) > kMaxAccountFile) count = -EFBIG;
+    if (count > 0) total_ += static_cast<std::size_t>(count);
+    if (total_ > kMaxAccountFile) count = -EFBIG;
     if (count <= 0) {
       ended_ = true;
       error_ = count;
@@ -239,7 +240,7 @@ int open_account_file(int root, const char* path) {
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
   const auto fd = static_cast<int>(raw_syscall(SYS_openat2, root, path, &how, sizeof how));
   if (fd < 0) return fd;
-  struct stat status;
+  struct stat status{};
   long answer = raw_syscall(SYS_fstat, fd, &status);
   if (answer == 0 && !S_ISREG(status.st_mode)) answer = -EINVAL;
   if (answer == 0) return fd;

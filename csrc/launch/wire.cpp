@@ -7,7 +7,6 @@
 namespace fastdock::launch {
 namespace {
 
-using archive::visit;
 using archive::visit_all;
 
 // Of this namespace, so that the functions below are found for them (base/archive.h).

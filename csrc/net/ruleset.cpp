@@ -93,7 +93,7 @@ NftRule& target6(NftRule& rule, std::uint32_t slot) {
 void go_if_published(Writer& table, const char* from, const char* map, const char* to) {
   bool at = std::string_view(map).ends_with("_at");
   auto rule = table.rule(from);
-  family(std::move(rule), NFPROTO_IPV6);
+  rule.meta(NFT_META_NFPROTO, 15).equals(15, {NFPROTO_IPV6});
   if (at) target6(rule, 0);
   std::uint32_t slot = at ? 4 : 0;
   rule.meta(NFT_META_L4PROTO, slot)

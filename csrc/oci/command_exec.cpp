@@ -43,8 +43,8 @@ constexpr auto kExecFlags = std::to_array<Flag>({
     {"ignore-paused", 0, false, "also in a paused container: it waits"},
 });
 
-std::unexpected<Error> refused(std::string what) {
-  return failed_with(EINVAL, Operation::kUseContainer, std::move(what));
+std::unexpected<Error> refused(const std::string& what) {
+  return failed_with(EINVAL, Operation::kUseContainer, what);
 }
 
 // "1000" or "1000:100": digits only, as runc takes it.

@@ -141,7 +141,7 @@ int mount_overlay_by_name(const ChildMount& mount, const char* attach_point, Fai
     Descriptor point(raw_syscall(SYS_openat, base.get(), "c", O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
     if (!check(point.get(), failure, Operation::kOpenMountPoint, "c")) return -1;
     if (!check(move_to(mount.tree, point.get()), failure, Operation::kAttachMount, "upper")) return -1;
-    end = append(end, ",upperdir=c/upper,workdir=c/work");
+    append(end, ",upperdir=c/upper,workdir=c/work");
   }
   raw_syscall(SYS_mkdirat, base.get(), "root", 0755);
   if (!check(raw_syscall(SYS_fchdir, base.get()), failure, Operation::kChangeDirectory, attach_point))

@@ -150,7 +150,8 @@ void Forwarder::leave_server(Exchange& exchange) {
 }
 
 void Forwarder::finish(const std::shared_ptr<Exchange>& exchange, std::optional<Message> response) {
-  auto kept = exchange;  // the last reference may be in the set
+  // The last reference may be in the set.
+  auto kept = exchange;  // NOLINT(performance-unnecessary-copy-initialization)
   leave_server(*kept);
   exchanges_.erase(kept);
   if (response) std::ranges::copy(kept->id, response->begin());

@@ -262,7 +262,8 @@ void Server::accept_tcp(const std::string& id) {
 }
 
 void Server::close_tcp(const std::shared_ptr<Connection>& connection) {
-  auto kept = connection;
+  // The last reference may be in the timer.
+  auto kept = connection;  // NOLINT(performance-unnecessary-copy-initialization)
   if (!kept->socket) return;
   loop_.cancel(kept->timer);
   loop_.forget(kept->socket.get());

@@ -100,7 +100,7 @@ Result<void> Relay::enter(Fd net) {
   return loop_.watch(wake_.get(), EPOLLIN, [this](std::uint32_t) { perform(); });
 }
 
-void Relay::run(Fd net, std::function<void(Result<void>)> ready) {
+void Relay::run(Fd net, const std::function<void(Result<void>)>& ready) {
   auto entered = enter(std::move(net));
   bool good = entered.has_value();
   ready(std::move(entered));

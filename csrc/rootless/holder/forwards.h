@@ -45,7 +45,7 @@ class Relay {
     std::unique_ptr<UdpRelay> udp;
   };
   Relay() = default;
-  void run(Fd net, std::function<void(Result<void>)> ready);
+  void run(Fd net, const std::function<void(Result<void>)>& ready);
   Result<void> enter(Fd net);
   void post(std::function<void()> task);
   void perform();
