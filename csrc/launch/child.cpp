@@ -99,7 +99,7 @@ bool enter_working_directory(State& state) {
   char name[4096];
   long answer = raw_syscall(SYS_getcwd, name, sizeof name);
   // getcwd(2): "(unreachable)" in front of a directory that is outside of the root.
-  if (answer > 0 && name[0] != '/')  // NOLINT(clang-analyzer-core.*): the kernel wrote it
+  if (answer > 0 && name[0] != '/')
     return fail(state.failure, -EXDEV, Operation::kChangeDirectory, path, Hint::kEscapesRoot);
   return check(answer, state.failure, Operation::kChangeDirectory, path);
 }

@@ -31,10 +31,10 @@ bool join_cgroups(State& state) {
 
 // They need not belong to that user namespace, and from inside of it only its own can be joined (setns(2)).
 // As runc 1.2 and later.
-std::uint64_t join_from_outside(std::span<const JoinedNamespace> joined) {
+std::uint64_t join_from_outside(std::span<const JoinedNamespace> joined, int without) {
   std::uint64_t done = 0;
   for (std::size_t i = 0; i < joined.size(); ++i)
-    if (joined[i].type != CLONE_NEWUSER &&
+    if (joined[i].type != CLONE_NEWUSER && joined[i].type != without &&
         !raw_failed(raw_syscall(SYS_setns, joined[i].descriptor, joined[i].type)))
       done |= std::uint64_t{1} << i;
   return done;

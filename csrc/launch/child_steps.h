@@ -45,8 +45,9 @@ bool parent_lives(State& state);
 // child_namespaces.cpp: where it is, and what it is called there.
 bool join_cgroups(State& state);
 bool join_namespaces(State& state);
-// Of a joined user namespace's companions those that our present rights reach; bit n for the n-th.
-std::uint64_t join_from_outside(std::span<const JoinedNamespace> joined);
+// Of a joined user namespace's companions those that our present rights reach, but for the type
+// `without`; bit n for the n-th.
+std::uint64_t join_from_outside(std::span<const JoinedNamespace> joined, int without = 0);
 bool become_root(State& state);
 bool have_proc(State& state);
 bool set_names(State& state);

@@ -62,8 +62,9 @@ struct Intermediate {
   for (const JoinedNamespace& joined : step.joined_for_child)
     if (answer == 0 && ::setns(joined.descriptor, joined.type) != 0) answer = -errno;
   // Now, with the host's rights: what belongs to another user namespace cannot be joined from inside this
-  // one.
-  if (answer == 0) step.plan->already_joined = steps::join_from_outside(step.plan->joined);
+  // one.  But in the other's cgroup namespace the clone could not go into a cgroup beside it (ENOENT from
+  // cgroup_attach_permissions() where v2 is mounted with nsdelegate).
+  if (answer == 0) step.plan->already_joined = steps::join_from_outside(step.plan->joined, CLONE_NEWCGROUP);
   if (answer == 0 && ::setns(step.owner, CLONE_NEWUSER) != 0) answer = -errno;
   if (answer == 0) {
     auto child = clone_child(step.flags | CLONE_PARENT, run_child, step.plan, step.cgroup);

@@ -84,7 +84,7 @@ bool copy_children(int from, int to, int depth, Failure& failure) {
     if (size == 0) return true;
     for (long at = 0; at < size;) {
       const auto* entry = reinterpret_cast<const DirectoryEntry*>(buffer + at);
-      at += entry->length;  // NOLINT(clang-analyzer-core.*): the kernel wrote it
+      at += entry->length;
       if (child::equal(entry->name, ".") || child::equal(entry->name, "..")) continue;
       if (!copy_entry(from, to, entry->name, depth, failure)) return false;
     }

@@ -36,7 +36,7 @@ void follow(int directory, const char* name, const char* before, std::size_t bef
   long length = raw_syscall(SYS_readlinkat, directory, name, target, sizeof target);
   if (raw_failed(length) || length == 0) return;
   std::size_t at = 0;
-  bool relative = target[0] != '/';  // NOLINT(clang-analyzer-core.*): the kernel wrote it
+  bool relative = target[0] != '/';
   followed.dangling =
       (!relative || (put(followed, at, before, before_length) && put(followed, at, "/", 1))) &&
       put(followed, at, target, static_cast<std::size_t>(length)) &&

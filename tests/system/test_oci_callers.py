@@ -129,6 +129,7 @@ def test_ctr_out_of_memory(ctr: Ctr, containerd: Path) -> None:
         events.kill()
 
 
+@pytest.mark.here
 def test_ctr_has_the_terminal(ctr: Ctr, place: Path) -> None:
     need("script")
     words = [
@@ -215,6 +216,7 @@ def test_docker_run(docker: Docker) -> None:
     docker.run("--rm", "busybox", "sh", "-c", "exit 9", status=9)
 
 
+@pytest.mark.here
 def test_docker_exit_codes(docker: Docker) -> None:
     docker.run("--rm", "busybox", "nosuch", status=127)
     docker.run("--rm", "busybox", "/tmp", status=126)
@@ -269,6 +271,7 @@ def test_docker_detached(docker: Docker) -> None:
     docker("rm", name)
 
 
+@pytest.mark.here
 def test_docker_terminals(docker: Docker) -> None:
     need("script")
     base = " ".join(docker.base)
@@ -346,6 +349,7 @@ def test_podman_run(podman: Podman) -> None:
     podman.run("--rm", "busybox", "/tmp", status=126)
 
 
+@pytest.mark.here
 def test_podman_user_namespace(podman: Podman) -> None:
     text = podman.run(
         "--rm",
@@ -371,6 +375,7 @@ def test_podman_detached(podman: Podman) -> None:
     podman("rm", "--force", "sleeper")
 
 
+@pytest.mark.here
 def test_podman_exec_terminal(podman: Podman) -> None:
     need("script")
     podman.run("--detach", "--name", "tty", "busybox", "sleep", "1000")
