@@ -239,8 +239,9 @@ class Engine:
         identifier, own = session.new_id(), plan.copy()
         endpoint: Endpoint | UnbridgedEndpoint
         if planned.options.network in ("none", "host"):
-            named = any("host-gateway" in entry for entry in planned.options.add_host)
-            gateways = self.networks.host_gateways() if named else ()
+            from fastdock.network.files import names_host_gateway
+
+            gateways = self.networks.host_gateways() if names_host_gateway(planned.options.add_host) else ()
             endpoint = UnbridgedEndpoint(self.run_directory, identifier, planned.options, gateways)
         else:
             from fastdock.endpoint import Endpoint

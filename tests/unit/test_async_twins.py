@@ -26,7 +26,7 @@ NO_TWIN = {
     "Image": {},
     "Images": {"at": "Images(images) of aio does it"},
     "Networks": dict.fromkeys(
-        ("plan", "want", "take", "attach", "started", "keep", "document", "detach", "suspend", "hold", "process_of", "join",
+        ("plan", "want", "take", "attach", "started", "keep", "document", "detach", "suspend", "hold", "join",
          "rename"),
         "the engine's own, around a container's life",
     ),

@@ -101,6 +101,8 @@ def bench_command(
             report = Report.from_json(from_file.read_text())
         except ValueError as error:
             raise click.UsageError(f"{from_file}: {error}") from None
+        if json_file:
+            json_file.write_text(report.to_json())
     else:
         try:
             names = chosen_names([word for word in (against or "").split(",") if word])
@@ -119,8 +121,6 @@ def bench_command(
                 save=lambda done: json_file.write_text(done.to_json()) if json_file else None,
             )
     click.echo(report.text())
-    if json_file:
-        json_file.write_text(report.to_json())
     if html_file:
         html_file.write_text(report.html())
     if plots:

@@ -206,7 +206,7 @@ def plan_without_bridge(
             raise SpecError("ports are published by the container whose network is shared")
         return NetworkPlan(mode.partition(":")[2], hostname)
     conf = files.wanted_resolv_conf(options.dns, options.dns_search, options.dns_options)
-    gateways = host_gateways() if any("host-gateway" in entry for entry in options.add_host) else ()
+    gateways = host_gateways() if files.names_host_gateway(options.add_host) else ()
     names = files.names_without_bridge(mode, hostname, conf, options.add_host, gateways)
     return NetworkPlan("host" if mode == "host" else "new", *names)
 

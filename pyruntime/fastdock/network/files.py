@@ -181,6 +181,11 @@ def through_resolver(conf: ResolvConf) -> ResolvConf:
     return ResolvConf((RESOLVER,), conf.search, conf.options if dots else (*conf.options, "ndots:0"))
 
 
+def names_host_gateway(add_host: Sequence[str]) -> bool:
+    """Whether ``--add-host`` asks for the host's addresses, for which the default network must be there."""
+    return any("host-gateway" in entry for entry in add_host)
+
+
 def parse_add_host(entry: str, gateways: Sequence[str]) -> list[tuple[str, str]]:
     """``name:address`` (also ``name=address``) as (name, address) pairs; ``host-gateway`` is the host's addresses.
 

@@ -222,7 +222,7 @@ def _take(db: sqlite3.Connection, network_id: str, packed: bytes, container_id: 
     ).fetchone()
     name, holder = row or (None, "?")
     who = (
-        f"reserved for {holder[4:]}"
+        f"reserved for {holder.removeprefix(_AUXILIARY)}"
         if holder.startswith(_AUXILIARY)
         else f"in use by the container {name or holder}"
     )

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fastdock._core import net
 from fastdock._errors import (
     Conflict,
-    ContainerNotRunning,
     FastdockError,
     KernelError,
     NotFound,
@@ -260,7 +259,7 @@ class Networks:
             if first != DEFAULT:
                 raise
             raise details.no_default_network(error) from error
-        gateways = self.host_gateways() if any("host-gateway" in e for e in options.add_host) else ()
+        gateways = self.host_gateways() if files.names_host_gateway(options.add_host) else ()
         owner = details.identity(os.getpid() if pid is None else pid)
 
         def work(db: sqlite3.Connection) -> tuple[Document, str]:
@@ -372,15 +371,6 @@ class Networks:
         (net.detach if running else net.release)(core)
         if document.uses_resolver:
             self._forget_in_resolver(container_id)
-
-    def process_of(self, reference: str) -> int | None:
-        """The init process of a running container that has networks, by id, beginning of an id, or name."""
-        from . import joining
-
-        try:
-            return joining.running(self, reference)[1]
-        except (NotFound, ContainerNotRunning):
-            return None
 
     def running(self, reference: str) -> tuple[str, int]:
         """Id and init process of a running container that has networks.

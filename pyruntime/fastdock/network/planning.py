@@ -125,19 +125,15 @@ def _with_sysctls(endpoints: list[Endpoint], sysctls: Sequence[tuple[str, str, s
     for device, path, _ in sysctls:
         if device not in devices:
             raise SpecError(f"sysctl {path}: the container has no device {device}")
-    return (
-        [
-            endpoint._replace(
-                sysctls=(
-                    *endpoint.sysctls,
-                    *((path, value) for device, path, value in sysctls if device == endpoint.name),
-                )
-            )
-            for endpoint in endpoints
-        ]
-        if sysctls
-        else endpoints
-    )
+    if not sysctls:
+        return endpoints
+    of_each: dict[str, list[tuple[str, str]]] = {}
+    for device, path, value in sysctls:
+        of_each.setdefault(device, []).append((path, value))
+    return [
+        endpoint._replace(sysctls=(*endpoint.sysctls, *of_each.get(endpoint.name, ())))
+        for endpoint in endpoints
+    ]
 
 
 def _device_sysctls(text: str, interface: str) -> tuple[tuple[str, str], ...]:
