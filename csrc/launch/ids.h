@@ -17,14 +17,13 @@ inline constexpr std::uint32_t kFirstId = 0x70000000;
 inline constexpr std::uint32_t kIdsPerRange = 65536;
 inline constexpr std::uint32_t kRanges = (0x7FFE0000U - kFirstId) / kIdsPerRange;
 
-// A range in use.  It is held by a lock on byte `number` of a file, which the kernel lets go when the last
-// process that has the descriptor is gone: nothing to clean up after a SIGKILL.
+// A range in use.  It is held by a lock on a byte of a file, which the kernel lets go when the last process
+// that has the descriptor is gone: nothing to clean up after a SIGKILL.
 class IdRange {
  public:
   IdRange(std::uint32_t number, Fd lock) : number_(number), lock_(std::move(lock)) {}
   [[nodiscard]] std::uint32_t number() const { return number_; }
   [[nodiscard]] std::uint32_t first_id() const { return kFirstId + number_ * kIdsPerRange; }
-  [[nodiscard]] int lock() const { return lock_.get(); }  // for handing the range to another process
 
  private:
   std::uint32_t number_;
@@ -32,13 +31,10 @@ class IdRange {
 };
 
 // A free range; one that this process used before if it can, because the mounts that map it are kept
-// (rootfs/prepare.cpp).  `run_directory` holds the lock file `ids`.  `reserved_directory`: ranges with a file
-// of their number there belong to a container that is not running now (its files have these ids).
+// (rootfs/prepare.cpp).  `run_directory` holds the lock files, `id-locks/`.  `reserved_directory`: ranges
+// with a file of their number there belong to a container that is not running now (its files have these ids).
 Result<std::unique_ptr<IdRange>> take_ids(const std::string& run_directory,
                                           const std::string& reserved_directory);
-
-// That very range, for a container whose files have these ids already.  EBUSY: somebody uses it.
-Result<std::unique_ptr<IdRange>> take_ids_again(const std::string& run_directory, std::uint32_t number);
 
 // Back to this process's free ranges; another process gets it when this one ends.
 void give_back(const std::string& run_directory, std::unique_ptr<IdRange> range);
