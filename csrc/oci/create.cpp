@@ -14,6 +14,7 @@
 #include "oci/cgroups.h"
 #include "oci/hooks.h"
 #include "oci/listener.h"
+#include "oci/network_ahead.h"
 #include "oci/network_device.h"
 #include "oci/rootless.h"
 #include "oci/systemd.h"
@@ -82,12 +83,14 @@ class Creation {
     state.annotations = config_.annotations;
     if (::geteuid() == 0) state.owner = "root";
     FASTDOCK_CHECK(enter_user_namespace(config_.plan));
+    if (NetworkAhead::suits(config_.plan)) network_.emplace();
     FASTDOCK_CHECK(make_cgroup());
     // The cgroup is known: whoever finds this after our SIGKILL can remove it.
     FASTDOCK_CHECK(container_.save());
     FASTDOCK_CHECK(complete_plan());
     context_.debug_log("container " + state.id + ": cgroup " + state.cgroup + ", root " + config_.rootfs);
     FASTDOCK_TRY(auto process, launch::launch(config_.plan, observer()));
+    network_.reset();
     context_.debug_log("container " + state.id + ": process " + std::to_string(process.pid));
     if (auto finished = finish(process); !finished) {
       (void)launch::send_signal(process, SIGKILL);
@@ -198,6 +201,12 @@ class Creation {
   launch::Observer observer() {
     launch::Observer observer;
     const Hooks& hooks = config_.hooks;
+    if (network_ && network_->is_made()) {
+      config_.plan.namespaces[static_cast<std::size_t>(launch::Namespace::kNet)].mode =
+          launch::NamespaceMode::kHost;  // of the thread that clones
+      config_.plan.raise_loopback = false;
+      observer.cloning = [this](const auto& clone) { network_->run(clone); };
+    }
     if (!config_.network_devices.empty())
       observer.created = [this](pid_t pid) { return move_network_devices(config_.network_devices, pid); };
     if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty())
@@ -259,6 +268,7 @@ class Creation {
   Config config_;
   Container container_;
   std::optional<NewScope> scope_;
+  std::optional<NetworkAhead> network_;
   cgroup::Join join_;
   SeccompListener listener_;
   std::optional<NotifySocket> notify_;
