@@ -29,6 +29,15 @@ void reset_ignored_signals() {
     raw_syscall(SYS_rt_sigaction, number, &action, nullptr, sizeof action.mask);
 }
 
+bool create_working_directory(State& state) {
+  const ChildPlan& plan = state.plan;
+  if (!plan.create_working_directory || !plan.has_root) return true;
+  Descriptor made(rootfs::open_or_create(state.root, plan.working_directory, true, state.failure));
+  if (made.ok()) return true;
+  state.failure.operation = Operation::kChangeDirectory;
+  return false;
+}
+
 bool build_and_enter_root(State& state) {
   const ChildPlan& plan = state.plan;
   if (!plan.has_root) return set_names(state) && write_sysctls(state) && open_terminal(state);
@@ -40,13 +49,7 @@ bool build_and_enter_root(State& state) {
   bool needs_proc = plan.apparmor_profile != nullptr || plan.selinux_label != nullptr;
   if (needs_proc && !have_proc(state)) return false;
   if (!reach(state, SyncPoint::kMounted)) return false;
-  if (plan.create_working_directory) {
-    Descriptor made(rootfs::open_or_create(state.root, plan.working_directory, true, state.failure));
-    if (!made.ok()) {
-      state.failure.operation = Operation::kChangeDirectory;
-      return false;
-    }
-  }
+  if (!create_working_directory(state)) return false;
   if (!rootfs::finish_root(plan.root, state.root, state.failure)) return false;
   if (!rootfs::enter_root(state.root, plan.pivot, plan.bare_mounts, state.failure)) return false;
   if (plan.final_propagation == 0) return true;
@@ -124,7 +127,10 @@ void run_child(void* argument) {
   State state{*static_cast<const ChildPlan*>(argument)};
   const ChildPlan& plan = state.plan;
   char home[4096];
-  if (!prepare(state) || !reach(state, SyncPoint::kReady)) give_up(state);
+  if (!prepare(state)) give_up(state);
+  // Held: the plan's program, and with it the directory, is another one afterwards.
+  if (plan.held ? !hold(state) || !create_working_directory(state) : !reach(state, SyncPoint::kReady))
+    give_up(state);
   if (!enter_working_directory(state)) give_up(state);
   fill_home(state, home, sizeof home);
   // Nothing of ours may stay open in the program (CVE-2024-21626); what it keeps was named in the plan.

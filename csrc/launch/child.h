@@ -95,6 +95,7 @@ struct ChildPlan {
   std::span<const char* const> bare_mounts;  // see enter_root()
   std::uint64_t final_propagation = 0;
   std::uint32_t sync_points = 0;  // bit per SyncPoint
+  bool held = false;              // at kReady, until its program is known: the rest of the plan is read then
   std::span<const rootfs::ChildSysctl> sysctls;
   const char* hostname = nullptr;
   const char* domainname = nullptr;

@@ -58,6 +58,8 @@ bool set_labels(State& state);
 // child_terminal.cpp: its terminal and its standard streams.
 bool open_terminal(State& state);
 bool use_terminal_and_stdio(State& state);
+// Tells the parent that all is done but execve, and waits for its word, which the standard streams come with.
+bool hold(State& state);
 
 // child_user.cpp: who it will be.
 bool find_user(State& state);

@@ -1,6 +1,8 @@
 #include <asm/ioctls.h>
 #include <linux/mount.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "launch/child_steps.h"
 #include "rootfs/mount_point.h"
@@ -93,6 +95,37 @@ bool use_terminal_and_stdio(State& state) {
     return false;
   return check(raw_syscall(SYS_fchown, 0, state.user.uid, -1), state.failure, Operation::kSetOwner,
                "/dev/console");
+}
+
+bool hold(State& state) {
+  const Operation operation = Operation::kWaitForProcess;
+  Message message{MessageKind::kReached, 0, Operation::kNone, Hint::kNone,
+                  static_cast<std::int32_t>(SyncPoint::kReady)};
+  if (!check(send(state.plan.sync, message, "", -1), state.failure, operation, "parent")) return false;
+  char word = 0;
+  iovec part{&word, 1};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  constexpr std::size_t kStreams = 3;
+  alignas(cmsghdr) char control[CMSG_SPACE(kStreams * sizeof(int))] = {};
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  long answer = raw_syscall(SYS_recvmsg, state.plan.sync, &header, MSG_CMSG_CLOEXEC);
+  // 0: the parent is gone, and nobody wants this container.
+  if (answer == 0) return fail(state.failure, -EPIPE, operation, "parent");
+  if (!check(answer, state.failure, operation, "parent")) return false;
+  const cmsghdr* first = CMSG_FIRSTHDR(&header);
+  if (first == nullptr || first->cmsg_len != CMSG_LEN(kStreams * sizeof(int)))
+    return fail(state.failure, -EBADMSG, operation, "parent");
+  const auto* streams = reinterpret_cast<const int*>(CMSG_DATA(first));
+  for (int target = 0; target < 3; ++target) {
+    if (!check(raw_syscall(SYS_dup3, streams[target], target, 0), state.failure, Operation::kRedirectStdio,
+               ""))
+      return false;
+  }
+  give_pipes(state.user.uid);
+  return true;
 }
 
 }  // namespace fastdock::launch::steps

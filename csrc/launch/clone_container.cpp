@@ -96,7 +96,20 @@ Result<Child> clone_in_user_namespace(Flattened& flat, std::uint64_t flags, int 
   return child;
 }
 
+bool makes(const LaunchPlan& plan, Namespace kind) {
+  return plan.namespaces[static_cast<std::size_t>(kind)].mode == NamespaceMode::kNew;
+}
+
 }  // namespace
+
+bool needs_own_memory(const LaunchPlan& plan) {
+  bool joins = false;
+  for (const NamespacePlan& wanted : plan.namespaces) joins = joins || wanted.mode == NamespaceMode::kJoin;
+  // At its FIFO the child outlives this process, and would see its memory go.
+  return joins || makes(plan, Namespace::kTime) || !plan.start_fifo.empty();
+}
+
+bool is_exposed(const LaunchPlan& plan) { return needs_own_memory(plan) || !makes(plan, Namespace::kUser); }
 
 Result<Child> clone_container(const LaunchPlan& plan, Flattened& flat, std::uint64_t flags) {
   ChildNamespaces before;

@@ -39,25 +39,54 @@ Container::Container(std::shared_ptr<Session> session, const ContainerOptions& o
       id_(options.id.empty() ? session_->new_id() : options.id),
       directory_(session_->places().state + "/containers/" + id_) {}
 
-Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> session, LaunchPlan plan,
-                                                    const ContainerOptions& options,
-                                                    const Observer& observer) {
+Result<std::unique_ptr<Container>> Container::make(std::shared_ptr<Session> session, LaunchPlan& plan,
+                                                   const ContainerOptions& options) {
   std::unique_ptr<Container> container(new Container(std::move(session), options));
   if (plan.hostname.empty() &&
       plan.namespaces[static_cast<std::size_t>(Namespace::kUts)].mode == NamespaceMode::kNew)
     name_after(plan, container->id_.substr(0, 12));
   FASTDOCK_CHECK(container->make_directories(plan));
   FASTDOCK_CHECK(container->make_cgroup(plan));
-  FASTDOCK_TRY(container->process_, launch(plan, observer));
-  container->join_ = {};
-  if (!options.keep_memory) container->process_.memory.reset();
-  for (const std::string& path : container->process_.unmapped)
-    container->warnings_.push_back(path +
-                                   ": its file system cannot map user ids; files there show as nobody's");
   return container;
 }
 
+Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> session, LaunchPlan plan,
+                                                    const ContainerOptions& options,
+                                                    const Observer& observer) {
+  FASTDOCK_TRY(auto container, make(std::move(session), plan, options));
+  FASTDOCK_TRY(container->process_, launch(plan, observer));
+  container->launched();
+  return container;
+}
+
+Result<std::unique_ptr<Container>> Container::prepare(std::shared_ptr<Session> session, LaunchPlan plan,
+                                                      const ContainerOptions& options, Observer observer) {
+  FASTDOCK_TRY(auto container, make(std::move(session), plan, options));
+  FASTDOCK_TRY(container->held_, HeldLaunch::begin(std::move(plan), std::move(observer)));
+  container->join_ = {};
+  return container;
+}
+
+Result<void> Container::begin(HeldProgram program) {
+  if (!held_) return failed_with(EALREADY, Operation::kWaitForStart, id_);
+  auto process = held_->go(std::move(program));
+  held_.reset();
+  if (!process) return std::unexpected(std::move(process.error()));
+  process_ = std::move(*process);
+  launched();
+  return {};
+}
+
+// What was needed for the launch alone goes.
+void Container::launched() {
+  join_ = {};
+  if (!options_.keep_memory) process_.memory.reset();
+  for (const std::string& path : process_.unmapped)
+    warnings_.push_back(path + ": its file system cannot map user ids; files there show as nobody's");
+}
+
 Container::~Container() {
+  held_.reset();
   if (process_.pidfd && !status_) {
     (void)kill(SIGKILL);
     (void)wait(-1);
@@ -124,6 +153,7 @@ Result<void> Container::kill(int signal) {
 }
 
 Result<cgroup::Usage> Container::finish() {
+  held_.reset();
   Result<cgroup::Usage> usage = cgroup_ ? cgroup_->usage() : cgroup::Usage{};
   FASTDOCK_CHECK(remove());
   return usage;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "cgroup/cgroup.h"
+#include "launch/held.h"
 #include "launch/ids.h"
 #include "launch/launch.h"
 #include "launch/plan.h"
@@ -33,6 +34,12 @@ class Container {
   static Result<std::unique_ptr<Container>> start(std::shared_ptr<Session> session, LaunchPlan plan,
                                                   const ContainerOptions& options,
                                                   const Observer& observer = {});
+  // The same but for the execve: begin() does that, with what is known only then.  The plan's command is not
+  // used.
+  static Result<std::unique_ptr<Container>> prepare(std::shared_ptr<Session> session, LaunchPlan plan,
+                                                    const ContainerOptions& options, Observer observer = {});
+  // Starts a prepared one's program.  Once.  On failure the container is of no more use.
+  Result<void> begin(HeldProgram program);
   // Kills what still runs, and removes everything.
   ~Container();
   Container(const Container&) = delete;
@@ -41,6 +48,8 @@ class Container {
   [[nodiscard]] const std::string& id() const { return id_; }
   [[nodiscard]] const Process& process() const { return process_; }
   Process& process() { return process_; }
+  // Its first process, also of a prepared one.
+  [[nodiscard]] pid_t pid() const { return held_ ? held_->pid() : process_.pid; }
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 
   // Nothing when the time (milliseconds, -1: for ever) is up.  May be called again, also after the end.
@@ -53,6 +62,9 @@ class Container {
 
  private:
   Container(std::shared_ptr<Session> session, const ContainerOptions& options);
+  static Result<std::unique_ptr<Container>> make(std::shared_ptr<Session> session, LaunchPlan& plan,
+                                                 const ContainerOptions& options);
+  void launched();
   Result<void> make_directories(LaunchPlan& plan);
   Result<void> make_directory_for(Mount& mount, int number);
   Result<void> make_cgroup(LaunchPlan& plan);
@@ -65,6 +77,7 @@ class Container {
   std::optional<cgroup::Cgroup> cgroup_;
   cgroup::Join join_;
   Process process_;
+  std::unique_ptr<HeldLaunch> held_;  // until begin()
   std::mutex status_mutex_;
   std::optional<ExitStatus> status_;
   std::vector<std::string> warnings_;

@@ -75,7 +75,7 @@ bool has_nul(const std::vector<std::string>& texts) {
 Result<std::unique_ptr<Flattened>> Flattened::make(const LaunchPlan& plan, int sync, bool greeted) {
   std::unique_ptr<Flattened> flat(new Flattened(plan));
   flat->child_.sync = sync;
-  FASTDOCK_CHECK(flat->add_program());
+  FASTDOCK_CHECK(flat->set_program());
   FASTDOCK_CHECK(flat->add_namespaces());
   if (greeted && (flat->clone_flags_ & CLONE_NEWUSER) != 0) flat->prepared_.may_map_late();
   FASTDOCK_CHECK(flat->add_root());
@@ -284,7 +284,7 @@ void Flattened::add_credentials() {
   }
 }
 
-Result<void> Flattened::add_program() {
+Result<void> Flattened::set_program() {
   if (plan_.argv.empty()) return failed_with(EINVAL, Operation::kExecute, "an empty command");
   if (has_nul(plan_.argv) || has_nul(plan_.environment))
     return failed_with(EINVAL, Operation::kExecute, "a command or environment with a NUL byte");

@@ -30,6 +30,10 @@ class Flattened {
   // The user namespace that the new namespaces are to belong to, or -1: whoever clones has to be in it
   // already.
   [[nodiscard]] int owner_of_namespaces() const { return owner_of_namespaces_; }
+  // Reads the plan's command, environment and working directory (again: HeldLaunch).
+  Result<void> set_program();
+  // Makes a pipe that is to be a standard stream the container's.
+  void give_pipe(int descriptor) const;
   // For the child that is in its user namespace now, with its maps written, and waits.
   Result<void> map_ids(pid_t child);
   [[nodiscard]] const std::vector<std::string>& unmapped() const { return prepared_.unmapped(); }
@@ -43,10 +47,8 @@ class Flattened {
   Result<rootfs::ChildMount> add_mount(const Mount& mount, const rootfs::IdMaps& maps,
                                        std::set<const void*>& made);
   Result<void> add_stdio();
-  void give_pipe(int descriptor) const;
   void add_names_and_limits();
   void add_credentials();
-  Result<void> add_program();
   void add_unneeded_descriptors();
   const char* text(std::string value) { return texts_.emplace_back(std::move(value)).c_str(); }
 

@@ -235,13 +235,14 @@ void register_container(py::module_& module) {
           "start",
           [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
              bool own_ids, bool in_memory, bool keep_memory, bool outlive_thread, std::string id,
-             const py::object& network, std::string network_of) {
+             const py::object& network, std::string network_of, bool held) {
             ContainerOptions options{std::move(id), limits, own_ids, in_memory, keep_memory};
             Observer observer;
             std::optional<py::error_already_set> raised;
             if (!network.is_none())
               observer.created = [&](pid_t pid) { return attach(network, pid, raised); };
             auto start = [&]() -> Result<std::unique_ptr<Container>> {
+              if (held) return Container::prepare(session, plan, options, observer);
               if (network_of.empty()) return Container::start(session, plan, options, observer);
               FASTDOCK_TRY(auto target, open_file(network_of, O_RDONLY));
               FASTDOCK_TRY(auto visit, net::NamespaceVisit::begin(target.get()));
@@ -264,9 +265,20 @@ void register_container(py::module_& module) {
           py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
           py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("keep_memory") = false,
           py::arg("outlive_thread") = true, py::arg("id") = "", py::arg("network") = nullptr,
-          py::arg("network_of") = "")
+          py::arg("network_of") = "", py::arg("held") = false,
+          "`held`: all but the execve, which begin() does; the plan's command is not used.")
+      .def(
+          "begin",
+          [](Container& self, std::vector<std::string> argv, std::vector<std::string> environment,
+             std::string working_directory, std::array<int, 3> stdio) {
+            launch::HeldProgram program{std::move(argv), std::move(environment), std::move(working_directory),
+                                        stdio};
+            without_gil([&] { return self.begin(std::move(program)); });
+          },
+          py::arg("argv"), py::arg("environment"), py::arg("working_directory"), py::arg("stdio"),
+          "Starts the program of a held one.")
       .def_property_readonly("id", &Container::id)
-      .def_property_readonly("pid", [](const Container& self) { return self.process().pid; })
+      .def_property_readonly("pid", [](const Container& self) { return self.pid(); })
       .def_property_readonly("pidfd", [](const Container& self) { return self.process().pidfd.get(); })
       .def_property_readonly("memory", [](const Container& self) { return self.process().memory.get(); })
       .def(

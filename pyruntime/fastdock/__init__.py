@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastdock.engine import Engine
     from fastdock.image import Image, Images
     from fastdock.options import RunOptions
+    from fastdock.pool import Pool
     from fastdock.process import DEVNULL, PIPE, STDOUT, CompletedProcess, Popen, Usage
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ _HOME = {
     **dict.fromkeys(("DEVNULL", "PIPE", "STDOUT", "CompletedProcess", "Popen", "Usage"), "fastdock.process"),
     **dict.fromkeys(("Image", "Images"), "fastdock.image"),
     "Container": "fastdock.containers",
+    "Pool": "fastdock.pool",
     "Engine": "fastdock.engine",
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "KernelError",
     "LimitError",
     "NotFound",
+    "Pool",
     "Popen",
     "RegistryError",
     "SpecError",

@@ -440,6 +440,7 @@ class Container:
         id: str = "",
         network: Callable[[int], net.AttachPlan] | None = None,
         network_of: str = "",
+        held: bool = False,
     ) -> Container:
         """``network`` is called with the process's id while that prepares its mounts, and says what it is
         attached to before it executes; ``id`` is ``Session.new_id()``'s.
@@ -447,7 +448,14 @@ class Container:
         ``network_of``: a network namespace's file (``/proc/PID/ns/net``) that the container is born in.
 
         ``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner.
+
+        ``held``: all but the execve, which ``begin`` does; the plan's command is not used.
         """
+    def begin(
+        self, argv: Sequence[str], environment: Sequence[str], working_directory: str, stdio: Sequence[int]
+    ) -> None:
+        """Starts the program of a held one.  ``environment``: NAME=value, beside the plan's or in place of them;
+        ``working_directory`` "": the plan's."""
     @property
     def id(self) -> str: ...
     @property

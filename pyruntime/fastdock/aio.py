@@ -19,13 +19,15 @@ from fastdock.process import PIPE, CompletedProcess
 from fastdock.process import Popen as _Popen
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from types import TracebackType
+    from typing import Self, Unpack
 
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
+    from fastdock.pool import Pool as _Pool
     from fastdock.process import Stream
 
-__all__ = ["Container", "Execution", "File", "Image", "Images", "Networks", "Popen", "Volumes", "run"]
+__all__ = ["Container", "Execution", "File", "Image", "Images", "Networks", "Pool", "Popen", "Volumes", "run"]
 
 
 class Popen(AsyncProcess):
@@ -42,7 +44,7 @@ class Popen(AsyncProcess):
         stdin: Stream = None,
         stdout: Stream = None,
         stderr: Stream = None,
-        engine: Engine | None = None,
+        engine: Engine | _Pool | None = None,
         **options: Unpack[RunOptions],
     ) -> Popen:
         """Starts the container.  Raises what :class:`fastdock.Popen` raises."""
@@ -68,7 +70,7 @@ async def run(
     errors: str | None = None,
     timeout: float | None = None,
     check: bool = False,
-    engine: Engine | None = None,
+    engine: Engine | _Pool | None = None,
     **options: Unpack[RunOptions],
 ) -> CompletedProcess:
     """:func:`fastdock.run`, awaited.  Cancelling it kills the container."""
@@ -101,6 +103,54 @@ async def run(
     if check:
         done.check_returncode()
     return done
+
+
+class Pool:
+    """The twin of :class:`fastdock.Pool`: ``async with await Pool.start("python:3.12", size=8) as pool``."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def start(
+        cls,
+        image: str | None = None,
+        *,
+        size: int = 4,
+        engine: Engine | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Pool:
+        """Prepares the containers.  Raises what :class:`fastdock.Pool` raises."""
+        from fastdock.pool import Pool as _Pool
+
+        return cls(await asyncio.to_thread(_Pool, image, size=size, engine=engine, **options))
+
+    @property
+    def ready(self) -> int:
+        """How many wait for a program now."""
+        return self._pool.ready
+
+    async def run(self, args: Sequence[str] | str | None = None, **keywords: Any) -> CompletedProcess:
+        """:func:`run` in one of the containers; of the options ``env`` and ``cwd``."""
+        return await run(None, args, engine=self._pool, **keywords)
+
+    async def Popen(  # noqa: N802
+        self, args: Sequence[str] | str | None = None, **keywords: Any
+    ) -> Popen:
+        """A :class:`Popen` in one of the containers; of the options ``env`` and ``cwd``."""
+        return await Popen.start(None, args, engine=self._pool, **keywords)
+
+    async def close(self) -> None:
+        """Ends the containers that wait; those in use go on."""
+        await asyncio.to_thread(self._pool.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
 
 async def _kill(process: Popen) -> None:

@@ -198,12 +198,13 @@ class Engine:
         terminal: tuple[int, int] | None = None,
         outlive_thread: bool = True,
         files: bool = False,
+        held: bool = False,
     ) -> _core.Container:
         """Starts a throw-away container of this process's session.
 
         ``outlive_thread``: it goes on when the calling thread ends; False where that waits for it anyway.
         ``files``: it has /etc/hosts, hostname and resolv.conf of its own in any case, and what it writes can be
-        looked at by others (``_core.Container.memory``).
+        looked at by others (``_core.Container.memory``).  ``held``: it waits for its program (``begin``).
         """
         plan = planned.plan.copy()
         plan.argv = command
@@ -213,7 +214,7 @@ class Engine:
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
         outlive = outlive_thread and _thread.get_native_id() != os.getpid()
         if files or has_files(planned.options):
-            return self._start_attached(session, planned, plan, outlive, keep_memory=files)
+            return self._start_attached(session, planned, plan, outlive, keep_memory=files, held=held)
         return _core.Container.start(
             session,
             plan,
@@ -221,6 +222,7 @@ class Engine:
             own_ids=planned.own_ids,
             in_memory=planned.in_memory,
             outlive_thread=outlive,
+            held=held,
         )
 
     def _start_attached(
@@ -231,6 +233,7 @@ class Engine:
         outlive_thread: bool,
         *,
         keep_memory: bool,
+        held: bool,
         tries: int = 2,
     ) -> _core.Container:
         """Starts a container with networks, or with none but the files of names."""
@@ -267,13 +270,20 @@ class Engine:
                 id=identifier,
                 network=endpoint.network,
                 network_of=endpoint.namespace_file,
+                held=held,
             )
             endpoint.started(container.pid)
         except BaseException as error:
             endpoint.close()
             if tries > 1 and isinstance(error, KernelError) and is_network_lost(error):
                 return self._start_attached(
-                    session, planned, plan, outlive_thread, keep_memory=keep_memory, tries=tries - 1
+                    session,
+                    planned,
+                    plan,
+                    outlive_thread,
+                    keep_memory=keep_memory,
+                    held=held,
+                    tries=tries - 1,
                 )
             raise
         return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastdock.containers.execution import Execution
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
+    from fastdock.pool import Pool
 
     Stream = int | IO[Any] | None
 
@@ -85,7 +86,7 @@ class Popen:
         encoding: str | None = None,
         errors: str | None = None,
         bufsize: int = -1,
-        engine: Engine | None = None,
+        engine: Engine | Pool | None = None,
         _outlive_thread: bool = True,
         **options: Unpack[RunOptions],
     ) -> None:
@@ -238,7 +239,7 @@ def run_to_end(process: Popen | Execution, input: Any, timeout: float | None) ->
 
 
 def run_container(
-    engine: Engine,
+    engine: Engine | Pool,
     image: str | Sequence[str] | None,
     args: Sequence[str] | str | None,
     *,
@@ -248,7 +249,7 @@ def run_container(
     check: bool = False,
     **keywords: Any,
 ) -> CompletedProcess:
-    """:func:`fastdock.run` on a given engine."""
+    """:func:`fastdock.run` on a given engine, or in a container of a pool."""
     with_pipes(keywords, input, capture_output)
     process = Popen(image, args, engine=engine, _outlive_thread=False, **keywords)
     try:

@@ -23,6 +23,7 @@ NO_TWIN = {
         "poll": "returncode has it: the event loop watches the end", "fileno": "the event loop watches it",
         "take_terminal": "a descriptor, for whoever watches terminals",
     },
+    "Pool": {},
     "Image": {},
     "Images": {"at": "Images(images) of aio does it"},
     "Networks": dict.fromkeys(
@@ -52,7 +53,7 @@ def public_methods(kind: type) -> Iterator[tuple[str, Any]]:
 
 PAIRS = [
     (fastdock.Container, aio.Container), (fastdock.Popen, aio.Popen), (Execution, aio.Execution),
-    (fastdock.Image, aio.Image), (fastdock.Images, aio.Images), (Networks, aio.Networks), (Volumes, aio.Volumes),
+    (fastdock.Pool, aio.Pool), (fastdock.Image, aio.Image), (fastdock.Images, aio.Images), (Networks, aio.Networks), (Volumes, aio.Volumes),
 ]  # fmt: skip
 PROCESSES = {"Popen", "Execution"}
 CASES = [
