@@ -133,6 +133,26 @@ def test_with_a_network(engine: Engine) -> None:
     assert all("inet 172." in each.stdout for each in done)
 
 
+# What differs between any two containers: addresses and numbers of devices, counters and clocks.
+_LOOK_AT_NETWORK = r"""
+cd /proc/sys/net && grep -r . . 2>/dev/null | grep -v -e stable_secret -e netdev_rss_key -e nf_conntrack_count -e random | sort
+cd /proc/net && for name in tcp tcp6 udp udp6 raw raw6 unix packet netlink igmp; do echo == $name; wc -l < $name; done
+ip rule; ip -6 rule; ip route show table all | sed -E 's/[0-9a-f.:]+(\/[0-9]+)?/N/g' | sort
+ip -o link | sed -E 's/@if[0-9]+//; s/^[0-9]+//; s/([0-9a-f]{2}:){5}[0-9a-f]{2}/MAC/g; s/link-netnsid [0-9]+//'
+ip -o addr | sed -E 's/^[0-9]+//; s/inet6? [^ ]+/ADDRESS/; s/brd [^ ]+//'
+cat /etc/resolv.conf; wc -l < /etc/hosts
+"""
+
+
+def test_its_network_is_like_any_other(engine: Engine) -> None:
+    look = ["sh", "-c", _LOOK_AT_NETWORK]
+    plain = engine.run("busybox", look, network="bridge", publish=["80"], capture_output=True, text=True)
+    with Pool("busybox", size=1, engine=engine, network="bridge", publish=["80"]) as pool:
+        pooled = [pool.run(look, capture_output=True, text=True) for _ in range(2)]
+    assert len(plain.stdout.splitlines()) > 300, plain.stdout
+    assert [each.stdout for each in pooled] == [plain.stdout] * 2
+
+
 @pytest.mark.parametrize("options", [{"userns": "host"}, {"privileged": True}, {"network": "container:x"}])
 def test_what_shares_the_hosts_ids_is_refused(engine: Engine, options: dict[str, object]) -> None:
     with pytest.raises(fastdock.FastdockError):
