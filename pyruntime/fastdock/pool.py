@@ -60,6 +60,7 @@ class Pool:
         self.size = size
         self._changed = threading.Condition()
         self._ready: deque[_core.Container] = deque()
+        self._starting = 0  # uses that have not got their program yet
         self._closed = False
         try:
             for _ in range(size):
@@ -146,19 +147,28 @@ class Pool:
         options = options_from(given)
         command = command_of(self._planned, self._image, args)
         environment = [f"{name}={value}" for name, value in options.env]
+        with self._changed:
+            self._starting += 1
+        try:
+            return command, self._begun(command, environment, options.cwd, stdio)
+        finally:
+            with self._changed:
+                self._starting -= 1
+                self._changed.notify_all()
+
+    def _begun(
+        self, command: list[str], environment: list[str], directory: str, stdio: list[int]
+    ) -> _core.Container:
         while True:
             container = self._take()
             try:
-                container.begin(command, environment, options.cwd, stdio)
+                container.begin(command, environment, directory, stdio)
             except KernelError as error:
                 container.finish()
                 if error.errno not in _GONE:
                     raise
             else:
-                return command, container
-            finally:
-                with self._changed:  # only now: what prepares the next one would take its processor
-                    self._changed.notify_all()
+                return container
 
     # -- the containers that wait ---------------------------------------------------------------------------
 
@@ -173,10 +183,14 @@ class Pool:
                 return self._ready.popleft()
         return self._started()
 
+    def _rests(self) -> bool:
+        """Whether nothing is to be prepared now: it would take the processor of those that are being started."""
+        return not self._closed and (len(self._ready) >= self.size or (self._starting > 0 and bool(self._ready)))
+
     def _fill(self) -> None:
         while True:
             with self._changed:
-                while len(self._ready) >= self.size and not self._closed:
+                while self._rests():
                     self._changed.wait()
                 if self._closed:
                     return
