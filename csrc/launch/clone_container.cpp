@@ -105,8 +105,11 @@ bool makes(const LaunchPlan& plan, Namespace kind) {
 bool needs_own_memory(const LaunchPlan& plan) {
   bool joins = false;
   for (const NamespacePlan& wanted : plan.namespaces) joins = joins || wanted.mode == NamespaceMode::kJoin;
-  // At its FIFO the child outlives this process, and would see its memory go.
-  return joins || makes(plan, Namespace::kTime) || !plan.start_fifo.empty();
+  // At its FIFO the child outlives this process, and would see its memory go.  And processes that share a
+  // memory have one oom_score_adj (fs/proc/base.c, __set_oom_adj): the child's would be the caller's, for
+  // ever.
+  return joins || makes(plan, Namespace::kTime) || !plan.start_fifo.empty() ||
+         plan.oom_score_adjustment.has_value();
 }
 
 bool is_exposed(const LaunchPlan& plan) { return needs_own_memory(plan) || !makes(plan, Namespace::kUser); }

@@ -43,7 +43,8 @@ struct Observer {
 // execve, so the cost does not grow with the caller's size.
 //
 // Where the child could be reached by what runs in a container before its execve (host user ids, or
-// joined namespaces), the clone is made by the native helper from a sealed memfd instead: CVE-2019-5736.
+// joined namespaces), or must not share this process's (an oom_score_adj), the clone is made by the native
+// helper from a sealed memfd instead: CVE-2019-5736.
 Result<Process> launch(const LaunchPlan& plan, const Observer& observer = {});
 
 struct ExitStatus {

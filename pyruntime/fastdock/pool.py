@@ -34,7 +34,7 @@ class Pool:
     When none is ready, one is started as :func:`fastdock.run` would.
 
     The options are those of :class:`fastdock.options.RunOptions`, but for what shares the host's user ids
-    (``privileged``, ``userns="host"``, ``network="container:…"``).  The image is looked up once.
+    (``privileged``, ``userns="host"``, ``network="container:…"``), and ``oom_score_adj``.  The image is looked up once.
 
     All methods may be called from any thread.  Raises what :class:`fastdock.Popen` raises, and SpecError for
     such options, a size below one, and where there is no root.
@@ -53,9 +53,14 @@ class Pool:
         self._engine = engine or default_engine()
         self._planned, _ = self._engine._prepare(image, ["true"], options)
         self._image = image or ""
-        if not self._planned.own_ids or self._planned.options.network.startswith("container:"):
+        planned = self._planned.options
+        if not self._planned.own_ids or planned.network.startswith("container:"):
             raise SpecError(
                 "a pool's containers have user ids and a network of their own: not with these options"
+            )
+        if planned.oom_score_adj is not None:
+            raise SpecError(
+                "oom_score_adj: a container that waits shares this process's memory, and it with that"
             )
         self.size = size
         self._changed = threading.Condition()
@@ -185,7 +190,9 @@ class Pool:
 
     def _rests(self) -> bool:
         """Whether nothing is to be prepared now: it would take the processor of those that are being started."""
-        return not self._closed and (len(self._ready) >= self.size or (self._starting > 0 and bool(self._ready)))
+        return not self._closed and (
+            len(self._ready) >= self.size or (self._starting > 0 and bool(self._ready))
+        )
 
     def _fill(self) -> None:
         while True:

@@ -286,7 +286,21 @@ class TestRights:
         assert int(sh(engine, "ulimit -Hn")) == hard
 
     def test_oom_score_adj(self, engine: Engine) -> None:
+        """One that shares its caller's memory would share this with it (fs/proc/base.c, __set_oom_adj)."""
+        before = Path("/proc/self/oom_score_adj").read_text()
         assert sh(engine, "cat /proc/self/oom_score_adj", oom_score_adj=500) == "500"
+        assert Path("/proc/self/oom_score_adj").read_text() == before
+
+    def test_oom_score_adj_of_a_kept_one_is_not_its_monitors(self, engine: Engine) -> None:
+        container = engine.containers.create("busybox", ["sleep", "1000"], oom_score_adj=500, network="none")
+        try:
+            container.start()
+            first = container.inspect()["State"]["Pid"]
+            monitor = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+            assert Path(f"/proc/{first}/oom_score_adj").read_text() == "500\n"
+            assert Path(f"/proc/{monitor}/oom_score_adj").read_text() != "500\n"
+        finally:
+            container.remove(force=True)
 
 
 class TestLimits:

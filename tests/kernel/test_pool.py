@@ -153,8 +153,10 @@ def test_its_network_is_like_any_other(engine: Engine) -> None:
     assert [each.stdout for each in pooled] == [plain.stdout] * 2
 
 
-@pytest.mark.parametrize("options", [{"userns": "host"}, {"privileged": True}, {"network": "container:x"}])
-def test_what_shares_the_hosts_ids_is_refused(engine: Engine, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"userns": "host"}, {"privileged": True}, {"network": "container:x"}, {"oom_score_adj": 5}]
+)
+def test_what_shares_more_with_its_caller_is_refused(engine: Engine, options: dict[str, object]) -> None:
     with pytest.raises(fastdock.FastdockError):
         Pool("busybox", engine=engine, **options)  # type: ignore[arg-type]
 
