@@ -15,6 +15,8 @@ namespace {
 
 using Elements = std::vector<NftElement>;
 
+constexpr std::array<const char*, 2> kNamed{"named4", "named6"};  // destinations that the resolver opens
+
 // Concatenates fields, each padded to a register's four bytes.
 class Key {
  public:
@@ -131,23 +133,34 @@ class Changes {
 
 Result<void> rebuild_firewall(const Scope& scope, const FirewallRules& rules) {
   NftTransaction transaction;
+  // What the resolver has opened is known to nobody else: it stays, as far as it is there.
+  std::array<Elements, kNamed.size()> opened;
+  for (std::size_t i = 0; i < kNamed.size(); ++i) {
+    FASTDOCK_TRY(opened[i], list_elements(NFPROTO_INET, scope.table, kNamed[i]));
+    std::erase_if(opened[i],
+                  [](const NftElement& element) { return element.timeout_ms == 0; });  // just ended
+  }
   add_ruleset(transaction, scope);
   Changes changes(rules);
   for (const auto& change : changes.all())
     transaction.add_elements(change.family, scope.table, change.set, change.elements);
+  for (std::size_t i = 0; i < kNamed.size(); ++i)
+    transaction.add_elements(NFPROTO_INET, scope.table, kNamed[i], opened[i]);
   return transaction.commit();
 }
 
 Result<bool> firewall_is_current(const Scope& scope) {
-  for (std::uint8_t family : {std::uint8_t{NFPROTO_INET}, std::uint8_t{NFPROTO_BRIDGE}}) {
-    FASTDOCK_TRY(auto comment, table_comment(family, scope.table));
-    if (comment != kRulesetVersion) return false;
-  }
-  return true;
+  static const NftShape kShape = [&] {  // the same for all tables, but for their names
+    NftTransaction transaction;
+    add_ruleset(transaction, scope);
+    return transaction.shape();
+  }();
+  return are_tables_whole(scope.table, kRulesetVersion, kShape);
 }
 
 Result<void> add_rules(const Scope& scope, const FirewallRules& rules) {
   NftTransaction transaction;
+  if (!rules.senders.empty()) transaction.surely_changes();  // each life of a container has new devices
   Changes changes(rules);
   for (const auto& change : changes.all())
     transaction.add_elements(change.family, scope.table, change.set, change.elements);
@@ -169,6 +182,18 @@ Result<void> remove_rules(const Scope& scope, const FirewallRules& rules) {
   return removed;
 }
 
+Result<void> replace_rules(const Scope& scope, const FirewallRules& gone, const FirewallRules& now) {
+  NftTransaction transaction;
+  Changes removed(gone), added(now);
+  for (const auto& change : removed.all()) {  // adding first: see remove_rules()
+    transaction.add_elements(change.family, scope.table, change.set, change.elements);
+    transaction.remove_elements(change.family, scope.table, change.set, change.elements);
+  }
+  for (const auto& change : added.all())
+    transaction.add_elements(change.family, scope.table, change.set, change.elements);
+  return transaction.commit();
+}
+
 Result<void> allow_destination(const Scope& scope, const IpAddress& source, const IpAddress& destination,
                                std::uint32_t seconds) {
   if (source.family != destination.family) return {};
@@ -188,10 +213,10 @@ Result<void> forget_destinations(const Scope& scope, const std::vector<EgressRul
   if (guarded.empty()) return {};
   NftTransaction transaction;
   bool some = false;
-  for (const std::string set : {"named4", "named6"}) {
-    FASTDOCK_TRY(auto keys, list_keys(NFPROTO_INET, scope.table, set));
+  for (const std::string set : kNamed) {
+    FASTDOCK_TRY(auto elements, list_elements(NFPROTO_INET, scope.table, set));
     Elements gone;
-    for (auto& key : keys) {
+    for (auto& [key, end, data, timeout] : elements) {
       bool mine = std::ranges::any_of(guarded, [&](const EgressRules& rules) {
         std::vector<std::byte> source = Key().address(rules.source);
         return key.size() == 2 * source.size() &&
@@ -247,9 +272,14 @@ Result<std::optional<PublishedTarget>> relay_target(const Scope& scope, std::uin
 }
 
 Result<bool> is_relay_needed(const Scope& scope) {
-  for (const char* map : {"relayed", "relayed_at", "ports6", "ports6_at"}) {
-    FASTDOCK_TRY(bool some, has_elements(NFPROTO_INET, scope.table, map));
-    if (some) return true;
+  using enum NftType;
+  for (const std::string at : {"", "_at"}) {
+    auto mark = at.empty() ? mark_of({kProtocol, kService}) : mark_of({kIpv6, kProtocol, kService});
+    for (const std::string map : {"relayed", "ports6"}) {
+      FASTDOCK_TRY(auto elements, list_elements(NFPROTO_INET, scope.table, map + at));
+      if (std::ranges::any_of(elements, [&](const auto& element) { return element.key != mark; }))
+        return true;
+    }
   }
   return false;
 }

@@ -61,7 +61,8 @@ struct FirewallRules {
 // Makes both tables anew, with exactly these elements, in one transaction: no packet meets half of it.
 Result<void> rebuild_firewall(const Scope& scope, const FirewallRules& rules);
 
-// Whether both tables are there and made by this version.  (Somebody may have flushed them.)
+// Whether both tables are as this version made them: somebody may have flushed or deleted them, their chains,
+// rules or sets.  (Single elements that somebody has deleted are not missed: that takes a walk through all.)
 Result<bool> firewall_is_current(const Scope& scope);
 
 // Adds elements.  ENOENT: the tables are not there, rebuild.  EEXIST or EBUSY: a port is taken.
@@ -69,6 +70,9 @@ Result<void> add_rules(const Scope& scope, const FirewallRules& rules);
 
 // Removes elements; those already gone, or tables already gone, are success.
 Result<void> remove_rules(const Scope& scope, const FirewallRules& rules);
+
+// Removes some elements and adds others, some of which may be there already, at once.
+Result<void> replace_rules(const Scope& scope, const FirewallRules& gone, const FirewallRules& now);
 
 // Allows one destination for a container with an egress policy for some seconds: the resolver calls it for
 // the addresses behind an allowed name.

@@ -15,6 +15,7 @@ namespace fastdock::net {
 namespace {
 
 constexpr std::size_t kReceiveBuffer = 64 * 1024;  // the kernel's dumps come in messages of up to 32 KiB
+constexpr std::size_t kSmallAnswer = 1024;
 
 std::size_t aligned(std::size_t size) { return (size + NLA_ALIGNTO - 1) & ~std::size_t{NLA_ALIGNTO - 1}; }
 
@@ -36,6 +37,51 @@ std::string explanation(const nlmsghdr& header, Bytes message) {
   });
   return words;
 }
+
+// What the kernel says to the requests of a batch, up to the last one's answer.
+class Answers {
+ public:
+  Answers(const Batch& batch, const Batch::Request& last, const NetlinkSocket::Visit& visit)
+      : requests_(batch.requests()), last_(last.sequence), visit_(visit) {}
+
+  // Reads one datagram; whether that was the last.
+  bool take(Bytes rest) {
+    while (rest.size() >= sizeof(nlmsghdr)) {
+      nlmsghdr header{};
+      std::memcpy(&header, rest.data(), sizeof header);
+      if (header.nlmsg_len < sizeof header || header.nlmsg_len > rest.size()) break;
+      Bytes message = rest.subspan(sizeof header, header.nlmsg_len - sizeof header);
+      rest = rest.subspan(std::min(aligned(header.nlmsg_len), rest.size()));
+      bool is_last = header.nlmsg_seq == last_;
+      if (header.nlmsg_type == NLMSG_DONE && is_last) return true;
+      if (header.nlmsg_type != NLMSG_ERROR) {
+        if (visit_) visit_(header.nlmsg_type, message);
+        continue;
+      }
+      if (message.size() < sizeof(nlmsgerr)) break;
+      note_error(header, message);
+      if (is_last) return true;
+    }
+    return false;
+  }
+  [[nodiscard]] Result<void>& first_error() { return first_; }
+
+ private:
+  void note_error(const nlmsghdr& header, Bytes message) {
+    nlmsgerr error{};
+    std::memcpy(&error, message.data(), sizeof error);
+    if (error.error == 0 || !first_ || header.nlmsg_seq < 1 || header.nlmsg_seq > requests_.size()) return;
+    const auto& request = requests_[header.nlmsg_seq - 1];
+    std::string words = explanation(header, message);
+    first_ = failed_with(-error.error, request.operation,
+                         words.empty() ? request.path : request.path + " (" + words + ")");
+  }
+
+  const std::vector<Batch::Request>& requests_;
+  std::uint32_t last_;
+  const NetlinkSocket::Visit& visit_;
+  Result<void> first_;
+};
 
 }  // namespace
 
@@ -138,38 +184,38 @@ Result<void> NetlinkSocket::send(Batch& batch) {
 Result<void> NetlinkSocket::receive(const Batch& batch, const Batch::Request& last, const Visit& visit) {
   // Not cleared: that costs more than most answers.  Not on the stack: the monitor's is small.
   auto buffer = std::make_unique_for_overwrite<std::byte[]>(kReceiveBuffer);
-  const auto& requests = batch.requests();
-  Result<void> first;
+  Answers answers(batch, last, visit);
   for (;;) {
     // sendmsg(2) to the kernel returns after the work is done, so every answer is there already: not waiting
     // means that a lost one is an error and not a hang.
     ssize_t size = ::recv(fd_.get(), buffer.get(), kReceiveBuffer, MSG_DONTWAIT);
     if (size < 0 && errno == EINTR) continue;
-    if (size < 0 && errno == EAGAIN && !first) return first;
+    if (size < 0 && errno == EAGAIN && !answers.first_error()) return answers.first_error();
     if (size < 0) return failed(last.operation, last.path);
-    Bytes rest(buffer.get(), static_cast<std::size_t>(size));
-    while (rest.size() >= sizeof(nlmsghdr)) {
-      nlmsghdr header{};
-      std::memcpy(&header, rest.data(), sizeof header);
-      if (header.nlmsg_len < sizeof header || header.nlmsg_len > rest.size()) break;
-      Bytes message = rest.subspan(sizeof header, header.nlmsg_len - sizeof header);
-      rest = rest.subspan(std::min(aligned(header.nlmsg_len), rest.size()));
-      bool is_last = header.nlmsg_seq == last.sequence;
-      if (header.nlmsg_type == NLMSG_DONE && is_last) return first;
-      if (header.nlmsg_type != NLMSG_ERROR) {
-        if (visit) visit(header.nlmsg_type, message);
-        continue;
-      }
-      if (message.size() < sizeof(nlmsgerr)) break;
-      nlmsgerr error{};
-      std::memcpy(&error, message.data(), sizeof error);
-      if (error.error != 0 && first && header.nlmsg_seq >= 1 && header.nlmsg_seq <= requests.size()) {
-        const auto& request = requests[header.nlmsg_seq - 1];
-        std::string words = explanation(header, message);
-        first = failed_with(-error.error, request.operation,
-                            words.empty() ? request.path : request.path + " (" + words + ")");
-      }
-      if (is_last) return first;
+    if (answers.take({buffer.get(), static_cast<std::size_t>(size)})) return answers.first_error();
+  }
+}
+
+// The same for small answers that come in a datagram each.
+Result<void> NetlinkSocket::receive_many(const Batch& batch, const Batch::Request& last, const Visit& visit) {
+  auto buffer = std::make_unique_for_overwrite<std::byte[]>(kReceiveBuffer);
+  std::array<mmsghdr, kReceiveBuffer / kSmallAnswer> messages{};
+  std::array<iovec, messages.size()> parts{};
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    parts[i] = {buffer.get() + i * kSmallAnswer, kSmallAnswer};
+    messages[i].msg_hdr.msg_iov = &parts[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  Answers answers(batch, last, visit);
+  for (;;) {
+    int count = ::recvmmsg(fd_.get(), messages.data(), messages.size(), MSG_DONTWAIT, nullptr);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN && !answers.first_error()) return answers.first_error();
+    if (count < 0) return failed(last.operation, last.path);
+    for (const auto& message : std::span(messages).first(static_cast<std::size_t>(count))) {
+      if (message.msg_hdr.msg_flags & MSG_TRUNC) return failed_with(EMSGSIZE, last.operation, last.path);
+      auto* bytes = static_cast<const std::byte*>(message.msg_hdr.msg_iov->iov_base);
+      if (answers.take({bytes, message.msg_len})) return answers.first_error();
     }
   }
 }
@@ -211,6 +257,12 @@ Result<std::uint32_t> NetlinkSocket::index_of(const std::string& device) {
 Result<void> NetlinkSocket::ask(Batch& batch, const Visit& visit) {
   FASTDOCK_CHECK(send(batch));
   return receive(batch, batch.requests().back(), visit);
+}
+
+Result<void> NetlinkSocket::ask_all(Batch& batch, const Visit& visit) {
+  batch.want_answer(batch.requests().back());
+  FASTDOCK_CHECK(send(batch));
+  return receive_many(batch, batch.requests().back(), visit);
 }
 
 }  // namespace fastdock::net

@@ -3,15 +3,12 @@
 #include <arpa/inet.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nfnetlink.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 
-#include "base/descriptors.h"
+#include "net/nft_socket.h"
 
 namespace fastdock::net {
 namespace {
@@ -19,20 +16,8 @@ namespace {
 constexpr std::size_t kElementsPerMessage = 32 * 1024;  // bytes; a nested attribute holds 64 KiB
 constexpr std::uint8_t kTableComment = 0;               // NFTNL_UDATA_TABLE_COMMENT (libnftnl, udata.h)
 
-std::uint16_t type_of(int message) { return static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message); }
-
-nfgenmsg header_of(std::uint8_t family, std::uint16_t resource = 0) {
-  return {family, NFNETLINK_V0, htons(resource)};
-}
-
 void put_number(Batch& batch, std::uint16_t type, std::uint32_t value) {
   batch.put_number(type, htonl(value));
-}
-
-void put_value(Batch& batch, std::uint16_t type, Bytes bytes) {
-  std::size_t nest = batch.open(type);
-  batch.put(NFTA_DATA_VALUE, bytes);
-  batch.close(nest);
 }
 
 std::uint32_t length_of(NftType type) {
@@ -68,55 +53,20 @@ Shape shape_of(const std::vector<NftType>& fields) {
   return shape;
 }
 
-// The process's socket for transactions, one per network namespace that it works in (there is one, but for
-// tests).
-//
-// It stays open: closing a nf_tables socket waits until everything that was removed before is freed, which
-// takes RCU grace periods of 10 ms and more (nft_rcv_nl_event(), since Linux 5.18's commit 9f6958ba2e90).
-class SharedSocket {
- public:
-  template <class Work>
-  Result<void> with(Work&& work) {
-    std::scoped_lock lock(mutex_);
-    FASTDOCK_CHECK(open());
-    auto done = work(*socket_);
-    if (!done) socket_->discard_answers();  // after an error others may be waiting
-    return done;
-  }
-
-  void leave() {
-    std::scoped_lock lock(mutex_);
-    if (socket_ && process_ == ::getpid()) close_in_kernel(socket_->take_descriptor());
-    socket_.reset();
-  }
-
- private:
-  Result<void> open() {
-    struct stat space{};
-    if (::stat("/proc/thread-self/ns/net", &space) != 0) return failed(Operation::kOpenNamespace, "network");
-    // A socket inherited over fork(2) is shared with the parent: its answers may be read by either.
-    if (socket_ && process_ == ::getpid() && space_ == space.st_ino) return {};
-    socket_.reset();
-    FASTDOCK_TRY(socket_, NetlinkSocket::open(NETLINK_NETFILTER));
-    process_ = ::getpid();
-    space_ = space.st_ino;
-    return {};
-  }
-
-  std::mutex mutex_;
-  std::optional<NetlinkSocket> socket_;
-  pid_t process_ = 0;
-  ino_t space_ = 0;
-};
-
-SharedSocket& shared_socket() {
-  static auto* socket = new SharedSocket;  // never destroyed: threads may still use it when the process exits
-  return *socket;
-}
-
 }  // namespace
 
-void leave_socket() { shared_socket().leave(); }
+std::vector<std::byte> mark_of(const std::vector<NftType>& fields) {
+  constexpr std::string_view kNoDevice = "/mark";  // no device's name has a slash (dev_valid_name())
+  std::vector<std::byte> mark;
+  for (NftType field : fields) {
+    std::size_t start = mark.size();
+    std::size_t size = start + length_of(field);
+    mark.resize(size, field == NftType::kInterface ? std::byte{0} : std::byte{0xff});
+    if (field == NftType::kInterface) std::memcpy(mark.data() + start, kNoDevice.data(), kNoDevice.size());
+    if (fields.size() > 1) mark.resize((size + 3) / 4 * 4);
+  }
+  return mark;
+}
 
 NftTransaction::NftTransaction() {
   batch_.begin(NFNL_MSG_BATCH_BEGIN, 0, header_of(AF_UNSPEC, NFNL_SUBSYS_NFTABLES),
@@ -135,6 +85,7 @@ void NftTransaction::add_table(std::uint8_t family, const std::string& table, st
 }
 
 void NftTransaction::remove_table(std::uint8_t family, const std::string& table) {
+  replaces_table_ = true;
   batch_.begin(type_of(NFT_MSG_DELTABLE), 0, header_of(family), Operation::kConfigureFirewall, table);
   batch_.put_string(NFTA_TABLE_NAME, table);
 }
@@ -178,8 +129,21 @@ void NftTransaction::add_set(std::uint8_t family, const std::string& table, cons
   }
 }
 
+void NftTransaction::add_mark(std::uint8_t family, const std::string& table, const Set& set) {
+  NftElement mark{.key = mark_of(set.key), .data = mark_of(set.data)};
+  if (set.flags & NFT_SET_INTERVAL) mark.key_end = mark.key;
+  add_elements(family, table, set.name, {mark});
+  shape_.marks.push_back({family, set.name, mark.key});
+}
+
+void NftTransaction::count_use(std::uint8_t family, const std::string& chain) {
+  for (auto& known : shape_.chains)
+    if (known.family == family && known.name == chain) ++known.uses;
+}
+
 void NftTransaction::add_chain(std::uint8_t family, const std::string& table, const std::string& chain,
                                std::optional<Hook> hook) {
+  shape_.chains.push_back({family, chain});
   batch_.begin(type_of(NFT_MSG_NEWCHAIN), NLM_F_CREATE, header_of(family), Operation::kConfigureFirewall,
                chain);
   batch_.put_string(NFTA_CHAIN_TABLE, table);
@@ -221,6 +185,7 @@ void NftTransaction::add_elements(std::uint8_t family, const std::string& table,
 
 void NftTransaction::remove_elements(std::uint8_t family, const std::string& table, const std::string& set,
                                      const std::vector<NftElement>& elements) {
+  surely_changes_ |= !elements.empty();
   change_elements(NFT_MSG_DELSETELEM, 0, family, table, set, elements);
 }
 
@@ -228,12 +193,21 @@ Result<void> NftTransaction::commit() {
   if (batch_.requests().size() == 1) return {};  // nothing but the beginning
   batch_.begin(NFNL_MSG_BATCH_END, 0, header_of(AF_UNSPEC, NFNL_SUBSYS_NFTABLES),
                Operation::kConfigureFirewall, {});
-  return shared_socket().with([&](NetlinkSocket& socket) { return socket.execute_transaction(batch_); });
+  NftSocket& shared = NftSocket::of_process();
+  return shared.with([&](NetlinkSocket& socket) {
+    auto done = socket.execute_transaction(batch_);
+    if (done && surely_changes_ && !replaces_table_)
+      shared.count_own_change();
+    else
+      shared.forget_generations();
+    return done;
+  });
 }
 
 NftRule::NftRule(NftTransaction& transaction, std::uint8_t family, const std::string& table,
                  const std::string& chain)
-    : batch_(transaction.batch()) {
+    : transaction_(transaction), batch_(transaction.batch()), family_(family) {
+  transaction.count_use(family, chain);
   batch_.begin(type_of(NFT_MSG_NEWRULE), NLM_F_CREATE | NLM_F_APPEND, header_of(family),
                Operation::kConfigureFirewall, chain);
   batch_.put_string(NFTA_RULE_TABLE, table);
@@ -371,7 +345,10 @@ void NftRule::verdict(std::int32_t code, const std::string& chain) {
 void NftRule::accept() { verdict(NF_ACCEPT); }
 void NftRule::drop() { verdict(NF_DROP); }
 void NftRule::leave() { verdict(NFT_RETURN); }
-void NftRule::go(const std::string& chain) { verdict(NFT_GOTO, chain); }
+void NftRule::go(const std::string& chain) {
+  transaction_.count_use(family_, chain);
+  verdict(NFT_GOTO, chain);
+}
 
 void NftRule::reject() {
   open("reject");
@@ -402,100 +379,6 @@ void NftRule::redirect_to_port(std::uint8_t family, std::uint32_t slot) {
   number(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_00 + slot);
   number(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
   close();
-}
-
-Result<std::optional<std::string>> table_comment(std::uint8_t family, const std::string& table) {
-  Batch batch;
-  batch.begin(type_of(NFT_MSG_GETTABLE), NLM_F_ACK, header_of(family), Operation::kConfigureFirewall, table);
-  batch.put_string(NFTA_TABLE_NAME, table);
-  std::optional<std::string> comment;
-  auto read = [&](std::uint16_t, Bytes message) {
-    comment.emplace();
-    if (message.size() < sizeof(nfgenmsg)) return;
-    for_each_attribute(message.subspan(sizeof(nfgenmsg)), [&](std::uint16_t type, Bytes value) {
-      if (type != NFTA_TABLE_USERDATA || value.size() < 3) return;
-      comment->assign(reinterpret_cast<const char*>(value.data()) + 2, value.size() - 3);
-    });
-  };
-  auto asked = shared_socket().with([&](NetlinkSocket& socket) { return socket.ask(batch, read); });
-  if (!asked && asked.error().number == ENOENT) return std::optional<std::string>{};
-  if (!asked) return std::unexpected(asked.error());
-  return comment;
-}
-
-namespace {
-
-using Visit = std::function<void(Bytes value)>;
-
-// The attributes of one type below a message or another attribute.
-void for_each(Bytes bytes, std::uint16_t type, const Visit& visit) {
-  for_each_attribute(bytes, [&](std::uint16_t found, Bytes value) {
-    if (found == type) visit(value);
-  });
-}
-
-// Asks for elements of a set, and visits the list's entries.
-Result<void> ask_elements(Batch& batch, const Visit& visit) {
-  auto read = [&](std::uint16_t type, Bytes message) {
-    if (type != type_of(NFT_MSG_NEWSETELEM) || message.size() < sizeof(nfgenmsg)) return;
-    for_each(message.subspan(sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS,
-             [&](Bytes list) { for_each(list, NFTA_LIST_ELEM, visit); });
-  };
-  return shared_socket().with([&](NetlinkSocket& socket) { return socket.ask(batch, read); });
-}
-
-void begin_question(Batch& batch, std::uint16_t flags, std::uint8_t family, const std::string& table,
-                    const std::string& set) {
-  batch.begin(type_of(NFT_MSG_GETSETELEM), flags, header_of(family), Operation::kConfigureFirewall, set);
-  batch.put_string(NFTA_SET_ELEM_LIST_TABLE, table);
-  batch.put_string(NFTA_SET_ELEM_LIST_SET, set);
-}
-
-}  // namespace
-
-Result<std::optional<std::vector<std::byte>>> look_up_element(std::uint8_t family, const std::string& table,
-                                                              const std::string& map,
-                                                              const std::vector<std::byte>& key) {
-  Batch batch;
-  begin_question(batch, NLM_F_ACK, family, table, map);
-  std::size_t list = batch.open(NFTA_SET_ELEM_LIST_ELEMENTS);
-  std::size_t element = batch.open(NFTA_LIST_ELEM);
-  put_value(batch, NFTA_SET_ELEM_KEY, key);
-  batch.close(element);
-  batch.close(list);
-  std::optional<std::vector<std::byte>> data;
-  auto asked = ask_elements(batch, [&](Bytes found) {
-    for_each(found, NFTA_SET_ELEM_DATA, [&](Bytes nest) {
-      for_each(nest, NFTA_DATA_VALUE, [&](Bytes value) { data.emplace(value.begin(), value.end()); });
-    });
-  });
-  if (!asked && asked.error().number == ENOENT) return std::optional<std::vector<std::byte>>{};
-  if (!asked) return std::unexpected(asked.error());
-  return data;
-}
-
-Result<std::vector<std::vector<std::byte>>> list_keys(std::uint8_t family, const std::string& table,
-                                                      const std::string& set) {
-  Batch batch;
-  begin_question(batch, NLM_F_DUMP, family, table, set);
-  std::vector<std::vector<std::byte>> keys;
-  auto asked = ask_elements(batch, [&](Bytes found) {
-    for_each(found, NFTA_SET_ELEM_KEY, [&](Bytes nest) {
-      for_each(nest, NFTA_DATA_VALUE, [&](Bytes value) { keys.emplace_back(value.begin(), value.end()); });
-    });
-  });
-  if (!asked && asked.error().number != ENOENT) return std::unexpected(asked.error());
-  return keys;
-}
-
-Result<bool> has_elements(std::uint8_t family, const std::string& table, const std::string& set) {
-  Batch batch;
-  begin_question(batch, NLM_F_DUMP, family, table, set);
-  bool some = false;
-  auto asked = ask_elements(batch, [&](Bytes) { some = true; });
-  if (!asked && asked.error().number == ENOENT) return false;
-  if (!asked) return std::unexpected(asked.error());
-  return some;
 }
 
 }  // namespace fastdock::net

@@ -36,6 +36,22 @@ struct NftElement {
   std::uint64_t timeout_ms = 0;         // 0: stays
 };
 
+// What a transaction makes, by what the kernel can be asked for without a walk: see are_tables_whole().
+struct NftShape {
+  struct Chain {
+    std::uint8_t family;
+    std::string name;
+    std::uint32_t uses = 0;  // its rules, and those that lead to it: the kernel counts them together
+  };
+  struct Mark {
+    std::uint8_t family;
+    std::string set;
+    std::vector<std::byte> key;
+  };
+  std::vector<Chain> chains;
+  std::vector<Mark> marks;
+};
+
 // Everything in it happens at once or not at all.
 class NftTransaction {
  public:
@@ -52,6 +68,8 @@ class NftTransaction {
     std::uint32_t flags = 0;  // NFT_SET_*
   };
   void add_set(std::uint8_t family, const std::string& table, const Set& set);
+  // An element that no packet is like: where it is gone, so is all else that was in the set.
+  void add_mark(std::uint8_t family, const std::string& table, const Set& set);
 
   struct Hook {
     std::string_view type;  // filter or nat
@@ -66,8 +84,14 @@ class NftTransaction {
   void remove_elements(std::uint8_t family, const std::string& table, const std::string& set,
                        const std::vector<NftElement>& elements);
 
-  // Direct access for NftRule.
+  // For NftRule.
   Batch& batch() { return batch_; }
+  void count_use(std::uint8_t family, const std::string& chain);
+
+  // What was added: chains, rules and marks.
+  [[nodiscard]] const NftShape& shape() const { return shape_; }
+  // That some of the elements added cannot have been there: see NftSocket::count_own_change().
+  void surely_changes() { surely_changes_ = true; }
 
   Result<void> commit();
 
@@ -76,8 +100,14 @@ class NftTransaction {
                        const std::string& set, const std::vector<NftElement>& elements);
 
   Batch batch_;
+  NftShape shape_;
   std::uint32_t next_set_ = 1;
+  bool surely_changes_ = false;
+  bool replaces_table_ = false;
 };
+
+// The key of a mark in a set of such fields, and its data in a map of such.
+std::vector<std::byte> mark_of(const std::vector<NftType>& fields);
 
 // One rule, appended to its chain; its statements follow in the order of the calls.  Values travel through 16
 // registers of four bytes ("slots").
@@ -120,23 +150,26 @@ class NftRule {
   void compare(nft_cmp_ops operation, std::uint32_t slot, Bytes bytes);
   void verdict(std::int32_t code, const std::string& chain = {});
 
+  NftTransaction& transaction_;
   Batch& batch_;
+  std::uint8_t family_;
   std::size_t expressions_ = 0;
   std::size_t element_ = 0;
   std::size_t data_ = 0;
 };
 
-// The comment of a table in the caller's network namespace; none if the table is not there.
-Result<std::optional<std::string>> table_comment(std::uint8_t family, const std::string& table);
+// Whether the tables of this name are as a transaction of this shape made them, by what does not walk through
+// their elements: comments, numbers of rules, marks.  Where nobody but this process has changed any table
+// since it was asked last, that is all that is asked of the kernel.
+Result<bool> are_tables_whole(const std::string& table, std::string_view comment, const NftShape& shape);
 
 // What a map has for a key; none if it is not in it.
 Result<std::optional<std::vector<std::byte>>> look_up_element(std::uint8_t family, const std::string& table,
                                                               const std::string& map,
                                                               const std::vector<std::byte>& key);
-// All keys of a set; none where the set is not there.
-Result<std::vector<std::vector<std::byte>>> list_keys(std::uint8_t family, const std::string& table,
-                                                      const std::string& set);
-Result<bool> has_elements(std::uint8_t family, const std::string& table, const std::string& set);
+// All elements of a set, of each its key and the time that is left to it; none where the set is not there.
+Result<std::vector<NftElement>> list_elements(std::uint8_t family, const std::string& table,
+                                              const std::string& set);
 
 // For a process that is about to end, instead of closing its socket: that would wait for what it removed
 // last.

@@ -16,7 +16,7 @@
 namespace fastdock::net {
 
 // Goes up with every change below: an engine that finds another version makes the tables anew.
-const std::string_view kRulesetVersion = "fastdock rules 4";
+const std::string_view kRulesetVersion = "fastdock rules 5";
 
 namespace {
 
@@ -32,7 +32,9 @@ class Writer {
 
   void set(const char* name, std::vector<NftType> key, std::vector<NftType> data = {},
            std::uint32_t flags = 0) {
-    transaction_.add_set(family_, table_, {name, std::move(key), std::move(data), flags});
+    NftTransaction::Set made{name, std::move(key), std::move(data), flags};
+    transaction_.add_set(family_, table_, made);
+    if (!(flags & NFT_SET_TIMEOUT)) transaction_.add_mark(family_, table_, made);  // those run out anyway
   }
   void chain(const char* name) { transaction_.add_chain(family_, table_, name); }
   void chain(const char* name, std::string_view type, std::uint32_t hook, std::int32_t priority) {

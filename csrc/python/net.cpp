@@ -95,6 +95,12 @@ void register_firewall(py::module_& net) {
       },
       py::arg("scope"), py::arg("rules"), "Removes elements; those already gone are success.");
   net.def(
+      "replace_rules",
+      [](const Scope& scope, const FirewallRules& gone, const FirewallRules& now) {
+        without_gil([&] { return replace_rules(scope, gone, now); });
+      },
+      py::arg("scope"), py::arg("gone"), py::arg("now"), "Removes elements and adds others, at once.");
+  net.def(
       "allow_destination",
       [](const Scope& scope, const std::string& source, const std::string& destination,
          std::uint32_t seconds) {

@@ -687,6 +687,9 @@ class net:  # noqa: N801
     def remove_rules(scope: net.Scope, rules: net.FirewallRules) -> None:
         """Removes elements; those already gone are success."""
     @staticmethod
+    def replace_rules(scope: net.Scope, gone: net.FirewallRules, now: net.FirewallRules) -> None:
+        """Removes elements and adds others, at once."""
+    @staticmethod
     def allow_destination(scope: net.Scope, source: str, destination: str, seconds: int) -> None:
         """Lets a container with an egress policy reach one address for some seconds."""
     @staticmethod

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fastdock._core import net
 from fastdock._errors import Conflict, KernelError
@@ -22,18 +22,31 @@ if TYPE_CHECKING:
 def repair(networks: Networks) -> None:
     """See Networks.repair()."""
     networks.collect()
-    stored, documents = networks._stored(), networks._documents()
-    _remove_stray_ports(networks, documents.values())
-    everything = rules.all_rules(stored, documents.values())
-    everything.relay_port = relay.port_of(networks.relay_socket)
-    net.rebuild_firewall(networks._scope, everything)
+    # Whoever starts a container meanwhile is recorded before, and so among these, or adds its own elements after.
+    # (The transaction's end tells the holder the ports, without root.)
+    with networks._transaction():
+        stored, documents = networks._stored(), networks._documents()
+        _remove_stray_ports(networks, documents.values())
+        _rebuild(networks, stored, documents)
     networks._ensure_relay(documents.values())
     for network in stored:
         set_up(networks, network)
-    with networks._transaction():
-        pass  # without root: the holder forwards the recorded ports from its end on
     if any(document.uses_resolver for document in documents.values()):
         networks._ensure_resolver()
+
+
+def _rebuild(networks: Networks, stored: Iterable[Network], documents: Mapping[str, Document]) -> None:
+    """The firewall's tables, inside a transaction."""
+    everything = rules.all_rules(stored, documents.values())
+    everything.relay_port = relay.port_of(networks.relay_socket)
+    net.rebuild_firewall(networks._scope, everything)
+    # One that has ended since it was read may have removed its elements already; it is forgotten after us.
+    owners = networks._database.execute("SELECT container_id, owner FROM network_containers").fetchall()
+    for container_id, owner in owners:
+        if container_id in documents and not details.is_alive(owner):
+            gone = net.FirewallRules()
+            rules.add_container(gone, documents[container_id])
+            net.remove_rules(networks._scope, gone)
 
 
 def set_up(networks: Networks, network: Network) -> None:
@@ -61,9 +74,7 @@ def set_up(networks: Networks, network: Network) -> None:
         if error.errno != errno.ENOENT:
             raise
         others = [n for n in networks._stored() if n.id != network.id]
-        net.rebuild_firewall(
-            networks._scope, rules.all_rules([*others, network], networks._documents().values())
-        )
+        _rebuild(networks, [*others, network], networks._documents())
 
 
 def _set_up_parent(device: str) -> None:
