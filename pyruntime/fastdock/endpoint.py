@@ -9,7 +9,7 @@ from fastdock import _core
 from fastdock.network import Attachment, NetworkOptions, NetworkPlan, Networks
 from fastdock.network.details import claim_files, empty, files_prefix, remove_files
 from fastdock.network.files import Names
-from fastdock.network.model import check_mac
+from fastdock.network.model import check_mac, parse_link
 from fastdock.network_options import unescaped
 from fastdock.unbridged import mount_names, texts_of
 
@@ -44,12 +44,15 @@ class Endpoint:
         directory: str = "",
         *,
         find_owner: Callable[[str], tuple[str, int]],
+        find_environment: Callable[[str], Sequence[str]],
     ) -> None:
         """``directory``: where a monitor puts the ``files`` of one on no network.
 
         ``find_owner``: id and init process of the container whose network is shared.  Raises SpecError.
+        ``find_environment``: the variables of a container by its id, for links.
         """
         self._run_directory, self._find_owner = run_directory, find_owner
+        self._find_environment, self._options = find_environment, options
         self._networks = networks
         self._id = container_id
         self._claim = -1  # of the files: see claim_files()
@@ -108,6 +111,21 @@ class Endpoint:
             return
         self._make_files()
         mount_names(self._prefix, plan, own_ids)
+        if self._options.link:
+            self._add_linked(plan)
+
+    def _add_linked(self, plan: _core.LaunchPlan) -> None:
+        """The variables of links on the default bridge; the container's own go before."""
+        from fastdock.network.links import find, variables
+
+        name = self._options.name or self._id[:12]
+        own = {each.partition("=")[0] for each in plan.environment}
+        added = [
+            each
+            for linked in find(self._networks, attachments_of(self._options))
+            for each in variables(linked, name, self._find_environment(linked.id))
+        ]
+        plan.environment = [*(each for each in added if each.partition("=")[0] not in own), *plan.environment]
 
     def _share_names(self, owner: str, plan: _core.LaunchPlan, own_ids: bool) -> None:
         """The name and the files in /etc of the container whose network this one shares, as Docker has it."""
@@ -215,13 +233,14 @@ def check_options(options: Options) -> None:
 
 
 def attachments_of(options: Options) -> list[Attachment]:
-    """The networks that it joins.  ``--ip`` and ``--mac-address`` are of the first, ``--network-alias`` of all."""
+    """The networks it joins.  ``--ip``, ``--mac-address``, ``--link`` are of the first, ``--network-alias`` of all."""
     made: list[Attachment] = []
     for text in filter(None, options.network.split(",")):
         name, *words = text.split(";")
         pairs = [(key, unescaped(value)) for key, _, value in (word.partition("=") for word in words)]
         given = dict(pairs)
         first = not made
+        own_links = options.link if first else ()
         made.append(
             Attachment(
                 name,
@@ -231,6 +250,7 @@ def attachments_of(options: Options) -> list[Attachment]:
                 aliases=(*options.network_alias, *(value for key, value in pairs if key == "alias")),
                 driver_opts=tuple(_pair(value) for key, value in pairs if key == "driver-opt"),
                 gw_priority=int(given.get("gw-priority", 0)),
+                links=tuple(map(parse_link, [*own_links, *(v for key, v in pairs if key == "link")])),
             )
         )
     return made

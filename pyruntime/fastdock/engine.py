@@ -256,6 +256,7 @@ class Engine:
                 planned.options,
                 planned.exposed,
                 find_owner=self.network_owner,
+                find_environment=self.environment_of,
             )
         try:
             endpoint.apply(own, planned.own_ids)
@@ -296,6 +297,12 @@ class Engine:
         from fastdock.containers.networking import owner_of
 
         return owner_of(self, reference)
+
+    def environment_of(self, container_id: str) -> Sequence[str]:
+        """The variables of a container, for those that are linked to it; none of one that has just gone."""
+        from fastdock.containers.networking import environment_of
+
+        return environment_of(self, container_id)
 
     def _planned(self, image: str, given: Mapping[str, Any] | RunOptions) -> Planned:
         """The plan for this image and these options; the last time's if nothing has changed, which costs least."""

@@ -94,6 +94,10 @@ def check(options: Options) -> None:
     shared = first.startswith("container:")
     if shared:
         _refuse_what_is_the_owners(options, first)
+    if options.link and (shared or first in ("host", "none", "")):
+        raise SpecError(
+            f"links are to others on a network, and {first or 'none'} is none of the container's own"
+        )
     if (shared or first == "host") and options.mac_address:
         raise SpecError(f"mac_address is of a device of its own, and network {first} is another's")
     if shared or first in ("bridge", "host", "none", ""):

@@ -77,6 +77,7 @@ class RunOptions(TypedDict, total=False):
     dns_search: Sequence[str]
     dns_option: Sequence[str]
     add_host: Sequence[str]
+    link: Sequence[str]
     egress: str | Sequence[str]
     volumes: Sequence[str] | Mapping[str, str]
     mounts: Sequence[str | Mapping[str, Any]]
@@ -195,6 +196,7 @@ class Options(NamedTuple):
     dns_search: tuple[str, ...] = ()
     dns_option: tuple[str, ...] = ()
     add_host: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()  # NAME[:ALIAS], on the first network
     egress: str = "allow"
     mounts: tuple[MountOption, ...] = ()
     read_only: bool = False
@@ -318,6 +320,7 @@ _CONVERTERS: dict[str, Any] = {
     "dns_search": lambda value: _texts(value, "dns_search"),
     "dns_option": lambda value: _texts(value, "dns_option"),
     "add_host": lambda value: _texts(value, "add_host"),
+    "link": lambda value: _texts(value, "link"),
     "egress": lambda value: value if isinstance(value, str) else ",".join(_texts(value, "egress")),
     "hostname": lambda value: check_hostname(value) if value else "",
     "cwd": lambda value: absolute(str(value), "working directory") if value else "",
@@ -372,6 +375,7 @@ def _check(options: Options) -> None:
         raise SpecError("ports are published from a network, and network none is not one: take bridge")
     if options.network.startswith("container:") or any((
         options.ip, options.ip6, options.mac_address, options.network_alias, options.dns, options.dns_search,
+        options.link,
     )):  # fmt: skip
         from fastdock.network_options import check
 

@@ -106,6 +106,20 @@ TEST(DnsRegistry, KnowsWhoSharesANetwork) {
     EXPECT_FALSE(dns::parse_record(bad)) << bad;
 }
 
+TEST(DnsRegistry, LinksAreOfTheAskerAlone) {
+  dns::Registry registry;
+  registry.add(dns::parse_record("container a\nnetwork n\naddress 10.0.0.2\nname web\n").value());
+  registry.add(dns::parse_record("container b\nnetwork n\naddress 10.0.0.3\nlink WWW web\n").value());
+  registry.add(dns::parse_record("container c\nnetwork n\naddress 10.0.0.4\nname client\n").value());
+  auto found = registry.by_name(*registry.find("b"), "www", AF_INET);
+  ASSERT_EQ(found.addresses.size(), 1U);
+  EXPECT_EQ(to_text(found.addresses.front()), "10.0.0.2");
+  EXPECT_TRUE(registry.by_name(*registry.find("b"), "web", AF_INET).known);
+  EXPECT_FALSE(registry.by_name(*registry.find("c"), "www", AF_INET).known);
+  for (std::string_view bad : {"container a\nlink x y\n", "container a\nnetwork n\nlink x\n"})
+    EXPECT_FALSE(dns::parse_record(bad)) << bad;
+}
+
 TEST(DnsRegistry, DomainsAndWhatIsBelow) {
   EXPECT_TRUE(dns::within("example.org", "example.org"));
   EXPECT_TRUE(dns::within("a.example.org", "example.org"));

@@ -18,19 +18,24 @@ Result<void> apply(Container& container, std::string_view key, std::string_view 
   auto bad = [&] {
     return failed_with(EINVAL, Operation::kParse, "the resolver record at '" + std::string(key) + "'");
   };
-  bool of_network = key == "address" || key == "name";
+  bool of_network = key == "address" || key == "name" || key == "link";
   if (value.empty() || (of_network && container.networks.empty())) return bad();
   if (key == "container") {
     container.id = value;
   } else if (key == "domain") {
     container.domain = lowered(value);
   } else if (key == "network") {
-    container.networks.push_back({std::string(value), {}, {}});
+    container.networks.push_back({std::string(value), {}, {}, {}});
   } else if (key == "address") {
     FASTDOCK_TRY(auto address, parse_address(value));
     container.networks.back().addresses.push_back(address);
   } else if (key == "name") {
     container.networks.back().names.push_back(lowered(value));
+  } else if (key == "link") {
+    std::size_t space = value.find(' ');
+    if (space == std::string_view::npos) return bad();
+    container.networks.back().links.emplace_back(lowered(value.substr(0, space)),
+                                                 lowered(value.substr(space + 1)));
   } else if (key == "upstream") {
     FASTDOCK_TRY(auto address, parse_address(value));
     container.upstreams.push_back(address);
@@ -97,10 +102,12 @@ const Container* Registry::find(const std::string& id) const {
 
 Registry::Found Registry::by_name(const Container& asker, std::string_view name, std::uint8_t family) const {
   Found result;
-  std::string key(name);
   for (const auto& membership : asker.networks) {
     auto network = networks_.find(membership.network);
     if (network == networks_.end()) continue;
+    std::string key(name);
+    auto link = std::ranges::find(membership.links, key, [](const auto& pair) { return pair.first; });
+    if (link != membership.links.end()) key = link->second;
     auto [first, last] = network->second.equal_range(key);
     for (; first != last; ++first) {
       result.known = true;

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -24,6 +25,8 @@ struct Membership {
   std::vector<IpAddress> addresses;
   std::vector<std::string>
       names;  // what others on this network may call the container; the first is its name
+  std::vector<std::pair<std::string, std::string>>
+      links;  // what it calls others here: alias and name.  Nobody else does.
 };
 
 struct Container {
@@ -36,7 +39,8 @@ struct Container {
 };
 
 // Lines of "key value...", in any order but names and addresses after their network:
-//   container ID / network ID / address IP / name NAME / upstream IP / forward all|names|none / allow DOMAIN
+//   container ID / network ID / address IP / name NAME / link ALIAS NAME / upstream IP /
+//   forward all|names|none / allow DOMAIN
 Result<Container> parse_record(std::string_view text);
 
 class Registry {

@@ -259,6 +259,7 @@ def _default_options(network: Network) -> dict[str, str]:
 @click.option("--ip6", default="", help="IPv6 address.")
 @click.option("--mac-address", "mac", default="", help="Ethernet address.")
 @click.option("--alias", "aliases", multiple=True, help="Another name on this network.")
+@click.option("--link", "links", multiple=True, help="What this container calls another: NAME[:ALIAS].")
 @click.option(
     "--driver-opt", "driver_opts", multiple=True, help="The driver's option of this device: NAME=VALUE."
 )

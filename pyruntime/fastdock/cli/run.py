@@ -82,6 +82,7 @@ FLAGS = [
     option("--ip6", help="IPv6 address."),
     option("--mac-address", help="Ethernet address."),
     several("--network-alias", "--net-alias", help="Another name on its networks."),
+    several("--link", help="Another container, and what it is called here: NAME[:ALIAS]."),
     several("--dns", help="DNS server."),
     several("--dns-search", help="DNS search domain."),
     several("--dns-option", "--dns-opt", help="DNS option."),
@@ -128,7 +129,7 @@ _SAME = (
     "cpus", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems", "blkio_weight", "read_only",
     "cap_add", "cap_drop", "security_opt", "privileged", "userns", "pid", "ipc", "uts", "cgroupns", "network",
     "publish", "publish_all", "expose", "ip", "ip6", "mac_address", "network_alias", "dns", "dns_search",
-    "dns_option", "add_host", "egress",
+    "dns_option", "add_host", "link", "egress",
     "init", "shm_size", "hostname", "domainname", "name", "oom_score_adj", "stop_signal", "pull", "platform",
     "tmpfs", "storage",
 )  # fmt: skip

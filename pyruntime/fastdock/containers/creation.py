@@ -61,7 +61,7 @@ def create(
     """Makes the container, not started.  Conflict, ImageNotFound, SpecError, LimitError; then nothing is left."""
     given_settings, given_options = split_settings(given)
     options = options_from(given_options, network=DEFAULT_NETWORK)
-    check_options(options)
+    check_options(containers, options)
     origin = find_origin(containers, image, options)
     settings = settings_from(given_settings, origin.config.get("Healthcheck"))
     if options.stop_signal or origin.base.stop_signal:

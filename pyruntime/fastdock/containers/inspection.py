@@ -26,7 +26,7 @@ _NOT_HERE: dict[str, Any] = {
     "BlkioWeightDevice": [], "Cgroup": "", "CgroupParent": "", "ConsoleSize": [0, 0], "ContainerIDFile": "",
     "CpuCount": 0, "CpuPercent": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "DeviceCgroupRules": None,
     "DeviceRequests": None, "IOMaximumBandwidth": 0, "IOMaximumIOps": 0, "Isolation": "", "KernelMemory": 0,
-    "KernelMemoryTCP": 0, "Links": None, "VolumeDriver": "", "VolumesFrom": None,
+    "KernelMemoryTCP": 0, "VolumeDriver": "", "VolumesFrom": None,
 }  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def _host_config(record: Record, options: Any, settings: Any) -> dict[str, Any]:
         "PublishAllPorts": options.publish_all,
         "Binds": _binds(record, options.mounts) or None,
         "LogConfig": {"Type": settings.log_driver, "Config": dict(settings.log_options)},
-        **requested_document(options),
+        **requested_document(options, record.name),
         "RestartPolicy": {"Name": settings.restart, "MaximumRetryCount": settings.restart_maximum},
         "AutoRemove": settings.auto_remove,
         "CapAdd": list(options.cap_add) or None,

@@ -9,6 +9,7 @@ from fastdock.options import Options
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from fastdock.containers.container import Container
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fastdock.endpoint import Endpoint
     from fastdock.engine import Engine
     from fastdock.network import Attachment, NetworkOptions
+    from fastdock.network.model import Endpoint as NetworkEndpoint
 
 
 _NO_ADDRESSES: dict[str, Any] = {  # otherwise those of the first network
@@ -29,12 +31,15 @@ def uses_networks(record: Record) -> bool:
     return record.document["options"].get("network", "none") not in ("none", "host")
 
 
-def check_options(options: Options) -> None:
-    """Refuses now what would be refused at the start.  SpecError."""
-    if options.publish or options.expose or options.egress != "allow":
+def check_options(containers: Containers, options: Options) -> None:
+    """Refuses now what would be refused at the start.  SpecError; ContainerNotFound: to be linked to."""
+    if options.publish or options.expose or options.link or options.egress != "allow":
         from fastdock.endpoint import check_options as check
 
         check(options)
+    if options.link and options.network.partition(";")[0].partition(",")[0] == "bridge":
+        for text in options.link:
+            containers.get(text.partition(":")[0])
 
 
 def open_endpoint(
@@ -51,6 +56,7 @@ def open_endpoint(
         return Endpoint(
             engine.networks, engine.run_directory, record.id, options._replace(name=record.name), exposed,
             directory=f"{containers.run_directory}/{record.id}", find_owner=engine.network_owner,
+            find_environment=engine.environment_of,
         )  # fmt: skip
     engine.networks.collect(record.id)  # those that have ended meanwhile may have the port that is wanted
     previous = suspend(engine.networks, engine.run_directory, record.id)
@@ -62,6 +68,7 @@ def open_endpoint(
             options._replace(name=record.name),
             exposed,
             find_owner=engine.network_owner,
+            find_environment=engine.environment_of,
         )
         endpoint.take(previous)
     except BaseException:
@@ -98,6 +105,14 @@ def owner_of(engine: Engine, reference: str) -> tuple[str, int]:
         reference = network.partition(":")[2]
 
 
+def environment_of(engine: Engine, container_id: str) -> Sequence[str]:
+    """The variables of a container, for those that are linked to it; none of one that has just gone."""
+    try:
+        return list(engine.containers.get(container_id).inspect()["Config"]["Env"])
+    except ContainerNotFound:
+        return ()
+
+
 def hold(containers: Containers, record: Record) -> None:
     """Between a stop and the start that follows, nobody else gets its addresses and ports."""
     if uses_networks(record):
@@ -124,6 +139,8 @@ def connect(container: Container, attachment: Attachment) -> None:
             raise Conflict(f"container {container.name} cannot join networks: its network is {joined[0]}")
         if found.name in joined:
             raise Conflict(f"container {container.name} is on the network {found.name} already")
+        if attachment.links and found.name == "bridge":
+            raise SpecError("links on the network bridge are given when a container is created")
         if container.state.running:
             networks.join(attachment._replace(network=found.id), container.id, _ports(containers, record))
         special = [
@@ -131,6 +148,7 @@ def connect(container: Container, attachment: Attachment) -> None:
             *(("alias", alias) for alias in attachment.aliases),
             *(("driver-opt", f"{key}={value}") for key, value in attachment.driver_opts),
             ("gw-priority", str(attachment.gw_priority or "")),
+            *(("link", f"{target}:{alias}") for target, alias in attachment.links),
         ]  # fmt: skip
         words = [found.name, *(f"{key}={escaped(value)}" for key, value in special if value)]
         text = ",".join(filter(None, [record.document["options"].get("network", "none"), ";".join(words)]))
@@ -198,7 +216,7 @@ def give_back(containers: Containers, record: Record) -> None:
         give(containers.engine.networks, containers.engine.run_directory, record.id)
 
 
-def requested_document(options: Options) -> dict[str, Any]:
+def requested_document(options: Options, container_name: str) -> dict[str, Any]:
     """What ``HostConfig`` of ``docker inspect`` says of networks: what was asked for."""
     bindings: dict[str, list[dict[str, str]]] = {}
     if options.publish:
@@ -209,8 +227,15 @@ def requested_document(options: Options) -> dict[str, Any]:
             port = "" if outer is None else str(outer[0]) + (f"-{outer[-1]}" if len(outer) > 1 else "")
             binding = {"HostIp": spec.host, "HostPort": port}
             bindings.setdefault(f"{spec.container_port}/{spec.protocol}", []).append(binding)
+    mode = options.network.split(",")[0].partition(";")[0] or "none"
+    links: list[str] = []
+    if options.link and mode == "bridge":
+        from fastdock.network.model import parse_link
+
+        links = [f"/{name}:/{container_name}/{alias}" for name, alias in map(parse_link, options.link)]
     return {
-        "NetworkMode": options.network.split(",")[0].partition(";")[0] or "none",
+        "Links": links or None,
+        "NetworkMode": mode,
         "PortBindings": dict(sorted(bindings.items(), key=_port_order)),
         "PublishAllPorts": options.publish_all,
         "Dns": list(options.dns),
@@ -257,7 +282,7 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
         names = [name for name in endpoint.names if not name.endswith(f".{endpoint.network}")]
         networks[endpoint.network] = {
             "IPAMConfig": _wanted_addresses(asked.get(endpoint.network)),
-            "Links": None,
+            "Links": _links_of(endpoint),
             "DriverOpts": dict(endpoint.driver_opts) or None,
             "GwPriority": endpoint.gw_priority,
             "NetworkID": endpoint.network_id,
@@ -275,6 +300,13 @@ def settings_document(containers: Containers, record: Record) -> dict[str, Any]:
     first = next(iter(networks.values()), {})
     addresses = {key: first.get(key, missing) for key, missing in _NO_ADDRESSES.items()}
     return {**_sandbox(containers, record), **addresses, "Ports": ports, "Networks": networks}
+
+
+def _links_of(endpoint: NetworkEndpoint) -> list[str] | None:
+    """Those on the default bridge are the container's: ``HostConfig``."""
+    if endpoint.network == "bridge":
+        return None
+    return [f"{target}:{alias}" for target, alias in endpoint.links] or None
 
 
 def _sandbox(containers: Containers, record: Record) -> dict[str, Any]:

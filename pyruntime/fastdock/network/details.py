@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from fastdock import _core
 from fastdock._errors import Conflict, FastdockError, SpecError
 from fastdock._light import Pattern, sqlite3
 from fastdock.store.locks import is_locked
 
-from . import files
 from .ipam import Subnet
-from .model import Document, NetworkOptions, NetworkPlan
+from .model import Document
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
@@ -192,23 +191,6 @@ def _sweep_files(networks: Networks, container_id: str) -> None:
             files_prefix(networks._run_directory, container_id),
             lambda: networks._recorded(container_id) is not None,
         )
-
-
-def plan_without_bridge(
-    mode: str, count: int, hostname: str, options: NetworkOptions, host_gateways: Callable[[], Sequence[str]]
-) -> NetworkPlan:
-    if count > 1:
-        raise SpecError(f"the network {mode} cannot be combined with others")
-    if options.egress != "allow":
-        raise SpecError("--egress needs a bridge network")
-    if mode.startswith("container:"):
-        if options.publish or options.publish_all:
-            raise SpecError("ports are published by the container whose network is shared")
-        return NetworkPlan(mode.partition(":")[2], hostname)
-    conf = files.wanted_resolv_conf(options.dns, options.dns_search, options.dns_options)
-    gateways = host_gateways() if files.names_host_gateway(options.add_host) else ()
-    names = files.names_without_bridge(mode, hostname, conf, options.add_host, gateways)
-    return NetworkPlan("host" if mode == "host" else "new", *names)
 
 
 def identity(pid: int) -> str:

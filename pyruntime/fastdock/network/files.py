@@ -175,6 +175,19 @@ def hosts_with(text: str, names: str, added: Sequence[str], removed: Iterable[st
     return "".join(line + "\n" for line in (*lines, *(f"{address}\t{names}" for address in added)))
 
 
+def hosts_moved(text: str, names: str, addresses: Sequence[str]) -> str:
+    """The text of /etc/hosts after what is called so got these addresses.  The rest stays as the container left it."""
+    lines: list[str] = []
+    left = [f"{address}\t{names}" for address in addresses]
+    for line in text.removesuffix("\n").split("\n"):
+        if line.partition("\t")[2] != names:
+            lines.append(line)
+        else:
+            lines += left
+            left = []
+    return "".join(line + "\n" for line in lines)
+
+
 def through_resolver(conf: ResolvConf) -> ResolvConf:
     """The same, asked of our resolver: names of containers have no dots."""
     dots = any(option.startswith("ndots:") for option in conf.options)

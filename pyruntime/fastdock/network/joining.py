@@ -10,7 +10,7 @@ from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, N
 from fastdock._light import sqlite3
 
 from . import details, files, planning, resolver, rules
-from .model import Attachment, Document, Endpoint, Network, NetworkOptions, document_from
+from .model import DEFAULT, Attachment, Document, Endpoint, Network, NetworkOptions, document_from
 from .ports import PublishedPort
 from .ports import target as target_of
 
@@ -52,13 +52,13 @@ def connect(
     """See Networks.connect()."""
     if any(endpoint.network_id == network.id for endpoint in document.endpoints):
         raise Conflict(f"the container {container_id[:12]} is on the network {network.name} already")
+    if attachment.links and network.name == DEFAULT:
+        raise SpecError(f"links on the network {DEFAULT} are given when a container is created")
     if document.egress is not None and network.driver != "bridge":
         raise SpecError("an egress policy needs bridge networks")
     if not networks._is_whole([network]):
         networks.repair()
     used = {endpoint.name for endpoint in document.endpoints}
-    routed = _routed(document.endpoints)
-    leads_out = bool(planning.ways_out(network, routed))
     with networks._transaction() as db:
         row = db.execute(
             "SELECT name FROM network_containers WHERE container_id = ?", (container_id,)
@@ -75,21 +75,25 @@ def connect(
             document.hostname.partition(" ")[0],
             used,
             networks._scope.port_prefix,
-            routed,
         )
-        ports: tuple[PublishedPort, ...] = ()
-        if publish is not None and leads_out and not document.ports:
-            ports = tuple(planning.publish(db, publish, [endpoint], container_id))
+        endpoints = _led_out(networks, (*document.endpoints, endpoint))
+        endpoint = endpoints[-1]
+        if publish is not None and endpoint.gateways and not document.ports:
+            ports = tuple(planning.publish(db, publish, endpoints, container_id))
+        else:
+            ports = _led_in(document.ports, endpoints)
         changed = document._replace(
-            endpoints=(*document.endpoints, endpoint),
-            ports=(*document.ports, *ports),
+            endpoints=endpoints,
+            ports=ports,
             uses_resolver=document.uses_resolver or bool(endpoint.names),
         )
         db.execute("INSERT INTO network_endpoints VALUES (?, ?)", (network.id, container_id))
         _store_document(db, container_id, changed)
-        part = Document((endpoint,), ports, document.egress)
+        # Its default routes take the place of those there are.
+        part = Document((endpoint,), (), document.egress)
         net.attach_process(rules.attach_plan(networks._scope, part, "", ""), pid)
-    networks._ensure_relay([part])
+        _move_ports(networks, document.ports, ports)
+    networks._ensure_relay([changed])
     _tell_resolver(networks, container_id, pid, document, changed)
     _rewrite_files(networks, container_id, changed, added=endpoint.plain_addresses)
     return endpoint
@@ -101,31 +105,21 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
     if not gone:
         raise NotFound(f"the container {container_id[:12]} is not on the network {network.name}")
     addresses = {address for endpoint in gone for address in endpoint.plain_addresses}
-    ports = tuple(port for port in document.ports if port.container in addresses)
-    left = tuple(endpoint for endpoint in document.endpoints if endpoint not in gone)
-    door = _next_door(networks, left) if any(endpoint.gateways for endpoint in gone) else None
-    moved: list[PublishedPort] = []
-    if door is not None:
-        left = tuple(door if endpoint.name == door.name else endpoint for endpoint in left)
-        targets = planning.door_of([door])
-        moved = [
-            port._replace(container=target[0], relayed=target[1])
-            for port in ports
-            if (target := target_of(port.protocol, port.family, targets)) is not None
-        ]
-    kept = tuple(port for port in document.ports if port not in ports)
-    changed = document._replace(endpoints=left, ports=(*kept, *moved))
-    part = Document(tuple(gone), ports, document.egress)
-    net.detach(rules.attach_plan(networks._scope, part, "", ""))
-    if door is not None:
-        net.add_default_routes(pid, door.name, door.gateways)
-        added = net.FirewallRules()
-        rules.add_ports(added, moved)
-        net.add_rules(networks._scope, added)
-        networks._ensure_relay([changed])
-    kept_places = {(port.family, *port[:3]) for port in moved}
-    lost = [port for port in ports if (port.family, *port[:3]) not in kept_places]
+    left = _led_out(networks, (endpoint for endpoint in document.endpoints if endpoint not in gone))
+    ports = _led_in(document.ports, left)
+    changed = document._replace(endpoints=left, ports=ports)
+    part = Document(
+        tuple(gone), tuple(port for port in document.ports if port.container in addresses), document.egress
+    )
+    before = {endpoint.name: endpoint.gateways for endpoint in document.endpoints}
+    places = {(port.family, *port[:3]) for port in ports}
+    lost = [port for port in document.ports if (port.family, *port[:3]) not in places]
     with networks._transaction() as db:
+        net.detach(rules.attach_plan(networks._scope, part, "", ""))
+        for endpoint in left:
+            if doors := [door for door in endpoint.gateways if door not in before[endpoint.name]]:
+                net.add_default_routes(pid, endpoint.name, doors)
+        _move_ports(networks, document.ports, ports)
         db.execute(
             "DELETE FROM network_addresses WHERE container_id = ? AND network_id = ?",
             (container_id, network.id),
@@ -139,22 +133,30 @@ def disconnect(networks: Networks, network: Network, container_id: str, pid: int
             (network.id, container_id),
         )
         _store_document(db, container_id, changed)
+    networks._ensure_relay([changed])
     _tell_resolver(networks, container_id, pid, document, changed)
     _rewrite_files(networks, container_id, changed, removed=addresses)
 
 
-def _next_door(networks: Networks, endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """The network that leads out from now on, with its gateways."""
-    endpoints = sorted(endpoints, key=lambda endpoint: -endpoint.gw_priority)
-    routed = _routed(endpoints)
-    for endpoint in endpoints:
-        if doors := planning.ways_out(networks.get(endpoint.network_id), routed):
-            return endpoint._replace(gateways=(*endpoint.gateways, *doors))
-    return None
+def _led_out(networks: Networks, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """With the default routes that they have together."""
+    return planning.lead_out((networks.get(endpoint.network_id), endpoint) for endpoint in endpoints)
 
 
-def _routed(endpoints: Iterable[Endpoint]) -> set[int]:
-    return planning.versions_of(door for endpoint in endpoints for door in endpoint.gateways)
+def _led_in(ports: Iterable[PublishedPort], endpoints: Iterable[Endpoint]) -> tuple[PublishedPort, ...]:
+    """Published ports lead to the addresses that answers leave from; those without one are lost."""
+    targets = planning.door_of(endpoints)
+    found = ((port, target_of(port.protocol, port.family, targets)) for port in ports)
+    return tuple(port._replace(container=to[0], relayed=to[1]) for port, to in found if to is not None)
+
+
+def _move_ports(networks: Networks, before: Sequence[PublishedPort], now: Sequence[PublishedPort]) -> None:
+    if before == now:
+        return
+    gone, added = net.FirewallRules(), net.FirewallRules()
+    rules.add_ports(gone, [port for port in before if port not in now])
+    rules.add_ports(added, now)  # all: what several share must not go with one of them
+    net.replace_rules(networks._scope, gone, added)
 
 
 def rename(networks: Networks, container_id: str, name: str) -> None:
@@ -189,9 +191,9 @@ def _rewrite_files(
 ) -> None:
     """The container's /etc/hosts, and its /etc/resolv.conf where it begins to use our resolver."""
     prefix = details.files_prefix(networks._run_directory, container_id)
-    _rewrite(f"{prefix}hosts", lambda text: files.hosts_with(text, document.hostname, added, tuple(removed)))
+    rewrite(f"{prefix}hosts", lambda text: files.hosts_with(text, document.hostname, added, tuple(removed)))
     if document.uses_resolver:
-        _rewrite(f"{prefix}resolv.conf", _through_resolver)
+        rewrite(f"{prefix}resolv.conf", _through_resolver)
 
 
 def _through_resolver(text: str) -> str:
@@ -200,7 +202,7 @@ def _through_resolver(text: str) -> str:
     return files.resolv_conf(files.through_resolver(files.parse_resolv_conf(text)))
 
 
-def _rewrite(path: str, change: Callable[[str], str]) -> None:
+def rewrite(path: str, change: Callable[[str], str]) -> None:
     """In place: the container has the file mounted."""
     try:
         # The container's root may write this file: it may not be text, and as large as it likes.  A link it

@@ -195,6 +195,7 @@ class Attachment(NamedTuple):
     aliases: tuple[str, ...] = ()
     driver_opts: tuple[tuple[str, str], ...] = ()
     gw_priority: int = 0  # the default route is that of the highest; of several, the first
+    links: tuple[tuple[str, str], ...] = ()  # what this container alone calls others here: (name, alias)
 
 
 _MAC = Pattern("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -219,6 +220,19 @@ class Addresses(TypedDict, total=False):
     aliases: Sequence[str]
     driver_opts: Mapping[str, str]
     gw_priority: int
+    links: Sequence[str]  # NAME[:ALIAS]
+
+
+_NO_LINK = frozenset(" :#/")
+
+
+def parse_link(text: str) -> tuple[str, str]:
+    """``NAME[:ALIAS]``: the other container and what it is called here.  SpecError."""
+    name, colon, alias = text.partition(":")
+    alias = alias if colon else name
+    if not all(word.isprintable() and word and not _NO_LINK & {*word} for word in (name, alias)):
+        raise SpecError(f"bad --link {text!r}: it is NAME or NAME:ALIAS")
+    return name, alias
 
 
 def attachment_of(network: str, addresses: Addresses) -> Attachment:
@@ -226,12 +240,13 @@ def attachment_of(network: str, addresses: Addresses) -> Attachment:
     if unknown := addresses.keys() - Attachment._fields or addresses.keys() & {"network"}:
         raise SpecError(
             f"{min(unknown)} is nothing that one joins a network with",
-            hint="ip, ip6, mac, aliases, driver_opts, gw_priority",
+            hint="ip, ip6, mac, aliases, driver_opts, gw_priority, links",
         )
     given = {
         **addresses,
         "aliases": tuple(addresses.get("aliases", ())),
         "driver_opts": tuple(addresses.get("driver_opts", {}).items()),
+        "links": tuple(map(parse_link, addresses.get("links", ()))),
     }
     return Attachment(network)._replace(**given)  # type: ignore[arg-type]  # of one type each, as Addresses says
 
@@ -273,6 +288,8 @@ class Endpoint(NamedTuple):
     gw_priority: int = 0
     sysctls: tuple[tuple[str, str], ...] = ()  # of its device: (path below /proc/sys, value)
     driver_opts: tuple[tuple[str, str], ...] = ()
+    # What it calls others: (name, alias); on the default bridge (id, names in its /etc/hosts).
+    links: tuple[tuple[str, str], ...] = ()
 
     @property
     def plain_addresses(self) -> list[str]:

@@ -18,16 +18,13 @@ Python.  Whatever dies in between, ``collect()`` finds by the owner that is reco
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fastdock._core import net
 from fastdock._errors import (
     Conflict,
-    FastdockError,
     KernelError,
     NotFound,
     SpecError,
@@ -35,7 +32,7 @@ from fastdock._errors import (
 from fastdock._light import sqlite3
 from fastdock.store.paths import is_rootless, main_root
 
-from . import details, files, planning, relay, resolver, rules
+from . import details, relay, resolver, rules, turns
 from .model import (
     DEFAULT,
     PREDEFINED,
@@ -52,10 +49,10 @@ from .model import (
     document_from,
     network_from,
 )
-from .turns import Turns
 
 TYPE_CHECKING = False  # see fastdock._light
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from typing import Any, Unpack
 
     from fastdock.store.database import Database
@@ -70,7 +67,7 @@ class Networks:
         """``root`` tells engines on one machine apart: each has its own firewall tables and default bridge."""
         self._database = database
         self._run_directory = run_directory
-        self._turns = Turns(self._transaction)
+        self._turns = turns.Turns(self._transaction)
         self._root = os.path.realpath(root)
         self.resolver_socket = f"{run_directory}/dns.sock"
         self.relay_socket = f"{run_directory}/relay.sock"
@@ -83,38 +80,9 @@ class Networks:
             tag = f"{binascii.crc32(os.path.realpath(root).encode()):08x}"[:5]
             self._scope, self._default_bridge = net.Scope(f"fastdock-{tag}", f"f{tag}"), f"fastdock-{tag}"
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction, entered in turn.
-
-        SQLite's own waiting is sleeping and trying again, up to 100 ms at a time: when many containers start at
-        once that costs more than everything else.  The lock's waiters are woken by the kernel instead.
-        """
-        path = f"{self._run_directory}/networks.lock"
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            fd = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            os.makedirs(self._run_directory, 0o700, exist_ok=True)
-            fd = os.open(path, flags, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            with self._database.transaction(unstamped=True) as db:
-                yield db
-                self._follow_ports(db)
-        except BaseException:
-            with contextlib.suppress(FastdockError):  # the first error is the one to tell
-                self._follow_ports(self._database.connection)
-            raise
-        finally:
-            os.close(fd)
-
-    @staticmethod
-    def _follow_ports(db: sqlite3.Connection) -> None:
-        if is_rootless():
-            from . import forwarding
-
-            forwarding.follow(db)
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A write transaction, entered in turn."""
+        return turns.transaction(self._database, self._run_directory)
 
     def _ports_are_lost(self) -> bool:
         """Whether, without root, a holder was started anew that nobody has told of the ports."""
@@ -225,19 +193,9 @@ class Networks:
 
         Raises SpecError.
         """
-        first = options.attachments[0].network if options.attachments else ""
-        alone = [a.network for a in options.attachments if a.network in ("host", "none") or ":" in a.network]
-        mode = alone[0] if alone else first
-        hostname = files.hostname_of(mode, options.hostname, container_id)
-        if alone or first == "none":
-            return details.plan_without_bridge(
-                mode, len(options.attachments), hostname, options, self.host_gateways
-            )
-        host_conf = files.host_resolv_conf()
-        if len({a.network for a in options.attachments}) != len(options.attachments):
-            raise SpecError("a network is named twice")
-        self._need_way_out()
-        return Wanted(container_id, name, options, hostname, host_conf)
+        from . import taking
+
+        return taking.want(self, container_id, options, name)
 
     def take(
         self, wanted: Wanted, *, pid: int | None = None, previous: Document | None = None
@@ -249,54 +207,9 @@ class Networks:
         ``previous``: what ``suspend`` returned; it has the same addresses again.
         Raises NotFound for an unknown network, Conflict for a taken address or port, SpecError.
         """
-        container_id, name, options, hostname, host_conf = wanted
-        first = options.attachments[0].network if options.attachments else ""
-        chosen = [(self.get(attachment.network), attachment) for attachment in options.attachments]
-        try:
-            if not self._is_whole(network for network, _ in chosen):
-                self.repair()
-        except OSError as error:
-            if first != DEFAULT:
-                raise
-            raise details.no_default_network(error) from error
-        gateways = self.host_gateways() if files.names_host_gateway(options.add_host) else ()
-        owner = details.identity(os.getpid() if pid is None else pid)
+        from . import taking
 
-        def work(db: sqlite3.Connection) -> tuple[Document, str]:
-            if previous is not None:
-                details.forget(db, container_id)
-            document = planning.make_document(
-                db,
-                chosen,
-                options,
-                container_id,
-                name,
-                self._scope.port_prefix,
-                host_conf,
-                hostname,
-                previous,
-            )
-            text = document.to_json()
-            # Nobody else is to open the resolver's sockets in it meanwhile: see repairing.start_resolver().
-            starts = pid is None or document.uses_resolver
-            details.insert_container(
-                db, container_id, name, text, document, details.STARTING + owner if starts else owner
-            )
-            return document, text
-
-        document, text = self._turns.run(work)
-        try:
-            hosts, resolv = planning.texts(document, options, hostname, host_conf, gateways)
-            if document.uses_resolver:
-                self._ensure_resolver()
-            self._ensure_relay([document])
-        except BaseException:
-            self.detach(container_id)
-            raise
-        core = rules.attach_plan(
-            self._scope, document, self.resolver_socket, resolver.record(container_id, document)
-        )
-        return NetworkPlan("new", hostname, hosts, resolv, container_id, document, core, text)
+        return taking.take(self, wanted, pid, previous)
 
     def attach(self, plan: NetworkPlan, pid: int) -> None:
         """Gives the process's network namespace its networks.  Raises KernelError, and leaves nothing behind then."""

@@ -39,13 +39,11 @@ def make_endpoint(
     hostname: str,
     used_names: Collection[str],
     port_prefix: str,
-    routed: Collection[int],
     previous: Endpoint | None = None,
 ) -> Endpoint:
-    """Takes addresses in ``network``.
+    """Takes addresses in ``network``; default routes it gets by ``lead_out``.
 
-    ``used_names``: of the container's other devices; ``routed``: the IP versions that have a default route by
-    another network.  Raises Conflict, SpecError, FastdockError.
+    ``used_names``: of the container's other devices.  Raises Conflict, SpecError, FastdockError.
     """
     if network.config_only:
         raise SpecError(f"{network.name} is a configuration for other networks: no container joins it")
@@ -84,7 +82,6 @@ def make_endpoint(
         name=interface,
         mac=check_mac(attachment.mac) or ipam.mac_of(addresses),
         addresses=tuple(subnet.with_length(address) for subnet, address in pairs),
-        gateways=ways_out(network, routed),
         host_name=port_prefix + os.urandom(8).hex()[: 15 - len(port_prefix)] if bridge else "",
         mtu=network.mtu,
         isolated=bridge and not network.icc,
@@ -94,19 +91,23 @@ def make_endpoint(
         gw_priority=attachment.gw_priority,
         sysctls=_device_sysctls(options.get(INTERFACE_SYSCTLS, ""), interface),
         driver_opts=attachment.driver_opts,
+        links=attachment.links,
     )
 
 
-def ways_out(network: Network, routed: Collection[int] = ()) -> tuple[str, ...]:
-    """The gateways of the IP versions that have no default route yet; an internal network has none."""
-    if network.internal:
-        return ()
-    return tuple(subnet.gateway for subnet in network.subnets if subnet.version not in routed)
+def lead_out(pairs: Iterable[tuple[Network, Endpoint]]) -> tuple[Endpoint, ...]:
+    """A container's places with their default routes: of each IP version, that of the highest ``gw_priority``.
 
-
-def versions_of(gateways: Iterable[str]) -> set[int]:
-    """The IP versions of addresses."""
-    return {6 if ":" in gateway else 4 for gateway in gateways}
+    Of several, the first; an internal network has none.
+    """
+    pairs = tuple(pairs)
+    routed = set[int]()  # the IP versions that have a default route
+    gateways: dict[str, tuple[str, ...]] = {}  # of each device
+    for network, endpoint in sorted(pairs, key=lambda pair: -pair[1].gw_priority):
+        subnets = () if network.internal else network.subnets
+        gateways[endpoint.name] = tuple(each.gateway for each in subnets if each.version not in routed)
+        routed.update(each.version for each in subnets)
+    return tuple(endpoint._replace(gateways=gateways[endpoint.name]) for _, endpoint in pairs)
 
 
 def _interface_of(network: Network, options: Mapping[str, str], used: Collection[str]) -> str:
@@ -120,7 +121,9 @@ def _interface_of(network: Network, options: Mapping[str, str], used: Collection
     return next(name for name in (f"{prefix}{n}" for n in itertools.count()) if name not in used)
 
 
-def _with_sysctls(endpoints: list[Endpoint], sysctls: Sequence[tuple[str, str, str]]) -> list[Endpoint]:
+def _with_sysctls(
+    endpoints: Sequence[Endpoint], sysctls: Sequence[tuple[str, str, str]]
+) -> Sequence[Endpoint]:
     devices = {endpoint.name for endpoint in endpoints}
     for device, path, _ in sysctls:
         if device not in devices:
@@ -173,15 +176,10 @@ def make_document(
     egress = parse_egress(options.egress)
     if egress is not None and any(network.driver != "bridge" for network, _ in networks):
         raise SpecError("--egress needs bridge networks: nothing else passes fastdock's firewall")
-    endpoints: list[Endpoint] = []
+    made: list[Endpoint] = []
     before = {endpoint.network_id: endpoint for endpoint in (previous.endpoints if previous else ())}
-    routed = set[int]()  # the IP versions that have a default route: through the first network that leaves
-    before_it: dict[str, set[int]] = {}  # of each network: the versions that go out by others
-    for network, _ in sorted(networks, key=lambda pair: -pair[1].gw_priority):
-        before_it[network.id] = {*routed}
-        routed |= versions_of(ways_out(network))
     for network, attachment in networks:
-        endpoints.append(
+        made.append(
             make_endpoint(
                 db,
                 network,
@@ -189,13 +187,13 @@ def make_document(
                 container_id,
                 container_name,
                 hostname,
-                {endpoint.name for endpoint in endpoints},
+                {endpoint.name for endpoint in made},
                 port_prefix,
-                before_it[network.id],
                 before.get(network.id),
             )
         )
-    endpoints = _with_sysctls(endpoints, options.sysctls)
+    ways = zip((network for network, _ in networks), made, strict=True)
+    endpoints = _with_sysctls(lead_out(ways), options.sysctls)
     upstreams = tuple(options.dns) or host_conf.nameservers
     own_names = any(endpoint.names for endpoint in endpoints)
     # The resolver runs in the host's namespace, so it also reaches servers on the host's loopback device.
@@ -239,9 +237,11 @@ def door_of(endpoints: Iterable[Endpoint]) -> dict[int, str]:
     """The container's addresses that published ports lead to, by family."""
     targets: dict[int, str] = {}
     for endpoint in endpoints:
-        if endpoint.driver == "bridge" and endpoint.gateways:
+        if endpoint.driver == "bridge":
+            doors = {":" in gateway for gateway in endpoint.gateways}
             for address in endpoint.plain_addresses:
-                targets.setdefault(ports.AF_INET6 if ":" in address else ports.AF_INET, address)
+                if (":" in address) in doors:
+                    targets.setdefault(ports.AF_INET6 if ":" in address else ports.AF_INET, address)
     return targets
 
 
@@ -359,9 +359,11 @@ def texts(
     hostname: str,
     host_conf: files.ResolvConf,
     host_gateways: Sequence[str],
+    linked: Iterable[tuple[str, str]] = (),
 ) -> tuple[str, str]:
-    """The text of /etc/hosts and of /etc/resolv.conf."""
+    """The text of /etc/hosts and of /etc/resolv.conf; ``linked``: others on the default bridge, (names, address)."""
     extra = [pair for entry in options.add_host for pair in files.parse_add_host(entry, host_gateways)]
+    extra += linked
     addresses = [address for endpoint in document.endpoints for address in endpoint.plain_addresses]
     conf = files.ResolvConf(
         nameservers=tuple(options.dns) or host_conf.reachable_nameservers,

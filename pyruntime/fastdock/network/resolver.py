@@ -29,6 +29,8 @@ def record(container_id: str, document: Document) -> str:
             lines += [f"network {endpoint.network_id}", f"domain {endpoint.network}"]
             lines += [f"address {address}" for address in endpoint.plain_addresses]
             lines += [f"name {name}" for name in endpoint.names]
+            for name, alias in endpoint.links:
+                lines += [f"link {alias} {name}", f"link {alias}.{endpoint.network} {name}"]
         elif document.egress is not None:  # the firewall opens allowed names for these addresses
             lines.append(f"network {endpoint.network_id}")
             lines += [f"address {address}" for address in endpoint.plain_addresses]
