@@ -22,6 +22,21 @@ from fastdock.bench.suites import Bench, Comparison
 from fastdock.bench.tables import text
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    known = {word for kind in PEERS for word in (kind.name, kind.kind)}
+    for word in filter(None, config.getoption("against").split(",")):
+        if word not in known:
+            raise pytest.UsageError(f"--against: there is no peer or kind named {word!r}")
+    if config.getoption("rounds") < 3:
+        raise pytest.UsageError("--rounds: 3 at least")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ended_in_order() -> None:
+    """Ended by timeout(1) we must still stop the daemons and containers that we started."""
+    signal.signal(signal.SIGTERM, lambda number, _: pytest.exit("SIGTERM", returncode=128 + number))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.timeout(0))  # figures take the time they take
@@ -32,7 +47,7 @@ def _chosen(config: pytest.Config) -> list[str] | None:
     """Names and kinds to measure; None: all.  The floor and fastdock itself always take part."""
     against = config.getoption("against")
     ours = [name for name in PEER_NAMES if name.startswith("fastdock")]
-    return [*against.split(","), "floor", *ours] if against else None
+    return [*filter(None, against.split(",")), "floor", *ours] if against else None
 
 
 def _named(metafunc: pytest.Metafunc) -> bool:
@@ -54,8 +69,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """All peers that this machine has, opened once."""
     names = _chosen(request.config)
-    # Ended by timeout(1) it must still stop the daemons that it started.
-    signal.signal(signal.SIGTERM, lambda number, _: pytest.exit("SIGTERM", returncode=128 + number))
     with tempfile.TemporaryDirectory(prefix="fdbench-", dir="/var/tmp") as scratch:
         directory = Path(request.config.getoption("bench_dir") or scratch)
         directory.chmod(0o755) if directory.exists() else None

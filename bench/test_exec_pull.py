@@ -19,6 +19,11 @@ def test_exec(bench: Bench, once: Measured, replay: Replay, rounds: int, spacing
     replay(once(f"exec {spacing}", lambda: run_inside(bench, rounds=rounds, spacing=spacing)), name)
 
 
+def test_exec_at_once(bench: Bench, once: Measured, replay: Replay, rounds: int, name: str) -> None:
+    """Sixteen at once, until the last has ended."""
+    replay(once("exec 16", lambda: run_inside(bench, rounds=max(3, rounds // 2), threads=16)), name)
+
+
 PULLS = ["fastdock", "fastdock, ten layers", "docker", "podman", "skopeo and umoci", "tar -xz"]
 
 

@@ -28,6 +28,7 @@ def keep(benchmark: Any) -> Callable[[Callable[[], Curve]], None]:
             name: {str(at): series.values for at, series in line.items()}
             for name, line in curve.lines.items()
         }
+        benchmark.extra_info["method"], benchmark.extra_info["ended"] = curve.method, curve.ended
         note(curve_text(curve))
         assert curve.lines, curve.ended
 
@@ -43,19 +44,24 @@ def scratch() -> Iterator[Path]:
 
 
 def test_by_running_containers(bench: Bench, keep: Callable[[Callable[[], Curve]], None]) -> None:
-    """1 to 1,000 idle containers of the same engine; a slow engine's line ends where a step takes over a minute."""
+    """1 to 1,000 idle containers of the same engine; a line ends where a step would take over four minutes."""
     names = [name for name in NAMES if name != "floor"]
     keep(lambda: by_running(bench, names, (0, 1, 3, 10, 30, 100, 300, 1000)))
 
 
-def test_by_layers(bench: Bench, scratch: Path, keep: Callable[[Callable[[], Curve]], None]) -> None:
+def test_by_layers(
+    bench: Bench, scratch: Path, rounds: int, keep: Callable[[Callable[[], Curve]], None]
+) -> None:
     """Images of 1 to 120 layers (docker itself ends at 127)."""
-    keep(lambda: by_layers(bench, scratch, (1, 4, 16, 64, 120)))
+    keep(lambda: by_layers(bench, scratch, NAMES, (1, 4, 16, 64, 120), rounds=rounds))
 
 
-def test_by_memory_of_the_caller(scratch: Path, keep: Callable[[Callable[[], Curve]], None]) -> None:
+def test_by_memory_of_the_caller(
+    bench: Bench, scratch: Path, rounds: int, keep: Callable[[Callable[[], Curve]], None]
+) -> None:
     """A Python process that holds 10 MB to 8 GB."""
-    keep(lambda: by_caller_memory(scratch, (10, 100, 1000, 4000, 8000)))
+    names = [name for name in ("fastdock", "crun", "docker") if name in bench.peers]
+    keep(lambda: by_caller_memory(scratch, (10, 100, 1000, 4000, 8000), names, rounds=rounds))
 
 
 def test_by_starters(bench: Bench, keep: Callable[[Callable[[], Curve]], None]) -> None:

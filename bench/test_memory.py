@@ -25,4 +25,4 @@ def test_memory_of_idle_containers(bench: Bench, benchmark: Any, name: str) -> N
     except Missing as reason:
         pytest.skip(f"{name}: {reason}")
     benchmark.extra_info["footprints"] = [vars(one) for one in found]
-    note(memory_text({name: found}))
+    note(memory_text({name: found}, {}))

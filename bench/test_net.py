@@ -14,12 +14,16 @@ _FIGURES = ("start", "16 at once", "container to container", "published port", "
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory, rounds: int) -> list[Comparison]:
+def figures(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, rounds: int
+) -> list[Comparison]:
     """Measured once; the tests below show them."""
     directory = Path(tmp_path_factory.mktemp("net"))
     for place in (directory, *directory.parents[:2]):
         place.chmod(0o755)  # containers with ids of their own walk through it
-    return network(directory, rounds=rounds)
+    against = request.config.getoption("against")
+    docker = not against or bool({"docker", "container"} & set(against.split(",")))
+    return list(network(directory, rounds=rounds, docker=docker))
 
 
 @pytest.mark.parametrize("figure", _FIGURES)

@@ -10,9 +10,25 @@ from fastdock.bench.runs import run
 pytestmark = pytest.mark.kernel
 
 
-def test_what_a_suite_has_measured_is_saved_before_the_next_begins() -> None:
+def test_each_comparison_is_saved_before_the_next_begins() -> None:
     saved: list[str] = []
     run(["start", "exec"], names=["fork+exec"], rounds=3, save=lambda report: saved.append(report.to_json()))
-    first, second = (Report.from_json(text) for text in saved)
-    assert [list(comparison.measured()) for comparison in first.comparisons] == [["fork+exec"]] * 4
-    assert len(second.comparisons) == 6
+    reports = [Report.from_json(text) for text in saved]
+    assert [len(report.comparisons) for report in reports] == [1, 2, 3, 4, 5, 6, 7]
+    assert [list(one.measured()) for one in reports[0].comparisons] == [["fork+exec"]]
+
+
+def test_each_curve_is_saved_before_the_next_begins() -> None:
+    seen: list[int] = []
+
+    class Enough(Exception):
+        """Ends the run, as a signal would."""
+
+    def save(report: Report) -> None:
+        seen.append(len(report.curves))
+        if len(seen) == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(["growth"], names=["fork+exec"], rounds=3, save=save)
+    assert seen == [1, 2]

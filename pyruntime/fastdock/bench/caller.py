@@ -1,6 +1,7 @@
-"""Start times from a process that holds much memory: ``python -m fastdock.bench.caller DIRECTORY MIB ROUNDS``.
+"""Start times from a process that holds much memory: ``python -m fastdock.bench.caller DIRECTORY MIB ROUNDS NAME...``.
 
-Prints {name: [seconds, ...]} as JSON.  ``fork`` is what a library does that forks: its page tables are copied.
+Prints {"seconds": {name: [seconds, ...]}, "missing": {name: reason}} as JSON.  ``fork`` is what a library does that
+forks: its page tables are copied.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 from .measure import Subject, measure
 from .peers import Missing, make_peers
+from .peers.engines import Docker
 from .workload import WORKLOADS, rootfs_for
 
 
@@ -41,23 +44,27 @@ def _fork(argv: list[str]) -> None:
 
 def main() -> None:
     scratch, mebibytes, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # it stops what it has started
     workload = WORKLOADS["true"]
+    missing: dict[str, str] = {}
     with ExitStack() as stack:
         subjects = []
-        for peer in make_peers(scratch, ["fastdock", "fork+exec", "crun"]):
+        for peer in make_peers(scratch, [*sys.argv[4:], "fork+exec"]):
             try:
                 stack.enter_context(peer.opened())
                 peer.prepare(workload)
             except Missing as reason:
-                print(f"{peer.name}: {reason}", file=sys.stderr)
+                missing[peer.name] = str(reason)
                 continue
-            subjects.append(Subject(peer.name, peer.run))
+            subjects.append(Subject(peer.name, peer.run, 5 if isinstance(peer, Docker) else 1))
         bare = workload.outside(rootfs_for(workload, scratch))
         subjects.append(Subject("fork (copying)", lambda: _fork(bare)))
         held = _hold(mebibytes)
         found = measure(subjects, rounds=rounds)
         del held
-    print(json.dumps({name: series.values for name, series in found.items() if series.failure is None}))
+    missing.update({name: one.failure for name, one in found.items() if one.failure is not None})
+    seconds = {name: one.values for name, one in found.items() if one.failure is None}
+    print(json.dumps({"seconds": seconds, "missing": missing}))
 
 
 if __name__ == "__main__":

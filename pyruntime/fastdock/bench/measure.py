@@ -6,11 +6,12 @@ The result of a comparison is a ratio *within one round*; absolute times of a sh
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Series", "Subject", "measure", "measured", "quartiles", "ratio"]
+__all__ = ["Series", "Subject", "measure", "quartiles", "ratio", "timed", "why"]
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,20 @@ def ratio(subject: Series, base: Series) -> tuple[float, float, float]:
     return quartiles(common)
 
 
-def _once(run: Callable[[], float | None]) -> float:
+def timed(run: Callable[[], float | None]) -> float:
+    """The seconds that a run measured itself, or that it took."""
     begin = time.perf_counter()
     own = run()
     return time.perf_counter() - begin if own is None else own
+
+
+def why(error: Exception) -> str:
+    """An error in a line for a table."""
+    if isinstance(error, subprocess.CalledProcessError):  # its own words are the whole command line
+        said = error.stderr or b""
+        said = said if isinstance(said, str) else said.decode(errors="replace")
+        return f"{error.cmd[0]} ended with {error.returncode}: {' '.join(said.split())[-300:]}"
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def measure(
@@ -110,17 +121,12 @@ def measure(
             if before:
                 before()
             try:
-                seconds = _once(subject.run)
+                seconds = timed(subject.run)
             except Exception as error:  # a peer may fail in any way: the others go on
-                series.failure = f"{type(error).__name__}: {error}".strip().replace("\n", " ")[:300]
+                series.failure = why(error)
                 continue
             if number >= 0:
                 series.samples[number] = seconds
     if progress:
         progress(total, total, "")
     return result
-
-
-def measured(series: Mapping[str, Series]) -> dict[str, Series]:
-    """Those that have samples and did not fail on the way."""
-    return {name: one for name, one in series.items() if one.samples and one.failure is None}

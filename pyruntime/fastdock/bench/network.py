@@ -11,9 +11,8 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from .peers.base import Missing, Peer, Running
 from .peers.engines import Docker
 from .peers.ours import Fastdock, FastdockShell
 from .spawn import CommandFailed
-from .suites import Comparison, Progress
+from .suites import Comparison, Progress, at_once
 from .workload import WORKLOADS, Workload
 
 __all__ = ["network"]
@@ -80,14 +79,19 @@ def network(
     rounds: int = 20,
     starters: int = 16,
     running: int = 500,
+    docker: bool = True,
     progress: Progress | None = None,
-) -> list[Comparison]:
-    """All figures of networks.  ``running``: containers that are there at once for the last of them."""
+) -> Generator[Comparison, None, None]:
+    """All figures of networks, each as it is done; Missing if there cannot be a network namespace.
+
+    ``running``: containers that are there at once for the last of them; ``docker``: whether it takes part.
+    """
     with ExitStack() as stack:
         stack.enter_context(own_namespace())
         peers: dict[str, Peer] = {}
         missing: dict[str, str] = {}
-        for kind in (Fastdock, FastdockBridge, FastdockShellBridge, DockerBridge):
+        ours = (Fastdock, FastdockBridge, FastdockShellBridge)
+        for kind in (*ours, DockerBridge) if docker else ours:
             peer = kind(scratch / "network")
             try:
                 stack.enter_context(peer.opened())
@@ -95,12 +99,10 @@ def network(
                 peers[peer.name] = peer
             except Missing as reason:
                 missing[peer.name] = str(reason)
-        return [
-            _start(peers, missing, rounds, progress),
-            _at_once(peers, missing, starters, max(3, rounds // 5), progress),
-            *_throughput(peers, missing, scratch, max(3, rounds // 5), progress),
-            _many(peers, running),
-        ]
+        yield _start(peers, missing, rounds, progress)
+        yield _at_once(peers, missing, starters, max(3, rounds // 5), progress)
+        yield from _throughput(peers, missing, scratch, max(3, rounds // 5), progress)
+        yield _many(peers, missing, running, progress)
 
 
 def _start(
@@ -115,7 +117,10 @@ def _start(
 def _at_once(
     peers: dict[str, Peer], missing: dict[str, str], starters: int, rounds: int, progress: Progress | None
 ) -> Comparison:
-    subjects = [Subject(peer.name, lambda peer=peer: _burst(peer, starters)) for peer in peers.values()]  # type: ignore[misc]
+    def burst(peer: Peer) -> Callable[[], float]:
+        return lambda: at_once(starters, starters, peer.run)
+
+    subjects = [Subject(peer.name, burst(peer)) for peer in peers.values()]
     series = measure(subjects, rounds=rounds, warmup=1, progress=progress)
     return Comparison(
         f"{starters} of them started at once",
@@ -123,26 +128,6 @@ def _at_once(
         series,
         missing,
     )
-
-
-def _burst(peer: Peer, count: int) -> float:
-    failures: list[Exception] = []
-
-    def work() -> None:
-        try:
-            peer.run()
-        except Exception as error:  # handed to the caller below
-            failures.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(count)]
-    begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return time.perf_counter() - begin
 
 
 # --- throughput ---
@@ -261,17 +246,21 @@ def _fastdock_lane(peer: Fastdock, workload: Workload, rootfs: Path, client: lis
 # --- many ---
 
 
-def _many(peers: dict[str, Peer], count: int) -> Comparison:
+def _many(
+    peers: dict[str, Peer], missing: dict[str, str], count: int, progress: Progress | None
+) -> Comparison:
     """The first and the last starts of so many containers on one network."""
     title, method = f"start of containers on one network that go on, up to {count}", "seconds until it runs"
     peer = peers.get("fastdock bridge")
     if peer is None:
-        return Comparison(title, method, {}, {"fastdock bridge": "not measured"})
+        return Comparison(title, method, {}, missing)
     peer.prepare(WORKLOADS["sleep"])
     taken: list[float] = []
     running: list[Running] = []
     try:
-        for _ in range(count):
+        for number in range(count):
+            if progress:
+                progress(number, count, "containers on one network")
             begin = time.perf_counter()
             running.append(peer.start())
             taken.append(time.perf_counter() - begin)
@@ -281,4 +270,4 @@ def _many(peers: dict[str, Peer], count: int) -> Comparison:
     edge = min(20, count // 2)
     parts = {f"the first {edge}": taken[:edge], f"the last {edge}": taken[-edge:]}
     series = {name: Series(name, dict(enumerate(values))) for name, values in parts.items()}
-    return Comparison(title, method, series)
+    return Comparison(title, method, series, {"docker": "only starts of fastdock are compared here"})

@@ -28,14 +28,15 @@ class Report:
     comparisons: list[Comparison] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     memory: dict[str, list[Footprint]] = field(default_factory=dict)
+    memory_missing: dict[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """All tables for a terminal."""
         parts = ["machine: " + ", ".join(f"{key} {value}" for key, value in self.machine.items())]
         parts += [text(one) for one in self.comparisons]
         parts += [curve_text(one) for one in self.curves]
-        if self.memory:
-            parts.append(memory_text(self.memory))
+        if self.memory or self.memory_missing:
+            parts.append(memory_text(self.memory, self.memory_missing))
         return "\n\n".join(parts)
 
     def plots(self) -> dict[str, str]:
@@ -86,10 +87,9 @@ class Report:
         for number, curve in enumerate(self.curves, 1):
             drawn = plots.get(f"growth-{number}", "")
             body.append(f"<h2>{escape(curve.title)}</h2>{drawn}<pre>{escape(curve_text(curve))}</pre>")
-        if self.memory:
-            body.append(
-                f"<h2>memory</h2>{plots.get('memory', '')}<pre>{escape(memory_text(self.memory))}</pre>"
-            )
+        if self.memory or self.memory_missing:
+            table = escape(memory_text(self.memory, self.memory_missing))
+            body.append(f"<h2>memory</h2>{plots.get('memory', '')}<pre>{table}</pre>")
         style = (
             "body{font-family:system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
             "th{text-align:left;padding-right:1em}"
@@ -133,10 +133,12 @@ class Report:
                             for n, line in c["lines"].items()
                         },
                         c["ended"],
+                        c.get("method", ""),
                     )
                     for c in raw["curves"]
                 ],
                 {name: [Footprint(**row) for row in rows] for name, rows in raw["memory"].items()},
+                raw.get("memory_missing", {}),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"this is not a report of fastdock bench: {error!r}") from error

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-from .growth import by_caller_memory, by_layers, by_running, by_starters
+from .growth import Curve, by_caller_memory, by_layers, by_running, by_starters
 from .machine import describe
+from .measure import why
 from .network import network
 from .peers import PEERS, Missing
 from .pull import commit, pull
 from .report import Report
 from .suites import Bench, Comparison, Progress, memory, parallel, run_inside, start
+from .workload import WORKLOADS, rootfs_for
 
 __all__ = ["README_BEGIN", "README_END", "SUITES", "chosen_names", "run", "update_readme"]
 
@@ -24,7 +27,7 @@ README_BEGIN, README_END = "<!-- fastdock bench: begin -->", "<!-- fastdock benc
 SUITES: Mapping[str, str] = {
     "start": "start to end of a small program: back to back, spaced by half a second, cold",
     "programs": "the start of a Python interpreter and of a web server until its first answer",
-    "exec": "/bin/true in a running container, back to back and spaced",
+    "exec": "/bin/true in a running container: back to back, spaced, 16 at once",
     "pull": "pull and unpack of 900 MB from a registry on loopback; commit of ten files",
     "parallel": "starts per second by 1, 4 and 16 threads",
     "memory": "what engines keep in memory for 1, 10 and 100 idle containers",
@@ -86,103 +89,131 @@ def run(
 ) -> Report:
     """Runs suites by name and returns their figures.  Raises KeyError for a name that is not in SUITES.
 
-    ``save`` gets what there is after each suite: some take many minutes, and the next may be interrupted.
+    ``save`` gets what there is after each comparison and each curve: whoever interrupts the run loses only the one in
+    progress.  Raises NoProgram if this machine has no busybox.
     """
     steps = [_STEPS[suite] for suite in suites]
     with _directory(directory, suites) as scratch, Bench(scratch, names) as bench:
+        rootfs_for(WORKLOADS["true"], scratch)
         report = Report(describe(scratch), dict(bench.versions))
         for step in steps:
-            step(bench, report, rounds, scratch, progress)
-            if save:
-                save(report)
+            # Closed at once when save raises: a suite may be inside a namespace, or have containers that run.
+            with closing(step(bench, report, rounds, scratch, progress)) as pieces:
+                for _ in pieces:
+                    if save:
+                        save(report)
     return report
 
 
-def _start(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
-    report.comparisons += [
-        start(bench, "true", rounds=rounds, progress=progress),
-        start(bench, "hello", rounds=max(3, rounds // 2), progress=progress),
-        start(bench, "true", rounds=max(3, rounds // 2), spacing=0.5, progress=progress),
-        start(bench, "true", rounds=max(3, rounds // 4), cold=True, progress=progress),
+# Each suite puts its comparisons and curves into the report, and yields after each.
+_Pieces = Generator[None, None, None]
+
+
+def _start(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> _Pieces:
+    plan: list[dict[str, Any]] = [
+        {"workload": "true", "rounds": rounds},
+        {"workload": "hello", "rounds": max(3, rounds // 2)},
+        {"workload": "true", "rounds": max(3, rounds // 2), "spacing": 0.5},
+        {"workload": "true", "rounds": max(3, rounds // 4), "cold": True},
     ]
+    for options in plan:
+        report.comparisons.append(start(bench, **options, progress=progress))
+        yield
 
 
-def _programs(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+def _programs(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> _Pieces:
     for workload in ("python", "web"):
         report.comparisons.append(start(bench, workload, rounds=max(3, rounds // 2), progress=progress))
+        yield
 
 
-def _exec(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
-    for spacing in (0.0, 0.5):
-        report.comparisons.append(run_inside(bench, rounds=rounds, spacing=spacing, progress=progress))
+def _exec(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> _Pieces:
+    plan: list[dict[str, Any]] = [
+        {"rounds": rounds},
+        {"rounds": rounds, "spacing": 0.5},
+        {"rounds": max(3, rounds // 2), "threads": 16},
+    ]
+    for options in plan:
+        report.comparisons.append(run_inside(bench, **options, progress=progress))
+        yield
 
 
-def _pull(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
-    try:
-        report.comparisons.append(pull(bench, scratch, rounds=max(3, rounds // 6), progress=progress))
-        report.comparisons.append(commit(bench, scratch, progress=progress))
-    except Missing as reason:
-        report.comparisons.append(Comparison("pull and unpack", "", {}, {"all": str(reason)}))
+def _pull(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> _Pieces:
+    steps: list[tuple[str, Callable[[], Comparison]]] = [
+        ("pull and unpack", lambda: pull(bench, scratch, rounds=max(3, rounds // 6), progress=progress)),
+        ("commit of ten changed files", lambda: commit(bench, scratch, progress=progress)),
+    ]
+    for title, step in steps:
+        try:
+            report.comparisons.append(step())
+        except Missing as reason:
+            report.comparisons.append(Comparison(title, "", {}, {**bench.missing, "all": str(reason)}))
+        yield
 
 
-def _parallel(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> None:
+def _parallel(bench: Bench, report: Report, rounds: int, _: Path, progress: Progress | None) -> _Pieces:
     quick = [name for name, peer in bench.peers.items() if peer.kind != "vm"]
     for threads in (1, 4, 16):
         report.comparisons.append(
             parallel(bench, threads, rounds=max(3, rounds // 5), names=quick, progress=progress)
         )
+        yield
 
 
-def _memory(bench: Bench, report: Report, _: int, __: Path, progress: Progress | None) -> None:
+def _memory(bench: Bench, report: Report, _: int, __: Path, progress: Progress | None) -> _Pieces:
+    report.memory_missing.update(bench.missing)
     for number, (name, peer) in enumerate(bench.peers.items()):
         if progress:
             progress(number, len(bench.peers), name)
         try:
             report.memory[name] = memory(peer, (1, 4) if peer.kind == "vm" else (1, 10, 100))
-        except Missing:
-            continue  # an engine that leaves nothing running keeps nothing either
+        except Missing as reason:
+            report.memory_missing[name] = str(reason)
+        except Exception as error:  # a peer may fail in any way: the others go on
+            report.memory_missing[name] = why(error)
+        yield
 
 
-def _density(bench: Bench, report: Report, _: int, __: Path, progress: Progress | None) -> None:
-    if progress:
-        progress(0, 1, "up to 1,000 running containers")
-    report.curves.append(by_running(bench, _present(bench), (0, 1, 10, 100, 300, 1000)))
+def _density(bench: Bench, report: Report, _: int, __: Path, progress: Progress | None) -> _Pieces:
+    report.curves.append(by_running(bench, _asked(bench), (0, 1, 10, 100, 300, 1000), progress=progress))
+    yield
 
 
-def _net(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
-    report.comparisons += network(scratch, rounds=rounds, progress=progress)
+def _net(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> _Pieces:
+    docker = "docker" in bench.peers or "docker" in bench.missing
+    try:
+        with closing(network(scratch, rounds=rounds, docker=docker, progress=progress)) as comparisons:
+            for comparison in comparisons:
+                report.comparisons.append(comparison)
+                yield
+    except Missing as reason:
+        report.comparisons.append(Comparison("networks", "", {}, {"all": str(reason)}))
+        yield
 
 
-def _growth(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> None:
-    steps: list[tuple[str, Callable[[], object]]] = [
+def _growth(bench: Bench, report: Report, rounds: int, scratch: Path, progress: Progress | None) -> _Pieces:
+    names = _asked(bench)
+    steps: list[tuple[str, Callable[[], Curve]]] = [
         (
             "layers",
-            lambda: report.curves.append(
-                by_layers(bench, scratch, (1, 4, 16, 64, 120), rounds=max(5, rounds // 2))
-            ),
+            lambda: by_layers(bench, scratch, names, (1, 4, 16, 64, 120), rounds=max(5, rounds // 2)),
         ),
-        (
-            "memory of the caller",
-            lambda: report.curves.append(by_caller_memory(scratch, (10, 100, 1000, 4000, 8000))),
-        ),
-        (
-            "starters",
-            lambda: report.curves.append(
-                by_starters(bench, [*_present(bench), "floor"], (1, 2, 4, 8, 16, 32))
-            ),
-        ),
+        ("memory of the caller", lambda: by_caller_memory(scratch, (10, 100, 1000, 4000, 8000), names)),
+        ("starters", lambda: by_starters(bench, [*names, "floor"], (1, 2, 4, 8, 16, 32), progress=progress)),
     ]
     for number, (name, step) in enumerate(steps):
         if progress:
             progress(number, len(steps), name)
-        step()
+        report.curves.append(step())
+        yield
 
 
-def _present(bench: Bench) -> list[str]:
-    return [name for name in _CURVES if name in bench.peers]
+def _asked(bench: Bench) -> list[str]:
+    """Those of a curve that were chosen, whether they are here or not: what is missing is listed."""
+    return [name for name in _CURVES if name in bench.peers or name in bench.missing]
 
 
-_STEPS: Mapping[str, Callable[[Bench, Report, int, Path, Progress | None], None]] = {
+_STEPS: Mapping[str, Callable[[Bench, Report, int, Path, Progress | None], _Pieces]] = {
     "start": _start,
     "programs": _programs,
     "exec": _exec,

@@ -52,13 +52,18 @@ def spawn(
 
 
 def _wait(pid: int, timeout: float) -> int | None:
+    """Its exit status; None if it has not ended by itself.  An interrupt ends it, too."""
     pidfd = os.pidfd_open(pid)
     try:
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
-        ended = bool(poller.poll(timeout * 1000))
-        if not ended:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        ended = False
+        try:
+            ended = bool(poller.poll(timeout * 1000))
+        finally:
+            if not ended:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return status if ended else None
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,16 +13,16 @@ from types import TracebackType
 
 from .footprint import Footprint, cgroup_charges, kernel_bytes, pss, share_of
 from .machine import drop_caches
-from .measure import Series, Subject, measure
+from .measure import Series, Subject, measure, timed, why
 from .peers import Missing, Peer, Running, make_peers
-from .spawn import CommandFailed
+from .peers.leftovers import end, processes_with, unmount_below
 from .workload import WORKLOADS
 
-__all__ = ["Bench", "Comparison", "memory", "parallel", "run_inside", "start"]
+__all__ = ["Bench", "Comparison", "at_once", "memory", "parallel", "run_inside", "start"]
 
 _SETTLE = 0.5  # seconds until a container's start is over and its process is only the workload
 # Parents of its containers' cgroups that an engine leaves when it ends.
-_LEFT_CGROUPS = ("docker", "libpod_parent", "lxc.pivot", "fastdock-floor")
+_LEFT_CGROUPS = ("lxc.pivot", "fastdock-floor")
 
 Progress = Callable[[int, int, str], None]
 
@@ -70,13 +71,19 @@ class Bench:
                     self.peers[peer.name] = peer
                 except Missing as reason:
                     self.missing[peer.name] = str(reason)
+                except Exception as error:  # a peer may fail in any way: the others go on
+                    self.missing[peer.name] = why(error)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        try:
+            self._stack.close()
+        finally:
+            end(lambda: processes_with(f"{self._scratch}/"))
+            unmount_below(self._scratch)
         for left in _LEFT_CGROUPS:
             for group in sorted(Path("/sys/fs/cgroup").glob(f"*/{left}")) if self.peers else []:
                 with suppress(OSError):  # somebody uses it: theirs
@@ -95,6 +102,8 @@ class Bench:
                 ready.append(peer)
             except Missing as reason:
                 missing[name] = str(reason)
+            except Exception as error:  # a peer may fail in any way: the others go on
+                missing[name] = why(error)
         return ready, missing
 
 
@@ -110,6 +119,9 @@ def start(
 ) -> Comparison:
     """Start, run, wait, clean up: the wall time of one workload by every peer."""
     peers, missing = bench.prepared(workload, names)
+    if cold and os.geteuid() != 0:
+        missing.update((peer.name, "dropping the page cache needs root") for peer in peers)
+        peers = []
     subjects = [Subject(peer.name, peer.run, peer.every) for peer in peers]
     mode = (
         "page cache dropped before each"
@@ -133,48 +145,74 @@ def parallel(
     starts: int = 40,
     workload: str = "true",
     rounds: int = 3,
+    budget: float = 4.0,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """``starts`` starts by ``threads`` threads of this process; the samples are seconds per start (1 / throughput)."""
+    """``starts`` starts by ``threads`` threads of this process; the samples are seconds per start (1 / throughput).
+
+    Of a peer whose single start is slow, only as many as take ``budget`` seconds one after the other, but one for each
+    thread at least: its rate shows as well.
+    """
     peers, missing = bench.prepared(workload, names)
-
-    def batch(peer: Peer) -> Callable[[], float]:
-        # A slow peer gets fewer starts: its rate shows as well.
-        count = max(threads, starts // peer.every)
-        return lambda: _in_threads(peer, threads, count) / count
-
-    subjects = [Subject(peer.name, batch(peer), peer.every) for peer in peers]
+    fewer: dict[str, int] = {}
+    subjects: list[Subject] = []
+    for peer in peers:
+        try:
+            single = timed(peer.run)
+        except Exception as error:  # a peer may fail in any way: the others go on
+            missing[peer.name] = why(error)
+            continue
+        count = max(threads, min(starts, int(budget / single)))
+        if count < starts:
+            fewer[peer.name] = count
+        subjects.append(Subject(peer.name, _batch(peer, threads, count), peer.every))
     series = measure(subjects, rounds=rounds, warmup=1, progress=progress)
-    return Comparison(
-        f"{threads} starters at once",
-        f"{starts} starts of `{workload}`, {rounds} rounds in turn; time per start",
-        series,
-        missing,
-    )
+    method = f"{starts} starts of `{workload}`, {rounds} rounds in turn, 1 to warm up; time per start"
+    if fewer:
+        method += "; " + ", ".join(f"{name}: {count} starts" for name, count in fewer.items())
+    return Comparison(f"{threads} starters at once", method, series, missing)
 
 
-def _in_threads(peer: Peer, threads: int, count: int) -> float:
-    own = peer.batch(threads, count)
-    if own is not None:
-        return own
+def _batch(peer: Peer, threads: int, count: int) -> Callable[[], float]:
+    def run() -> float:
+        own = peer.batch(threads, count)
+        return (at_once(threads, count, peer.run) if own is None else own) / count
+
+    return run
+
+
+def at_once(threads: int, count: int, work: Callable[[], object]) -> float:
+    """Does ``work`` so many times by so many threads; the seconds.  Raises the first thing that went wrong.
+
+    When it is interrupted, the threads have ended before it raises: what they do has a beginning and an end.
+    """
     left = iter(range(count))  # next() on it is atomic under the GIL
     failures: list[Exception] = []
 
-    def work() -> None:
+    def worker() -> None:
         for _ in left:
+            if failures:
+                return
             try:
-                peer.run()
+                work()
             except Exception as error:  # handed to the caller below
                 failures.append(error)
-                return
 
-    workers = [threading.Thread(target=work) for _ in range(threads)]
+    workers = [threading.Thread(target=worker) for _ in range(min(threads, count))]
     begin = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    try:
+        for one in workers:
+            one.start()
+        for one in workers:
+            one.join()
+    except BaseException:
+        for _ in left:
+            pass
+        for one in workers:
+            if one.ident is not None:
+                one.join()
+        raise
     seconds = time.perf_counter() - begin
     if failures:
         raise failures[0]
@@ -186,10 +224,14 @@ def run_inside(
     *,
     rounds: int = 20,
     spacing: float = 0.0,
+    threads: int = 1,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """/bin/true in a container that runs already (exec), by every engine that keeps containers."""
+    """/bin/true in a container that runs already (exec), by every engine that keeps containers.
+
+    With several ``threads`` each runs one, all at once; the samples are seconds until the last has ended.
+    """
     peers, missing = bench.prepared("sleep", names)
     with ExitStack() as stack:
         subjects = []
@@ -198,14 +240,24 @@ def run_inside(
                 running = peer.start()
                 stack.callback(running.stop)
                 running.run_inside()
-            except (Missing, CommandFailed) as reason:
+            except Missing as reason:
                 missing[peer.name] = str(reason)
+            except Exception as error:  # a peer may fail in any way: the others go on
+                missing[peer.name] = why(error)
             else:
-                subjects.append(Subject(peer.name, running.run_inside))
+                subjects.append(Subject(peer.name, _inside(running, threads)))
         time.sleep(_SETTLE)
         series = measure(subjects, rounds=rounds, spacing=spacing, progress=progress)
     mode = f"{spacing:g} s before each" if spacing else "back to back"
+    if threads > 1:
+        mode = f"{threads} at once, until the last has ended"
     return Comparison(f"exec of `true`, {mode}", f"{rounds} rounds in turn, 2 to warm up", series, missing)
+
+
+def _inside(running: Running, threads: int) -> Callable[[], float | None]:
+    if threads == 1:
+        return running.run_inside
+    return lambda: at_once(threads, threads, running.run_inside)
 
 
 def memory(peer: Peer, counts: Sequence[int] = (1, 10, 100)) -> list[Footprint]:

@@ -89,8 +89,8 @@ def markdown(comparison: Comparison, bases: Sequence[str] = _BASES) -> str:
     return "\n".join(lines)
 
 
-def memory_text(found: Mapping[str, Sequence[Footprint]]) -> str:
-    """What engines keep in memory, per number of idle containers."""
+def memory_text(found: Mapping[str, Sequence[Footprint]], missing: Mapping[str, str]) -> str:
+    """What engines keep in memory, per number of idle containers; and why others were not measured."""
     head = ["", "containers", "engine's processes", "added by each", "in the guest", "kernel", "workload itself",
             "page cache shared", "charged to cgroups"]  # fmt: skip
     rows = []
@@ -102,7 +102,8 @@ def memory_text(found: Mapping[str, Sequence[Footprint]]) -> str:
                 [name, str(one.containers), size(one.engine), each, size(one.guest) if one.guest else "—",
                  *map(size, (one.kernel, one.workload, one.page_cache, one.charged))]
             )  # fmt: skip
-    return "\n".join(_aligned(head, rows))
+    lines = ["memory for idle containers", *_aligned(head, rows)]
+    return "\n".join([*lines, *(f"not measured: {name}: {reason}" for name, reason in missing.items())])
 
 
 def curve_text(curve: Curve) -> str:
@@ -113,5 +114,7 @@ def curve_text(curve: Curve) -> str:
         [f"{at:g}", *(duration(line[at].median) if at in line else "—" for line in curve.lines.values())]
         for at in sizes
     ]
-    lines = [curve.title, *_aligned(head, rows)]
-    return "\n".join(lines + [f"{name} ends: {why}" for name, why in curve.ended.items()])
+    lines = [f"{curve.title} ({curve.method})" if curve.method else curve.title, *_aligned(head, rows)]
+    for name, reason in curve.ended.items():
+        lines.append(f"{name} ends: {reason}" if name in curve.lines else f"not measured: {name}: {reason}")
+    return "\n".join(lines)

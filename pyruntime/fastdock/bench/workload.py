@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["WORKLOADS", "Workload", "busybox_rootfs", "python_rootfs", "rootfs_for"]
+__all__ = ["WORKLOADS", "NoProgram", "Workload", "busybox_rootfs", "python_rootfs", "rootfs_for"]
 
 _APPLETS = (
     "true",
@@ -29,6 +29,10 @@ _WEB = (
     "httpd -f -p 127.0.0.1:8099 -h {root}/www & server=$!; "
     "until wget -q -O - http://127.0.0.1:8099/ 2>/dev/null; do :; done; kill $server"
 )
+
+
+class NoProgram(Exception):
+    """This machine lacks a program that is to be run everywhere."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def _skeleton(root: Path) -> None:
 
 
 def _busybox() -> Path:
-    """A statically linked busybox; FileNotFoundError says which package has one."""
+    """A statically linked busybox; NoProgram says which package has one."""
     for candidate in ("/usr/bin/busybox", "/bin/busybox"):
         # A static program names no interpreter; ldd says so with a status of 1.
         if (
@@ -88,7 +92,7 @@ def _busybox() -> Path:
             and subprocess.run(["ldd", candidate], capture_output=True, check=False).returncode
         ):
             return Path(candidate)
-    raise FileNotFoundError("no static busybox: apt-get install busybox-static")
+    raise NoProgram("no static busybox: apt-get install busybox-static")
 
 
 def busybox_rootfs(root: Path) -> Path:
@@ -109,11 +113,13 @@ def _libraries(program: str) -> set[str]:
 def python_rootfs(root: Path) -> Path:
     """As busybox_rootfs, with this system's /usr/bin/python3, its libraries and standard library (about 30 MB).
 
-    FileNotFoundError if the system has no /usr/bin/python3.
+    NoProgram if the system has no /usr/bin/python3.
     """
     if (root / "usr/bin/python3").exists():
         return root
-    interpreter = Path("/usr/bin/python3").resolve(strict=True)
+    interpreter = Path("/usr/bin/python3").resolve()
+    if not interpreter.exists():
+        raise NoProgram("no /usr/bin/python3: apt-get install python3")
     busybox_rootfs(root)
     library = Path("/usr/lib") / interpreter.name
     shutil.copytree(

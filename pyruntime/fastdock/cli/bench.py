@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fastdock.cli.common import Command
+
+if TYPE_CHECKING:
+    from fastdock.bench.report import Report
 
 _SUITES = ("start", "programs", "exec", "pull", "parallel", "memory", "density", "net", "growth", "all")
 
@@ -48,10 +54,13 @@ class _Bench(Command):
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all samples to a file, after each suite.",
+    help="Write all samples to a file, after each comparison.",
 )
 @click.option(
-    "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots."
+    "--html",
+    "html_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page with plots, each time.",
 )
 @click.option(
     "--plots",
@@ -90,19 +99,20 @@ def bench_command(
     Without a SUITE, the starts.  All take part in turn; ratios within a round are the result; what is not
     installed is listed as not measured.  docs/benchmarks.md says how everything is measured.
     """
-    from fastdock.bench.report import Report, write_plots
+    from fastdock.bench.report import Report
     from fastdock.bench.runs import SUITES, chosen_names, run, update_readme
+    from fastdock.bench.workload import NoProgram
 
-    for file in (json_file, html_file, plots):  # before minutes of measuring, not after
-        if file is not None and not file.absolute().parent.is_dir():
-            raise click.UsageError(f"cannot write {file}: there is no directory {file.absolute().parent}")
+    output = _Output(json_file, html_file, plots)
+    output.check()
+    if readme and not os.access(readme, os.W_OK):
+        raise click.UsageError(f"cannot write {readme}: permission denied, or a read-only file system")
     if from_file is not None:
         try:
             report = Report.from_json(from_file.read_text())
         except ValueError as error:
             raise click.UsageError(f"{from_file}: {error}") from None
-        if json_file:
-            json_file.write_text(report.to_json())
+        output.save(report)
     else:
         try:
             names = chosen_names([word for word in (against or "").split(",") if word])
@@ -111,21 +121,22 @@ def bench_command(
         wanted = list(SUITES) if "all" in suites else list(dict.fromkeys(suites)) or ["start"]
         # Ended by timeout(1) or a service manager it must still stop the daemons that it started.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-        with _Progress() as progress:
-            report = run(
-                wanted,
-                names=names,
-                rounds=rounds,
-                directory=directory,
-                progress=progress.show,
-                save=lambda done: json_file.write_text(done.to_json()) if json_file else None,
-            )
+        try:
+            with _Progress() as progress:
+                report = run(
+                    wanted,
+                    names=names,
+                    rounds=rounds,
+                    directory=directory,
+                    progress=progress.show,
+                    save=output.save,
+                )
+        except (KeyboardInterrupt, SystemExit):
+            output.interrupted()
+            raise
+        except NoProgram as error:
+            raise click.ClickException(str(error)) from None
     click.echo(report.text())
-    if html_file:
-        html_file.write_text(report.html())
-    if plots:
-        for written in write_plots(report.plots(), plots):
-            click.echo(f"wrote {written}", err=True)
     if readme:
         try:
             click.echo(
@@ -134,6 +145,72 @@ def bench_command(
             )
         except ValueError as error:
             raise click.ClickException(str(error)) from None
+    output.done()
+
+
+class _Output:
+    """The files that are asked for, written anew after each comparison."""
+
+    def __init__(self, json_file: Path | None, html_file: Path | None, plots: Path | None) -> None:
+        self._json, self._html, self._plots = json_file, html_file, plots
+        self._last: Report | None = None
+        self._written: Sequence[Path] = ()
+        self._failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be written: before minutes of measuring, not after."""
+        for file in (self._json, self._html, self._plots):
+            if file is None:
+                continue
+            above = file.absolute().parent
+            if not above.is_dir():
+                raise click.UsageError(f"cannot write {file}: there is no directory {above}")
+            if not os.access(file if file.exists() else above, os.W_OK):
+                raise click.UsageError(f"cannot write {file}: permission denied, or a read-only file system")
+
+    def save(self, report: Report) -> None:
+        """Writes all files; one that cannot be written ends no hour of measuring: ``done`` says it."""
+        from fastdock.bench.report import write_plots
+
+        self._last, self._failure = report, None
+        try:
+            if self._json:
+                _replace(self._json, report.to_json())
+            if self._html:
+                _replace(self._html, report.html())
+            if self._plots:
+                self._written = write_plots(report.plots(), self._plots)
+        except OSError as error:
+            self._failure = error
+
+    def interrupted(self) -> None:
+        """Shows what was measured until then."""
+        if self._last is not None:
+            click.echo(self._last.text())
+            click.echo("interrupted: what is shown had been measured before", err=True)
+
+    def done(self) -> None:
+        """Names the plots.  Raises ClickException if the last state is in a file no more."""
+        for written in self._written:
+            click.echo(f"wrote {written}", err=True)
+        if self._plots and not any(path.suffix == ".png" for path in self._written):
+            click.echo("no PNG files: pip install fastdock[bench]", err=True)
+        if self._failure is not None:
+            raise click.ClickException(f"cannot write {self._failure.filename}: {self._failure.strerror}")
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes a file so that whoever ends us meanwhile leaves the one of before."""
+    if file.exists() and not file.is_file():  # /dev/stdout
+        file.write_text(text)
+        return
+    target = file.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        beside.write_text(text)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 class _Progress:

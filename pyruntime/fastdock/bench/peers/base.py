@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..workload import Workload, rootfs_for
+from .leftovers import end_everything
 
 __all__ = ["Missing", "Peer", "Running", "find_program", "first_line"]
 
@@ -50,8 +52,13 @@ class Peer(ABC):
     every: int = 1  # measured in each n-th round: slow peers take part less often
 
     def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch / (self.name.replace(" ", "-") or "peer")
+        word = self.name.replace(" ", "-") or "peer"
+        self.scratch = scratch / word
         self.shared = scratch
+        # In the names of this engine's containers or cgroups: what a killed command leaves is found by it.
+        self.mark = f"fdbench-{os.getpid()}-{self.name.replace(' ', '_')}-"
+        # For sockets (108 bytes, unix(7)) and podman's --runroot (50 bytes); who needs it makes it.
+        self.short = Path("/run" if os.access("/run", os.W_OK) else "/tmp") / self.mark.rstrip("-")
 
     @abstractmethod
     def open(self) -> str:
@@ -78,7 +85,10 @@ class Peer(ABC):
         return []
 
     def close(self) -> None:
-        """Undoes open."""
+        """Undoes open; ends what a command that was killed half-way has left."""
+        for directory in (self.scratch, self.short):
+            end_everything(directory, self.mark)
+        shutil.rmtree(self.short, ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def rootfs(self, workload: Workload) -> Path:

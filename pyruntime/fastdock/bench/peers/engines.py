@@ -41,12 +41,15 @@ class Podman(Peer):
 
     def open(self) -> str:
         program = find_program("podman")
+        self.short.mkdir(mode=0o700, exist_ok=True)
         self._base = [
             program,
             "--root",
             str(self.scratch / "root"),
             "--runroot",
-            str(self.scratch / "run"),
+            str(self.short / "run"),
+            "--tmpdir",
+            str(self.short / "tmp"),
             "--cgroup-manager",
             "cgroupfs",
             "--events-backend",
@@ -65,6 +68,8 @@ class Podman(Peer):
             *limits,
             "--network",
             "none",
+            "--cgroup-parent",
+            f"/{self.mark}",
             "--memory",
             "256m",
             "--pids-limit",
@@ -158,8 +163,8 @@ class Docker(Peer):
         client, daemon = find_program("docker"), find_program("dockerd")
         if os.geteuid() != 0:
             raise Missing("a dockerd of our own needs root")
-        # A socket's path may be 108 bytes long at most: keep it short.
-        self._socket = f"/tmp/fdbench-{self.name.replace(' ', '-')}-{os.getpid()}.sock"
+        self.short.mkdir(mode=0o700, exist_ok=True)
+        self._socket = str(self.short / "docker.sock")
         self._base = [client, "--host", f"unix://{self._socket}"]
         self._log = (self.scratch / "dockerd.log").open("wb")
         self._daemon = subprocess.Popen(
@@ -170,13 +175,16 @@ class Docker(Peer):
                 "--data-root",
                 str(self.scratch / "data"),
                 "--exec-root",
-                str(self.scratch / "exec"),
+                str(self.short / "exec"),
                 "--pidfile",
                 str(self.scratch / "pid"),
+                "--cgroup-parent",
+                f"/{self.mark}",
                 *self.daemon_options,
             ],
             stdout=self._log,
             stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C is ours: it ends when we have removed its containers
         )
         deadline = time.monotonic() + 60
         while subprocess.run([*self._base, "version"], capture_output=True, check=False).returncode:
@@ -240,7 +248,7 @@ class Docker(Peer):
     def keeper_pids(self) -> list[int]:
         """dockerd, its containerd, and the shims, which leave that family: known by the path of their socket."""
         found, everyone = [self._daemon.pid], _processes()
-        marker = str(self.scratch).encode()
+        marker = f"{self.short}/".encode()
         for pid, (parent, name) in everyone.items():
             if parent == self._daemon.pid or (name.startswith("containerd") and marker in _command(pid)):
                 found.append(pid)
@@ -248,6 +256,11 @@ class Docker(Peer):
 
     def close(self) -> None:
         if hasattr(self, "_daemon"):
+            # At its own end it would wait ten seconds for each that does not obey SIGTERM.
+            listed = subprocess.run([*self._base, "ps", "--all", "--quiet"], capture_output=True, check=False)
+            if listed.stdout.split():
+                remove = [*self._base, "rm", "--force", *listed.stdout.decode().split()]
+                subprocess.run(remove, capture_output=True, check=False)
             self._daemon.send_signal(signal.SIGTERM)
             try:
                 self._daemon.wait(30)
@@ -255,7 +268,6 @@ class Docker(Peer):
                 self._daemon.kill()
                 self._daemon.wait()
             self._log.close()
-            Path(self._socket).unlink(missing_ok=True)
         super().close()
 
 
@@ -296,7 +308,7 @@ class Lxc(Peer):
         ]
 
     def run(self) -> float | None:
-        name = f"fdbench-{os.getpid()}-{next(self._count)}"
+        name = f"{self.mark}{next(self._count)}"
         try:
             return spawn(self._argv(name, "--foreground"), expect=self._expect, timeout=20)
         except CommandFailed:
@@ -304,7 +316,7 @@ class Lxc(Peer):
             raise
 
     def start(self) -> Running:
-        name = f"fdbench-{os.getpid()}-{next(self._count)}"
+        name = f"{self.mark}{next(self._count)}"
         # No pipes: its monitor would keep them open.
         subprocess.run(
             self._argv(name, "--daemon"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -37,6 +37,10 @@ class OciRuntime(Peer):
 
     def close(self) -> None:
         if hasattr(self, "_namespace"):
+            for left in sorted((self.scratch / "root").glob(f"{self.mark}*")):
+                delete = [self._program, "--root", str(self.scratch / "root"), "delete", "--force", left.name]
+                with self._namespace.entered():
+                    subprocess.run(delete, check=False, capture_output=True)
             self._namespace.close()
         super().close()
 
@@ -69,7 +73,7 @@ class OciRuntime(Peer):
             config["mounts"] = [m for m in config["mounts"] if m["type"] != "cgroup"]
 
     def run(self) -> float | None:
-        name = f"fdbench-{os.getpid()}-{next(self._count)}"
+        name = f"{self.mark}{next(self._count)}"
         argv = [
             self._program,
             "--root",
@@ -83,7 +87,7 @@ class OciRuntime(Peer):
             return spawn(argv, expect=self._expect)
 
     def start(self) -> Running:
-        name = f"fdbench-{os.getpid()}-{next(self._count)}"
+        name = f"{self.mark}{next(self._count)}"
         base = [self._program, "--root", str(self.scratch / "root")]
         pid_file = self.scratch / f"{name}.pid"
         argv = [*base, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(self._bundle), name]

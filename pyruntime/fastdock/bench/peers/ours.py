@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,6 +15,7 @@ from ..spawn import CommandFailed, spawn
 from ..workload import Workload
 from .base import Missing, Peer, Running, find_program, first_line
 from .engines import Ended
+from .leftovers import end_everything
 
 __all__ = ["Fastdock", "FastdockDetached", "FastdockDisk", "FastdockShell", "import_workload"]
 
@@ -97,6 +97,7 @@ class Fastdock(Peer):
 
     def close(self) -> None:
         if hasattr(self, "_engine"):
+            _remove_all(self._engine)
             if self._engine._networks is not None:
                 self._engine.networks.take_down()
             self._engine.close()
@@ -166,6 +167,12 @@ class _Kept(Running):
 
     def own_pids(self) -> list[int]:
         return [self._pid]
+
+    def run_inside(self) -> float | None:
+        done = self._container.exec(["/bin/true"])
+        if done.returncode:
+            raise CommandFailed(f"status {done.returncode}")
+        return None
 
     def stop(self) -> None:
         self.alive.remove(self._pid)
@@ -239,4 +246,18 @@ class FastdockShell(Peer):
         return _monitors([pid for pid in self._running if Path(f"/proc/{pid}").exists()])
 
     def close(self) -> None:
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        if hasattr(self, "_program"):
+            from fastdock import Engine
+
+            end_everything(
+                self.scratch, self.mark
+            )  # a command that runs: its container is ended by who comes next
+            with Engine(root=self.scratch / "root") as engine:
+                _remove_all(engine)
+        super().close()
+
+
+def _remove_all(engine: Any) -> None:
+    """What a command that was killed half-way has left."""
+    for container in engine.containers.list(all=True):
+        container.remove(force=True)
