@@ -55,6 +55,22 @@ def test_what_cannot_be_written_is_said_before_anything_is_measured(option: str,
     assert f"there is no directory {tmp_path / 'missing'}" in result.output
 
 
+@pytest.mark.parametrize("option", ["--json", "--html", "--plots"])
+def test_a_directory_that_takes_no_files_is_said_before_anything_is_measured(option: str) -> None:
+    result = CliRunner().invoke(bench_command, [option, "/proc/fastdock-figures"])
+    assert result.exit_code == 2
+    assert "cannot write /proc/fastdock-figures: No such file or directory" in result.output
+
+
+def test_a_file_of_before_is_replaced_and_nothing_is_left_beside(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(report.to_json())
+    (tmp_path / "b.json").write_text("before")
+    options = ["--from", str(tmp_path / "a.json"), "--json", str(tmp_path / "b.json")]
+    assert CliRunner().invoke(bench_command, options).exit_code == 0
+    assert Report.from_json((tmp_path / "b.json").read_text()) == report
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
 def test_the_help_names_the_suites_and_the_engines() -> None:
     output = CliRunner().invoke(bench_command, ["--help"]).output
     assert "density   start time beside" in output

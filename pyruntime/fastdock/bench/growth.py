@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,7 @@ from .measure import Series, Subject, measure, why
 from .peers import Missing, Peer, Running
 from .peers.engines import Docker
 from .peers.ours import Fastdock
-from .suites import Bench, Progress, at_once, parallel
+from .suites import BUDGET, Bench, Progress, at_once, parallel
 from .workload import WORKLOADS, rootfs_for
 
 __all__ = ["Curve", "by_caller_memory", "by_layers", "by_running", "by_starters", "layered_archive"]
@@ -119,11 +120,14 @@ def by_starters(
     """Time per start (the reciprocal of the rate) with 1, 2, … threads that start containers."""
     curve = Curve("time per start with several starters at once", "starters at once")
     here = [peer.name for peer in _chosen(bench, names, curve)]
+    curve.method = (
+        f"{starts} starts for each number, of a slow engine as many as take {BUDGET:g} s one after the other, "
+        "one for each starter at least; 3 rounds in turn, 1 to warm up"
+    )
     for number, count in enumerate(threads):
         if progress:
             progress(number, len(threads), f"{count} at once")
         found = parallel(bench, count, starts=max(starts, count), rounds=3, names=here)
-        curve.method = f"for each number {found.method}"
         curve.add(count, found.series)
         curve.ended.update({name: reason for name, reason in found.missing.items() if name in here})
     return curve
@@ -154,6 +158,8 @@ def by_caller_memory(
                 caller.terminate()  # it stops what it has started
                 caller.communicate()
                 raise
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
         if caller.returncode:
             curve.ended[f"{size} MiB"] = " ".join(said.split())[-200:]
             continue

@@ -140,7 +140,7 @@ class Report:
                 {name: [Footprint(**row) for row in rows] for name, rows in raw["memory"].items()},
                 raw.get("memory_missing", {}),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"this is not a report of fastdock bench: {error!r}") from error
 
 

@@ -159,14 +159,20 @@ class _Output:
 
     def check(self) -> None:
         """Raises UsageError for what cannot be written: before minutes of measuring, not after."""
-        for file in (self._json, self._html, self._plots):
-            if file is None:
-                continue
+        for file in filter(None, (self._json, self._html, self._plots)):
             above = file.absolute().parent
             if not above.is_dir():
                 raise click.UsageError(f"cannot write {file}: there is no directory {above}")
-            if not os.access(file if file.exists() else above, os.W_OK):
-                raise click.UsageError(f"cannot write {file}: permission denied, or a read-only file system")
+            try:
+                if file is self._plots:
+                    file.mkdir(exist_ok=True)
+                if file is self._plots or not file.exists() or file.is_file():
+                    beside = _beside(file / "01-bars.svg" if file is self._plots else file)
+                    # Permission bits say little: root is above them, a read-only file system below.
+                    beside.touch()
+                    beside.unlink()
+            except OSError as error:
+                raise click.UsageError(f"cannot write {file}: {error.strerror}") from None
 
     def save(self, report: Report) -> None:
         """Writes all files; one that cannot be written ends no hour of measuring: ``done`` says it."""
@@ -204,13 +210,17 @@ def _replace(file: Path, text: str) -> None:
     if file.exists() and not file.is_file():  # /dev/stdout
         file.write_text(text)
         return
-    target = file.resolve()
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside = _beside(file)
     try:
         beside.write_text(text)
-        beside.replace(target)
+        beside.replace(file.resolve())
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _beside(file: Path) -> Path:
+    target = file.resolve()
+    return target.with_name(f".{target.name}.{os.getpid()}")
 
 
 class _Progress:
