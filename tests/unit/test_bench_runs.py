@@ -62,6 +62,12 @@ def test_a_directory_that_takes_no_files_is_said_before_anything_is_measured(opt
     assert "cannot write /proc/fastdock-figures: No such file or directory" in result.output
 
 
+def test_a_directory_that_cannot_be_made_is_a_usage_error() -> None:
+    result = CliRunner().invoke(bench_command, ["--directory", "/proc/fastdock-bench"])
+    assert result.exit_code == 2
+    assert "--directory: /proc/fastdock-bench: No such file or directory" in result.output
+
+
 def test_a_file_of_before_is_replaced_and_nothing_is_left_beside(report: Report, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(report.to_json())
     (tmp_path / "b.json").write_text("before")

@@ -105,6 +105,11 @@ def bench_command(
 
     output = _Output(json_file, html_file, plots)
     output.check()
+    if directory is not None:
+        try:
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.UsageError(f"--directory: {directory}: {error.strerror}") from None
     if readme and not os.access(readme, os.W_OK):
         raise click.UsageError(f"cannot write {readme}: permission denied, or a read-only file system")
     if from_file is not None:

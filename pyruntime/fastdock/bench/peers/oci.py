@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..spawn import spawn
+from ..spawn import CommandFailed, spawn
 from ..workload import Workload
 from .base import Missing, Peer, Running, find_program, first_line
 from .cgroup1 import Cgroup1Namespace
@@ -93,7 +93,11 @@ class OciRuntime(Peer):
         argv = [*base, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(self._bundle), name]
         # Its stdio outlives the command: no pipes.  Nor /dev/null, which crun would give to the container's root.
         with self._namespace.entered(), tempfile.TemporaryFile() as stdio:
-            subprocess.run(argv, stdin=stdio, stdout=stdio, stderr=stdio, check=True)
+            if subprocess.run(argv, stdin=stdio, stdout=stdio, stderr=stdio, check=False).returncode:
+                stdio.seek(0)
+                raise CommandFailed(
+                    f"{self.program} run --detach: {stdio.read()[-300:].decode(errors='replace')}"
+                )
         return _Detached(base, name, int(pid_file.read_text()), self._namespace)
 
 
