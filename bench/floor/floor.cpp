@@ -31,7 +31,7 @@ void make_cgroups(Launch& launch) {
   const Shared& shared = *launch.shared;
   if (!shared.options.has("cgroup")) return;
   if (shared.controllers.empty()) {
-    const std::string path = shared.cgroup_root + "/fastdock-floor/" + launch.id;
+    const std::string path = shared.cgroup_root + "/" + shared.options.cgroup + "/" + launch.id;
     launch.cgroups = {path};
     must(path, sys(SYS_mkdir, path.c_str(), 0755));
     if (shared.options.has("limits")) {
@@ -44,7 +44,7 @@ void make_cgroups(Launch& launch) {
     return;
   }
   for (const auto& name : shared.controllers) {
-    const std::string path = shared.cgroup_root + "/" + name + "/fastdock-floor/" + launch.id;
+    const std::string path = shared.cgroup_root + "/" + name + "/" + shared.options.cgroup + "/" + launch.id;
     must(path, sys(SYS_mkdir, path.c_str(), 0755));
     launch.cgroups.push_back(path);
     launch.tasks.push_back(path + "/tasks");

@@ -17,8 +17,8 @@ namespace {
       "  [--threads N] [--seccomp FILE] [--without GROUP,...] [--dev bind|parent] [--mask each|shared|host]\n"
       "  [--sync futex|socket] [--lower fresh|cached] [--overlay child|parent]\n"
       "  [--prepare before|during] [--namespaces clone|unshare] [--upper disk|own] [--wait pidfd|sigchld]\n"
-      "  [--hold none|mnt] [--view bind|mount|one] [--root pivot|shallow] [--serve no|yes] [-- PROGRAM "
-      "ARGUMENT...]\n",
+      "  [--hold none|mnt] [--view bind|mount|one] [--root pivot|shallow] [--serve no|yes] [--cgroup NAME]\n"
+      "  [-- PROGRAM ARGUMENT...]\n",
       complaint.c_str());
   std::exit(2);
 }
@@ -46,7 +46,8 @@ Options parse_options(int argc, char** argv) {
       {"--prepare", &o.prepare}, {"--namespaces", &o.namespaces},
       {"--upper", &o.upper},     {"--wait", &o.wait},
       {"--hold", &o.hold},       {"--view", &o.view},
-      {"--root", &o.root},       {"--serve", &o.serve}};
+      {"--root", &o.root},       {"--serve", &o.serve},
+      {"--cgroup", &o.cgroup}};
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--") {

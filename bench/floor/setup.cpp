@@ -90,14 +90,15 @@ void find_paths(Shared& shared) {
 void find_cgroups(Shared& shared) {
   shared.cgroup_root = "/sys/fs/cgroup";
   if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0) {
-    mkdir("/sys/fs/cgroup/fastdock-floor", 0755);
+    const std::string parent = shared.cgroup_root + "/" + shared.options.cgroup;
+    mkdir(parent.c_str(), 0755);
     write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids +cpu");
-    write_file("/sys/fs/cgroup/fastdock-floor/cgroup.subtree_control", "+memory +pids +cpu");
+    write_file(parent + "/cgroup.subtree_control", "+memory +pids +cpu");
     return;
   }
   for (const char* name : {"memory", "pids", "cpu", "cpuacct", "freezer"}) {
     shared.controllers.emplace_back(name);
-    mkdir((shared.cgroup_root + "/" + name + "/fastdock-floor").c_str(), 0755);
+    mkdir((shared.cgroup_root + "/" + name + "/" + shared.options.cgroup).c_str(), 0755);
   }
 }
 
@@ -141,8 +142,10 @@ Shared set_up(const Options& options) {
 
 void tear_down(const Shared& shared) {
   rmdir(shared.empty_directory.c_str());
+  if (!shared.options.has("cgroup")) return;
+  if (shared.controllers.empty()) rmdir((shared.cgroup_root + "/" + shared.options.cgroup).c_str());
   for (const auto& name : shared.controllers)
-    rmdir((shared.cgroup_root + "/" + name + "/fastdock-floor").c_str());
+    rmdir((shared.cgroup_root + "/" + name + "/" + shared.options.cgroup).c_str());
 }
 
 }  // namespace floor_bench

@@ -23,7 +23,7 @@ __all__ = ["BUDGET", "Bench", "Comparison", "at_once", "memory", "parallel", "ru
 BUDGET = 4.0  # seconds, one after the other, for the starts of a slow engine in one batch
 _SETTLE = 0.5  # seconds until a container's start is over and its process is only the workload
 # Parents of its containers' cgroups that an engine leaves when it ends.
-_LEFT_CGROUPS = ("lxc.pivot", "fastdock-floor")
+_LEFT_CGROUPS = ("lxc.pivot",)
 
 Progress = Callable[[int, int, str], None]
 

@@ -88,7 +88,16 @@ class Floor(Peer):
         self._inside = workload.inside()
         # A process that waits between its starts, as warm as the one that measures.
         self._server = subprocess.Popen(
-            [self._program, *self._options, "--serve", "yes", "--", *self._inside],
+            [
+                self._program,
+                *self._options,
+                "--cgroup",
+                f"{self.mark}serve",
+                "--serve",
+                "yes",
+                "--",
+                *self._inside,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -124,6 +133,8 @@ class Floor(Peer):
         argv = [
             self._program,
             *self._options,
+            "--cgroup",
+            f"{self.mark}batch",
             "--iterations",
             str(each),
             "--warmup",
