@@ -30,7 +30,8 @@ struct Options {
   std::string view = "bind";   // bind | mount | one: cgroup view by binds, by fresh mounts, memory only
   std::string root = "pivot";  // pivot | shallow: unmount the old root, or leave it covered (no umount)
   std::string serve = "no";    // yes: one start per line on stdin
-  std::string cgroup = "fastdock-floor";  // parent of the cgroups, in each hierarchy: two of us at once need two
+  std::string cgroup =
+      "fastdock-floor";  // parent of the cgroups, in each hierarchy: two of us at once need two
   std::set<std::string> without;
   std::vector<std::string> argv = {"/bin/true"};
 
