@@ -38,10 +38,17 @@ bool create_working_directory(State& state) {
   return false;
 }
 
+bool have_ids_mapped(void* who, std::size_t mount, int tree) {
+  State& state = *static_cast<State*>(who);
+  Message message{MessageKind::kMapIds, 0, Operation::kNone, Hint::kNone, static_cast<std::int32_t>(mount)};
+  return check(send(state.plan.sync, message, "", tree), state.failure, Operation::kWaitForProcess, "parent") &&
+         wait_for_word(state);
+}
+
 bool build_and_enter_root(State& state) {
   const ChildPlan& plan = state.plan;
   if (!plan.has_root) return set_names(state) && write_sysctls(state) && open_terminal(state);
-  state.root = rootfs::build_root(plan.root, state.proc, state.failure);
+  state.root = rootfs::build_root(plan.root, {have_ids_mapped, &state}, state.proc, state.failure);
   if (state.root < 0 || !open_terminal(state)) return false;
   if (!set_names(state) || !write_sysctls(state)) return false;
   if (!rootfs::protect_paths(plan.root, state.root, state.failure)) return false;

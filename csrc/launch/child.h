@@ -26,6 +26,7 @@ enum class MessageKind : std::uint32_t {
   kTerminal,  // carries the terminal's descriptor
   kListener,  // carries the seccomp listener's descriptor
   kReached,   // value is a SyncPoint; the child waits for one byte
+  kMapIds,    // value is the number of a mount; carries it, detached; the child waits for one byte
   kWaiting,   // nothing more will come: the child waits at its start FIFO
 };
 

@@ -1,5 +1,6 @@
 #include "launch/conversation.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -172,6 +173,8 @@ void Conversation::handle(Received& received) {
       return;
     case MessageKind::kListener:
       return listening(std::move(received.descriptor));
+    case MessageKind::kMapIds:
+      return answer_after(map_ids(message.value, received.descriptor));
     case MessageKind::kReached:
       break;
   }
@@ -179,9 +182,23 @@ void Conversation::handle(Received& received) {
   held_ = !mounted && flat_ != nullptr && flat_->child()->held;
   if (held_) return;
   const auto& callback = mounted ? observer_.mounted : observer_.ready;
-  auto done = callback ? callback(child_.pid) : Result<void>{};
+  answer_after(callback ? callback(child_.pid) : Result<void>{});
+}
+
+void Conversation::answer_after(Result<void> done) {
   if (done) done = answer();
   if (!done) fail(std::move(done.error()));
+}
+
+// What the child has found below its root and may not map itself.
+Result<void> Conversation::map_ids(int number, const Fd& tree) {
+  const Mount& mount = plan_.mounts.at(static_cast<std::size_t>(number));
+  const NamespacePlan& users = plan_.namespaces[static_cast<std::size_t>(Namespace::kUser)];
+  Fd joined;
+  if (users.mode == NamespaceMode::kJoin) {
+    FASTDOCK_TRY(joined, open_file(users.path, O_RDONLY));
+  }
+  return rootfs::map_ids_of(mount, tree.get(), joined.get());
 }
 
 void Conversation::listening(Fd listener) {

@@ -46,6 +46,8 @@ class Conversation {
   Result<void> greet();
   Result<void> answer();
   void handle(Received& received);
+  void answer_after(Result<void> done);
+  Result<void> map_ids(int number, const Fd& tree);
   void listening(Fd listener);
   void fail(Error error);
 

@@ -245,7 +245,7 @@ rootfs::Mount read_mount(Json entry, const Config& config) {
 
 // As runc: a source below the root file system's directory is taken when its turn comes, with what the mounts
 // before it have put there.  It is looked for inside the container's root, so that no link leads out of that.
-void find_inside(rootfs::Mount& mount, Json entry, const Config& config) {
+void find_inside(rootfs::Mount& mount, const Config& config) {
   if (mount.type != "bind") return;
   const std::string root = normal(config.rootfs);
   const std::string source = normal(mount.source);
@@ -256,8 +256,6 @@ void find_inside(rootfs::Mount& mount, Json entry, const Config& config) {
     return covers(place, inside) || (mount.recursive && covers(inside, place));
   });
   if (!made) return;
-  if (mount.map_ids)
-    entry.refuse("maps ids of what another mount has put there, which only the mount itself can");
   mount.inside = std::move(inside);
 }
 
@@ -266,7 +264,7 @@ void find_inside(rootfs::Mount& mount, Json entry, const Config& config) {
 void read_mounts(Json mounts, Config& config) {
   mounts.each([&](Json entry) {
     rootfs::Mount mount = read_mount(entry, config);
-    find_inside(mount, entry, config);
+    find_inside(mount, config);
     if (mount.type == "cgroup" || mount.type == "cgroup2") {
       // A marker in its place in the order; add_cgroup_mounts() puts there what the machine has.
       mount.type = "cgroup";

@@ -23,7 +23,9 @@ long change_mount(int tree, const MountChange& change) {
   return raw_syscall(SYS_mount_setattr, tree, "", flags, &attributes, sizeof attributes);
 }
 
-int bind_inside(ChildMount& mount, int root, Failure& failure) {
+int bind_inside(std::span<ChildMount> mounts, std::size_t number, int root, IdMapper mapper,
+                Failure& failure) {
+  ChildMount& mount = mounts[number];
   Descriptor source(child::open_in_root(root, mount.inside, O_PATH));
   if (!check(source.get(), failure, Operation::kOpenBindSource, mount.source, Hint::kBindSourceMissing))
     return -1;
@@ -35,6 +37,7 @@ int bind_inside(ChildMount& mount, int root, Failure& failure) {
   if (mount.recursive) flags |= AT_RECURSIVE;
   Descriptor tree(raw_syscall(SYS_open_tree, source.get(), "", flags));
   if (!check(tree.get(), failure, Operation::kOpenBindSource, mount.source)) return -1;
+  if (mount.map_ids && !mapper.ask(mapper.who, number, tree.get())) return -1;
   for (const MountChange& change : mount.changes)
     if (!check(change_mount(tree.get(), change), failure, Operation::kSetMountAttributes, mount.source))
       return -1;

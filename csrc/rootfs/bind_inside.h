@@ -5,9 +5,10 @@
 
 namespace fastdock::rootfs {
 
-// The detached mount (and whether it is a directory goes to `mount`), or -1 with `failure` set.  In the
-// child; see child_root.h.
-int bind_inside(ChildMount& mount, int root, child::Failure& failure);
+// The detached mount of the n-th entry (and whether it is a directory goes to that), or -1 with `failure`
+// set.  In the child; see child_root.h.
+int bind_inside(std::span<ChildMount> mounts, std::size_t number, int root, IdMapper mapper,
+                child::Failure& failure);
 
 // Makes the change to a detached mount; -errno, as raw_syscall().  Its own user namespace may have locked
 // what was only to be reset: then that stays, as runc has it.

@@ -211,14 +211,17 @@ int mount_with_covered_mode(const ChildMount& mount, int root, Failure& failure)
   return mount_filesystem(mount, failure, mode);
 }
 
-bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, int& proc, Failure& failure) {
+bool add_mounts(const ChildRoot& plan, const Overlays& overlays, int root, IdMapper mapper, int& proc,
+                Failure& failure) {
   int overlay = 0;
-  for (ChildMount& mount : plan.mounts) {
+  for (std::size_t number = 0; number < plan.mounts.size(); ++number) {
+    ChildMount& mount = plan.mounts[number];
     bool ready = mount.kind == ChildMountKind::kOverlay;
-    int made = ready                                       ? overlays.made[overlay++]
-               : mount.kind == ChildMountKind::kBindInside ? bind_inside(mount, root, failure)
-               : mount.keep_mode                           ? mount_with_covered_mode(mount, root, failure)
-                                                           : make_mount(mount, plan, failure);
+    bool inside = mount.kind == ChildMountKind::kBindInside;
+    int made = ready             ? overlays.made[overlay++]
+               : inside          ? bind_inside(plan.mounts, number, root, mapper, failure)
+               : mount.keep_mode ? mount_with_covered_mode(mount, root, failure)
+                                 : make_mount(mount, plan, failure);
     if (made < 0) return false;
     mount.tree = made;
     bool of_kernel = child::equal(mount.type, "proc") || child::equal(mount.type, "sysfs");
@@ -324,7 +327,7 @@ bool make_read_only(const char* path, int root, Failure& failure) {
          check(move_to(tree.get(), target.get()), failure, Operation::kMakeReadOnly, path);
 }
 
-int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
+int build_root_unmasked(const ChildRoot& plan, IdMapper mapper, int& proc, Failure& failure) {
   // mount_namespaces(7): nothing of what follows may propagate to the host.
   long answer = raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.old_root_propagation, nullptr);
   if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
@@ -336,7 +339,7 @@ int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
       raw_syscall(SYS_openat, AT_FDCWD, plan.attach_point, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
   if (!check(target.get(), failure, Operation::kOpenMountPoint, plan.attach_point)) return -1;
   if (!check(move_to(root, target.get()), failure, Operation::kAttachMount, plan.attach_point)) return -1;
-  if (!add_mounts(plan, overlays, root, proc, failure)) return -1;
+  if (!add_mounts(plan, overlays, root, mapper, proc, failure)) return -1;
   for (const ChildDevice& device : plan.devices)
     if (!add_device(device, root, failure)) return -1;
   for (const ChildLink& link : plan.links)
@@ -346,10 +349,10 @@ int build_root_unmasked(const ChildRoot& plan, int& proc, Failure& failure) {
 
 }  // namespace
 
-int build_root(const ChildRoot& plan, int& proc, Failure& failure) {
+int build_root(const ChildRoot& plan, IdMapper mapper, int& proc, Failure& failure) {
   // mknod(2): devices have exactly the mode that the plan says.
   long mask = raw_syscall(SYS_umask, 0);
-  int root = build_root_unmasked(plan, proc, failure);
+  int root = build_root_unmasked(plan, mapper, proc, failure);
   raw_syscall(SYS_umask, mask);
   return root;
 }

@@ -44,6 +44,7 @@ struct ChildMount {
   // kBindInside: the source as the container's root has it, and what to make of the mount
   const char* inside = nullptr;
   bool recursive = false;
+  bool map_ids = false;  // by the parent: see IdMapper
   std::span<const MountChange> changes;
   std::span<const int> layers;  // kOverlay: detached mounts, the topmost first
 };
@@ -78,9 +79,16 @@ struct ChildRoot {
   std::span<const char* const> masked_paths, read_only_paths;
 };
 
+// Has the parent map the ids of a detached mount, the n-th of the plan's: where the child is in a user
+// namespace, it has not the rights for that.  False with its own failure set.
+struct IdMapper {
+  bool (*ask)(void* who, std::size_t mount, int tree);
+  void* who;
+};
+
 // Mounts the root at the attach point and everything below it.  Returns the root's descriptor, or -1
 // with `failure` set.  `proc`: out, a descriptor of a procfs that was mounted here, or -1.
-int build_root(const ChildRoot& plan, int& proc, child::Failure& failure);
+int build_root(const ChildRoot& plan, IdMapper mapper, int& proc, child::Failure& failure);
 
 // What was to be read-only and had to be written to until now.
 bool finish_root(const ChildRoot& plan, int root, child::Failure& failure);

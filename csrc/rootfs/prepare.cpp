@@ -217,6 +217,7 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
   if (!mount.inside.empty()) {
     child.kind = ChildMountKind::kBindInside;
     child.inside = mount.inside.c_str();
+    child.map_ids = mount.map_ids;
     return {};
   }
   child.kind = ChildMountKind::kBind;
@@ -311,6 +312,17 @@ void PreparedRoot::add_options(const std::string& options, ChildMount& child) {
     parsed.push_back({word.c_str(), value});
   }
   child.options = parsed;
+}
+
+Result<void> map_ids_of(const Mount& mount, int tree, int user_namespace_of_none) {
+  std::shared_ptr<Fd> mapping;
+  if (!mount.id_maps.empty()) {
+    FASTDOCK_TRY(mapping, user_namespace(mount.id_maps));
+  }
+  const unsigned recursive = mount.recursive && mount.map_ids_below ? AT_RECURSIVE : 0;
+  if (set_attributes(tree, 0, 0, 0, recursive, mapping ? mapping->get() : user_namespace_of_none) == 0)
+    return {};
+  return failed(Operation::kMapBindSource, mount.source);
 }
 
 int PreparedRoot::keep(Fd fd) { return descriptors_.emplace_back(std::move(fd)).get(); }
