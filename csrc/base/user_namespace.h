@@ -7,7 +7,8 @@ namespace fastdock {
 // attributes.
 bool in_initial_user_namespace();
 
-// user_namespaces(7): a user who maps only its own group may not drop the additional ones.
+// An ordinary user may not, nor (user_namespaces(7)) one who maps only its own group: the additional ones
+// stay.
 bool may_set_groups();
 
 }  // namespace fastdock

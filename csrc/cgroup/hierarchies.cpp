@@ -62,6 +62,13 @@ std::string find_base(const Hierarchy& hierarchy) {
   }
 }
 
+// What v2 offers where we are.
+void look_for_controllers(Hierarchy& hierarchy) {
+  const std::string& seen_from = hierarchy.base.empty() ? hierarchy.mount_point : hierarchy.base;
+  if (auto text = read_file(seen_from + "/cgroup.controllers"))
+    hierarchy.controllers = kImplicit | parse_controllers(*text, ' ');
+}
+
 }  // namespace
 
 Hierarchies Hierarchies::parse(std::string_view mountinfo, std::string_view memberships) {
@@ -102,13 +109,11 @@ void Hierarchies::find_bases() {
   for (Hierarchy& hierarchy : all_) {
     hierarchy.base = find_base(hierarchy);
     if (hierarchy.version == Version::kV1) continue;
-    const std::string& seen_from = hierarchy.base.empty() ? hierarchy.mount_point : hierarchy.base;
-    if (auto text = read_file(seen_from + "/cgroup.controllers"))
-      hierarchy.controllers = kImplicit | parse_controllers(*text, ' ');
+    look_for_controllers(hierarchy);
   }
 }
 
-Result<const Hierarchies*> Hierarchies::machine() {
+Result<Hierarchies*> Hierarchies::found() {
   static std::mutex mutex;
   // Never destroyed: sessions end while the program does.
   static auto& found = *new std::optional<Hierarchies>;
@@ -123,6 +128,21 @@ Result<const Hierarchies*> Hierarchies::machine() {
     found = std::move(hierarchies);
   }
   return &*found;
+}
+
+Result<const Hierarchies*> Hierarchies::machine() { return found(); }
+
+Result<bool> Hierarchies::use_delegated(std::string_view path) {
+  FASTDOCK_TRY(Hierarchies * hierarchies, found());
+  for (Hierarchy& hierarchy : hierarchies->all_) {
+    if (hierarchy.version == Version::kV1) continue;
+    std::string directory = directory_of(hierarchy, path);
+    if (!hierarchy.base.empty() && directory.starts_with(hierarchy.base + "/")) return false;
+    if (hierarchy.base.empty() && may_create_in(directory, Version::kV2)) hierarchy.base = directory;
+    look_for_controllers(hierarchy);
+    return true;
+  }
+  return false;
 }
 
 Version Hierarchies::version() const {

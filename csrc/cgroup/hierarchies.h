@@ -28,6 +28,12 @@ class Hierarchies {
   // This machine's.  Looked at once per process.  ENOENT: no cgroup file system is mounted.
   static Result<const Hierarchies*> machine();
 
+  // The cgroup `path` ("/…", v2) is ours to use because somebody has delegated it to us (systemd: a scope of
+  // a user's).  True where it is not below our base: then what is there can be read and limited from now on,
+  // but to move processes there is not ours (cgroups(7), "Delegation containment").  Not while another thread
+  // uses what machine() gave.
+  static Result<bool> use_delegated(std::string_view path);
+
   // From the texts of /proc/self/mountinfo and /proc/self/cgroup alone: bases are the mount points and v2
   // offers no controllers.
   static Hierarchies parse(std::string_view mountinfo, std::string_view memberships);
@@ -42,6 +48,7 @@ class Hierarchies {
 
  private:
   void find_bases();
+  static Result<Hierarchies*> found();
 
   std::vector<Hierarchy> all_;  // v1 first
 };

@@ -41,7 +41,8 @@ bool create_working_directory(State& state) {
 bool have_ids_mapped(void* who, std::size_t mount, int tree) {
   State& state = *static_cast<State*>(who);
   Message message{MessageKind::kMapIds, 0, Operation::kNone, Hint::kNone, static_cast<std::int32_t>(mount)};
-  return check(send(state.plan.sync, message, "", tree), state.failure, Operation::kWaitForProcess, "parent") &&
+  return check(send(state.plan.sync, message, "", tree), state.failure, Operation::kWaitForProcess,
+               "parent") &&
          wait_for_word(state);
 }
 

@@ -135,6 +135,7 @@ Result<void> Conversation::go(const std::array<int, 3>& streams) {
 
 Result<void> Conversation::greet() {
   std::string proc = "/proc/" + std::to_string(child_.pid) + "/";
+  if (observer_.cloned) FASTDOCK_CHECK(observer_.cloned(child_.pid));
   FASTDOCK_CHECK(write_id_maps(plan_, proc));
   if (flat_ != nullptr) FASTDOCK_CHECK(flat_->map_ids(child_.pid));
   if (plan_.oom_score_adjustment) {

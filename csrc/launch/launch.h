@@ -25,6 +25,8 @@ struct Process {
 
 // Called in the parent while the child waits.  An error ends the child and becomes launch()'s.
 struct Observer {
+  // It exists, and waits before it does anything: in no cgroup and no joined namespace yet.
+  std::function<Result<void>(pid_t)> cloned;
   // The namespaces exist (/proc/PID/ns/*).  The child goes on meanwhile: what is done here overlaps with
   // its mounts, and is complete before execve.
   std::function<Result<void>(pid_t)> created;

@@ -16,6 +16,7 @@
 #include "oci/listener.h"
 #include "oci/rootless.h"
 #include "oci/seal.h"
+#include "oci/systemd.h"
 #include "oci/terminal.h"
 
 namespace fastdock::oci {
@@ -219,6 +220,8 @@ class Execution {
         path = container_.state.cgroup + "/" + below.second;
       }
     }
+    FASTDOCK_TRY(systemd_attaches_, scope_is_out_of_reach(container_.state));
+    cgroup_below_ = path.substr(container_.state.cgroup.size());
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     auto group = cgroup::Cgroup::open(*hierarchies, path);
     if (!group && arguments_.has("cgroup"))
@@ -228,12 +231,16 @@ class Execution {
     for (const auto& [controllers, below] : of_controllers)
       FASTDOCK_CHECK(join_of_controllers(group->directories(), controllers, below, join_));
     for (const Fd& tasks : join_.tasks) plan_.cgroup_tasks.push_back(tasks.get());
-    plan_.cgroup_directory = join_.directory.get();
+    plan_.cgroup_directory = systemd_attaches_ ? -1 : join_.directory.get();
     return {};
   }
 
   launch::Observer observer() {
     launch::Observer observer;
+    if (systemd_attaches_)
+      observer.cloned = [this](pid_t pid) {
+        return attach_to_scope(container_.state.systemd_unit, cgroup_below_, pid);
+      };
     if (!listener_.path.empty())
       observer.listening = [this](pid_t pid, Fd listener) {
         State state = container_.state;
@@ -260,6 +267,8 @@ class Execution {
   Config config_;
   LaunchPlan plan_;
   cgroup::Join join_;
+  bool systemd_attaches_ = false;
+  std::string cgroup_below_;
   SeccompListener listener_;
   bool terminal_ = false;
 };

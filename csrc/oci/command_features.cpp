@@ -79,7 +79,7 @@ void put_linux(Printer& out) {
   out.put("v1", true);
   out.put("v2", true);
   out.put("systemd", true);
-  out.put("systemdUser", false);
+  out.put("systemdUser", true);
   out.put("rdma", true);
   out.end();
   put_seccomp(out);

@@ -105,8 +105,8 @@ class Creation {
     // Rules of devices need the host's root, and where nobody can make nodes they add nothing (runc leaves
     // them out, too).
     const cgroup::Hierarchy* devices = hierarchies->of(cgroup::Controller::kDevices);
-    if (!in_initial_user_namespace() && (devices == nullptr || devices->base.empty()))
-      config_.limits.devices.clear();
+    const bool nowhere = devices == nullptr || devices->base.empty();
+    if (!in_initial_user_namespace() && (nowhere || context_.systemd_cgroup)) config_.limits.devices.clear();
     FASTDOCK_TRY(cgroup::Cgroup group,
                  context_.systemd_cgroup ? make_scope(*hierarchies) : make_group(*hierarchies));
     // Where none could be made, the container runs in the caller's: not for who says that it is not rootless.
@@ -116,6 +116,7 @@ class Creation {
     for (const std::string& warning : group.warnings()) context_.warn(warning);
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
     FASTDOCK_TRY(join_, launch::start_in(group, config_.plan));
+    if (systemd_attaches_) config_.plan.cgroup_directory = -1;
     return {};
   }
 
@@ -140,6 +141,7 @@ class Creation {
     // From here on it is ours, to be removed.
     container_.state.systemd_unit = scope_->unit();
     container_.state.cgroup = scope_->cgroup();
+    FASTDOCK_TRY(systemd_attaches_, scope_is_out_of_reach(container_.state));
     cgroup::CreateOptions options;
     options.all_controllers = true;
     options.occupied = true;
@@ -207,6 +209,8 @@ class Creation {
       config_.plan.raise_loopback = false;
       observer.cloning = [this](const auto& clone) { network_->run(clone); };
     }
+    if (systemd_attaches_)
+      observer.cloned = [this](pid_t pid) { return attach_to_scope(scope_->unit(), "", pid); };
     if (!config_.network_devices.empty())
       observer.created = [this](pid_t pid) { return move_network_devices(config_.network_devices, pid); };
     if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty())
@@ -269,6 +273,7 @@ class Creation {
   Container container_;
   std::optional<NewScope> scope_;
   std::optional<NetworkAhead> network_;
+  bool systemd_attaches_ = false;
   cgroup::Join join_;
   SeccompListener listener_;
   std::optional<NotifySocket> notify_;

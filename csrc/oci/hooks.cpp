@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "base/path.h"
+#include "base/user_namespace.h"
 #include "launch/capabilities.h"
 #include "launch/launch.h"
 #include "oci/context.h"
@@ -72,6 +73,11 @@ launch::LaunchPlan runtime_place(const std::string& bundle) {
   launch::LaunchPlan plan;
   plan.working_directory = bundle;
   plan.capabilities = {launch::kAllCapabilities, launch::kAllCapabilities, launch::kAllCapabilities, 0, 0};
+  if (::geteuid() != 0 && in_initial_user_namespace()) {  // an ordinary user, whom nothing makes more
+    plan.user.uid = ::geteuid();
+    plan.user.gid = ::getegid();
+    plan.capabilities = {launch::kAllCapabilities, 0, 0, 0, 0};
+  }
   plan.new_keyring = false;
   for (char** variable = environ; *variable != nullptr; ++variable) plan.environment.emplace_back(*variable);
   return plan;

@@ -17,6 +17,7 @@
 
 #include "base/path.h"
 #include "cgroup/cgroup.h"
+#include "oci/systemd.h"
 
 namespace fastdock::oci {
 namespace {
@@ -216,7 +217,9 @@ Result<void> Container::load() {
     state.annotations.emplace_back(key, std::string());
     value.read(state.annotations.back().second);
   });
-  return (*document)->problem();
+  FASTDOCK_CHECK((*document)->problem());
+  FASTDOCK_CHECK(scope_is_out_of_reach(state));
+  return {};
 }
 
 Result<void> Container::save() const {

@@ -21,7 +21,6 @@ constexpr const char* kService = "org.freedesktop.systemd1";
 constexpr const char* kManagerPath = "/org/freedesktop/systemd1";
 constexpr const char* kManager = "org.freedesktop.systemd1.Manager";
 constexpr const char* kPropertiesOf = "org.freedesktop.DBus.Properties";
-constexpr const char* kPrivateSocket = "/run/systemd/private";
 // runc's time for a job.
 constexpr auto kPatience = std::chrono::seconds(30);
 
@@ -58,7 +57,40 @@ std::string unit_path(const std::string& unit) {
   return path;
 }
 
+std::string environment(const char* name) {
+  const char* given = std::getenv(name);
+  return given == nullptr ? "" : given;
+}
+
+Result<dbus::Connection> connect_to_machines() {
+  std::string address = environment("DBUS_SYSTEM_BUS_ADDRESS");
+  if (address.empty()) address = "unix:path=/run/dbus/system_bus_socket";
+  auto connection = dbus::Connection::to_bus(address, deadline());
+  if (connection) return connection;
+  // systemd's own socket, without a daemon between: root's alone.
+  if (auto direct = dbus::Connection::to_peer("/run/systemd/private", deadline())) return direct;
+  return connection;
+}
+
+// As runc (UserSystemdDbus) and systemctl --user.
+Result<dbus::Connection> connect_to_users() {
+  const std::string runtime = environment("XDG_RUNTIME_DIR");
+  std::string address = environment("DBUS_SESSION_BUS_ADDRESS");
+  if (address.empty() && runtime.empty())
+    return failed_with(
+        EADDRNOTAVAIL, Operation::kTalkToBus,
+        "neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set (a session of logind has them; "
+        "for services: loginctl enable-linger, and XDG_RUNTIME_DIR=/run/user/UID)");
+  if (address.empty()) address = "unix:path=" + runtime + "/bus";
+  auto connection = dbus::Connection::to_bus(address, deadline());
+  if (connection || runtime.empty()) return connection;
+  if (auto direct = dbus::Connection::to_peer(runtime + "/systemd/private", deadline())) return direct;
+  return connection;
+}
+
 }  // namespace
+
+bool has_own_systemd() { return ::geteuid() != 0 || !in_initial_user_namespace(); }
 
 Result<Systemd> Systemd::connect() {
   struct stat status{};
@@ -67,17 +99,12 @@ Result<Systemd> Systemd::connect() {
     return failed_with(ENOSYS, Operation::kUseContainer,
                        "--systemd-cgroup: systemd is not running here (no /run/systemd/system); set the "
                        "caller's cgroup driver to cgroupfs");
-  if (::geteuid() != 0 || !in_initial_user_namespace())
-    return failed_with(ENOSYS, Operation::kUseContainer,
-                       "--systemd-cgroup needs root; set the caller's cgroup driver to cgroupfs");
-  const char* given = std::getenv("DBUS_SYSTEM_BUS_ADDRESS");
-  std::string address = given != nullptr && *given != '\0' ? given : "unix:path=/run/dbus/system_bus_socket";
-  auto connection = dbus::Connection::to_bus(address, deadline());
+  auto connection = has_own_systemd() ? connect_to_users() : connect_to_machines();
   if (connection) return Systemd(std::move(*connection));
-  // systemd's own socket, without a daemon between: root's alone.
-  if (auto direct = dbus::Connection::to_peer(kPrivateSocket, deadline())) return Systemd(std::move(*direct));
   return failed_with(ENOSYS, Operation::kUseContainer,
-                     "--systemd-cgroup: systemd cannot be reached: " + describe(connection.error()));
+                     std::string("--systemd-cgroup: ") +
+                         (has_own_systemd() ? "the user's own systemd" : "systemd") +
+                         " cannot be reached: " + describe(connection.error()));
 }
 
 Result<Message> Systemd::call(const std::string& member, const std::string& signature, std::string body) {
@@ -190,6 +217,17 @@ Result<void> Systemd::set_properties(const std::string& unit, const Properties& 
   return {};
 }
 
+Result<void> Systemd::attach(const std::string& unit, const std::string& below, pid_t process) {
+  dbus::Writer body;
+  body.text(unit).text(below);
+  auto array = body.open_array(4);
+  body.u32(static_cast<std::uint32_t>(process));
+  body.close_array(array);
+  FASTDOCK_TRY(Message answer, call("AttachProcessesToUnit", "ssau", body.bytes()));
+  if (answer.type == MessageType::kError) return refused(EACCES, unit + ": " + answer.error_text());
+  return {};
+}
+
 Result<void> Systemd::stop(const std::string& unit) {
   auto stopped = run_job(unit, "StopUnit", "ss", dbus::Writer().text(unit).text("replace").bytes());
   if (!stopped && stopped.error().number != ENOENT) return stopped;
@@ -203,6 +241,16 @@ Result<void> update_scope(const std::string& unit, const cgroup::Limits& limits,
   Properties properties;
   FASTDOCK_CHECK(add_limits(limits, version, systemd.version(), properties));
   return systemd.set_properties(unit, properties);
+}
+
+Result<void> attach_to_scope(const std::string& unit, const std::string& below, pid_t process) {
+  FASTDOCK_TRY(Systemd systemd, Systemd::connect());
+  return systemd.attach(unit, below, process);
+}
+
+Result<bool> scope_is_out_of_reach(const State& state) {
+  if (state.systemd_unit.empty() || !has_own_systemd()) return false;
+  return cgroup::Hierarchies::use_delegated(state.cgroup);
 }
 
 Result<void> stop_scope(const std::string& unit) {

@@ -11,14 +11,20 @@
 #include "cgroup/cgroup.h"
 #include "dbus/connection.h"
 #include "oci/config.h"
+#include "oci/state.h"
 #include "oci/systemd_properties.h"
 
 namespace fastdock::oci {
 
+// The machine's systemd is root's to use; everybody else, and who is root of a user namespace only, has their
+// own (systemd --user).
+bool has_own_systemd();
+
 // systemd's manager, org.freedesktop.systemd1(5).
 class Systemd {
  public:
-  // ENOSYS: no systemd runs here, or it cannot be reached; the error says which.
+  // The one that has_own_systemd() says.  ENOSYS: no systemd runs here, or it cannot be reached; the error
+  // says which.
   static Result<Systemd> connect();
 
   // The number of its version; 0: it does not say.
@@ -28,6 +34,9 @@ class Systemd {
   Result<std::string> start_scope(const std::string& unit, const Properties& properties);
   // Until the next start of the unit.
   Result<void> set_properties(const std::string& unit, const Properties& properties);
+  // Moves a process into the unit's cgroup, or the one `below` it ("", "/a/b").  The user's own systemd asks
+  // the machine's to do it where the user may not.
+  Result<void> attach(const std::string& unit, const std::string& below, pid_t process);
   // Ends what is in it and waits; one that is gone is success.
   Result<void> stop(const std::string& unit);
 
@@ -76,5 +85,9 @@ class NewScope {
 // Limits of a container that has a scope.
 Result<void> update_scope(const std::string& unit, const cgroup::Limits& limits, cgroup::Version version);
 Result<void> stop_scope(const std::string& unit);
+Result<void> attach_to_scope(const std::string& unit, const std::string& below, pid_t process);
+// A scope of a user's, into which the user may move no process: a session of theirs is a scope of the
+// machine's systemd, with nothing of their own above both.  Makes it one that cgroup/ can use.
+Result<bool> scope_is_out_of_reach(const State& state);
 
 }  // namespace fastdock::oci

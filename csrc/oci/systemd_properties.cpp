@@ -157,7 +157,8 @@ Result<void> add_v2(const cgroup::Limits& limits, unsigned systemd, Properties& 
 
 }  // namespace
 
-Result<ScopePlace> scope_place(const std::string& cgroups_path, const std::string& id) {
+Result<ScopePlace> scope_place(const std::string& cgroups_path, const std::string& id,
+                               const char* default_slice) {
   ScopePlace place{"", "fastdock-" + id + ".scope", ""};
   if (!cgroups_path.empty()) {
     auto first = cgroups_path.find(':');
@@ -173,7 +174,7 @@ Result<ScopePlace> scope_place(const std::string& cgroups_path, const std::strin
                          "linux.cgroupsPath: a container is a scope of systemd, not " + cgroups_path);
     place.unit = cgroups_path.substr(first + 1, second - first - 1) + "-" + name + ".scope";
   }
-  if (place.slice.empty()) place.slice = "system.slice";
+  if (place.slice.empty()) place.slice = default_slice;
   if (!is_unit_name(place.unit))
     return failed_with(EINVAL, Operation::kUseContainer, "not a name of a unit of systemd: " + place.unit);
   FASTDOCK_TRY(place.cgroup, expand_slice(place.slice));

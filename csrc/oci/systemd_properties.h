@@ -17,10 +17,11 @@ namespace fastdock::oci {
 struct ScopePlace {
   std::string slice;   // "a-b.slice"
   std::string unit;    // "prefix-name.scope"
-  std::string cgroup;  // "/a.slice/a-b.slice/prefix-name.scope"
+  std::string cgroup;  // "/a.slice/a-b.slice/prefix-name.scope", below systemd's own
 };
-// Empty: system.slice, and a name of ours.  EINVAL: it is none.
-Result<ScopePlace> scope_place(const std::string& cgroups_path, const std::string& id);
+// Empty: `default_slice` (of a user's own systemd: user.slice), and a name of ours.  EINVAL: it is none.
+Result<ScopePlace> scope_place(const std::string& cgroups_path, const std::string& id,
+                               const char* default_slice = "system.slice");
 
 // A list of properties as StartTransientUnit and SetUnitProperties take it: a(sv).
 class Properties {

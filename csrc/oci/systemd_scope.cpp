@@ -43,7 +43,13 @@ void add_frame(const ScopePlace& place, const std::string& id, pid_t process, cg
 }  // namespace
 
 Result<NewScope> NewScope::start(const Config& config, const std::string& id, cgroup::Version version) {
-  FASTDOCK_TRY(ScopePlace place, scope_place(config.cgroups_path, id));
+  if (has_own_systemd() && version != cgroup::Version::kV2)
+    return failed_with(
+        ENOSYS, Operation::kUseContainer,
+        "--systemd-cgroup without root needs a machine with cgroup v2 alone: of v1 systemd lets no "
+        "user have anything; set the caller's cgroup driver to cgroupfs");
+  const char* slice = has_own_systemd() ? "user.slice" : "system.slice";
+  FASTDOCK_TRY(ScopePlace place, scope_place(config.cgroups_path, id, slice));
   Properties properties;
   // First, so that nothing in them replaces what follows.
   FASTDOCK_CHECK(add_annotations(config.annotations, properties));

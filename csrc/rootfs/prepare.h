@@ -71,8 +71,8 @@ class PreparedRoot {
   std::vector<std::string> unmapped_;
 };
 
-// Maps the ids of a detached mount, and where the mount says so of what is below it, by its own mappings; where
-// it has none, by `user_namespace`, an open descriptor.
+// Maps the ids of a detached mount, and where the mount says so of what is below it, by its own mappings;
+// where it has none, by `user_namespace`, an open descriptor.
 Result<void> map_ids_of(const Mount& mount, int tree, int user_namespace);
 
 // Overlayfs takes its layers by descriptor, and detached mounts can be cloned: Linux 6.15.

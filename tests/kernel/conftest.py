@@ -27,6 +27,7 @@ ALSO_IN_THE_VM = (
     "test_oci_specification.py",
     "test_rootless_delegation.py",
     "test_oci_systemd.py",
+    "test_oci_systemd_user.py",
 )
 
 

@@ -29,6 +29,12 @@ UNITS = {
     "NotifyAccess=main\nExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile"
     " --systemd-activation --syslog-only\n",
     "-.slice": "[Slice]\nMemoryAccounting=yes\n",
+    # As the package's, without PAM and logind; of the user's own units nothing but their bus.
+    "user@.service": "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\nAfter=dbus.socket\n"
+    "[Service]\nUser=%i\nType=notify\nKillMode=mixed\nSlice=user-%i.slice\nDelegate=pids memory cpu\n"
+    "Environment=XDG_RUNTIME_DIR=/run/user/%i HOME=/run/user/%i\nExecStartPre=+/bin/mkdir -p /run/user\n"
+    "ExecStartPre=+/bin/install -d -m 700 -o %i /run/user/%i\nExecStart=/lib/systemd/systemd --user"
+    " --unit=dbus.socket\n",
 }
 # Read by sh as process 1 of the namespaces, which systemd then becomes.  /proc/sys is read-only: systemd
 # raises fs.file-max and the like, which have no namespace.  $2 are v1's hierarchies; none on v2.
