@@ -46,9 +46,15 @@ bool have_ids_mapped(void* who, std::size_t mount, int tree) {
          wait_for_word(state);
 }
 
+bool enter_other_root(State& state) {
+  const int root = state.plan.other_root;
+  return root < 0 || rootfs::enter_root(root, rootfs::RootChange::kChroot, {}, state.failure);
+}
+
 bool build_and_enter_root(State& state) {
   const ChildPlan& plan = state.plan;
-  if (!plan.has_root) return set_names(state) && write_sysctls(state) && open_terminal(state);
+  if (!plan.has_root)
+    return enter_other_root(state) && set_names(state) && write_sysctls(state) && open_terminal(state);
   state.root = rootfs::build_root(plan.root, {have_ids_mapped, &state}, state.proc, state.failure);
   if (state.root < 0 || !open_terminal(state)) return false;
   if (!set_names(state) || !write_sysctls(state)) return false;
@@ -59,7 +65,7 @@ bool build_and_enter_root(State& state) {
   if (!reach(state, SyncPoint::kMounted)) return false;
   if (!create_working_directory(state)) return false;
   if (!rootfs::finish_root(plan.root, state.root, state.failure)) return false;
-  if (!rootfs::enter_root(state.root, plan.pivot, plan.bare_mounts, state.failure)) return false;
+  if (!rootfs::enter_root(state.root, plan.root_change, plan.bare_mounts, state.failure)) return false;
   if (plan.final_propagation == 0) return true;
   return check(raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.final_propagation, nullptr), state.failure,
                Operation::kSetPropagation, "/");

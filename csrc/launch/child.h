@@ -92,7 +92,8 @@ struct ChildPlan {
 
   bool has_root = false;
   rootfs::ChildRoot root;
-  bool pivot = true;
+  rootfs::RootChange root_change = rootfs::RootChange::kPivot;
+  int other_root = -1;                       // without a root of its own: a directory that becomes it
   std::span<const char* const> bare_mounts;  // see enter_root()
   std::uint64_t final_propagation = 0;
   std::uint32_t sync_points = 0;  // bit per SyncPoint

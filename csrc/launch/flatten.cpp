@@ -126,11 +126,15 @@ Result<void> Flattened::add_namespaces() {
 }
 
 Result<void> Flattened::add_root() {
+  if (!plan_.root && !plan_.other_root.empty()) {
+    FASTDOCK_TRY(Fd other, open_file(plan_.other_root, O_PATH | O_DIRECTORY));
+    child_.other_root = descriptors_.emplace_back(std::move(other)).get();
+  }
   if (!plan_.root) return {};
   const rootfs::IdMaps maps{plan_.uid_map, plan_.gid_map};
   child_.has_root = true;
-  child_.pivot = !plan_.keep_root;
-  if (plan_.keep_root) {
+  child_.root_change = plan_.root_change;
+  if (plan_.root_change == rootfs::RootChange::kMove) {
     FASTDOCK_TRY(bare_mounts_, rootfs::bare_mounts(plan_.attach_point));
     bare_ = pointers(bare_mounts_);
     child_.bare_mounts = bare_;
@@ -139,7 +143,7 @@ Result<void> Flattened::add_root() {
   rootfs::ChildRoot& root = child_.root;
   root.attach_point = plan_.attach_point.c_str();
   root.overlay_takes_descriptors = rootfs::overlay_takes_descriptors();
-  root.old_root_propagation = kRecursive | kPrivate;
+  if (plan_.root_change != rootfs::RootChange::kChroot) root.old_root_propagation = kRecursive | kPrivate;
   FASTDOCK_TRY(root.root, prepared_.add(*plan_.root, maps, true));
   std::set<const void*> made;  // devices and links
   for (const Mount& mount : plan_.mounts) {
@@ -329,7 +333,7 @@ void Flattened::add_unneeded_descriptors() {
   };
   if (child_.has_root) add(child_.root.root);
   for (const rootfs::ChildMount& mount : mounts_) add(mount);
-  needed.insert(needed.end(), {0, 1, 2, child_.sync, child_.init, child_.start_fifo});
+  needed.insert(needed.end(), {0, 1, 2, child_.sync, child_.init, child_.start_fifo, child_.other_root});
   std::ranges::sort(needed);
   unsigned next = 0;
   for (int fd : needed) {

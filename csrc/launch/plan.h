@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "rootfs/mount.h"
+#include "rootfs/root_change.h"
 
 namespace fastdock::launch {
 
@@ -98,7 +99,12 @@ struct LaunchPlan {
   std::string attach_point =
       "/run";  // an existing directory of the host, covered in the container's view only
   std::uint64_t root_propagation = 0;  // of the host's mounts as seen inside, before they go; 0: MS_PRIVATE
-  bool keep_root = false;              // chroot-like move instead of pivot_root (for roots on an initramfs)
+  // kChroot: there is no new mount namespace; the root is attached at attach_point for all to see, and
+  // whoever asked for it detaches it.
+  rootfs::RootChange root_change = rootfs::RootChange::kPivot;
+  // Without a root of its own: this process's root directory becomes the one behind this path
+  // ("/proc/7/root").
+  std::string other_root;
   std::vector<Mount> mounts;
   std::vector<Device> devices;
   std::vector<Link> links;

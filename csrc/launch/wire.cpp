@@ -83,9 +83,9 @@ template <class Archive>
 void visit(Archive& archive, LaunchPlan& plan) {
   visit_all(archive, plan.argv, plan.program, plan.environment, plan.working_directory,
             plan.create_working_directory, plan.user, plan.namespaces, plan.uid_map, plan.gid_map,
-            plan.clock_offsets, plan.root, plan.attach_point, plan.root_propagation, plan.keep_root,
-            plan.mounts, plan.devices, plan.links, plan.masked_paths, plan.read_only_paths, plan.sysctls,
-            plan.hostname, plan.domainname, plan.raise_loopback);
+            plan.clock_offsets, plan.root, plan.attach_point, plan.root_propagation, plan.root_change,
+            plan.other_root, plan.mounts, plan.devices, plan.links, plan.masked_paths, plan.read_only_paths,
+            plan.sysctls, plan.hostname, plan.domainname, plan.raise_loopback);
   visit_all(archive, plan.capabilities, plan.no_new_privileges, plan.seccomp, plan.seccomp_flags, plan.limits,
             plan.oom_score_adjustment, plan.scheduler, plan.io_priority, plan.initial_cpus, plan.final_cpus,
             plan.memory_policy, plan.personality, plan.apparmor_profile, plan.selinux_label, plan.new_keyring,

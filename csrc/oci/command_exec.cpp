@@ -13,6 +13,7 @@
 #include "launch/users.h"
 #include "oci/create.h"
 #include "oci/hooks.h"
+#include "oci/host_root.h"
 #include "oci/listener.h"
 #include "oci/rootless.h"
 #include "oci/seal.h"
@@ -198,6 +199,7 @@ class Execution {
       plan_.terminal->plain_newlines = !arguments_.has("detach") && !arguments_.has("console-socket");
     FASTDOCK_CHECK(join_user_namespace_of(container_.state.pid));
     FASTDOCK_CHECK(join_namespaces_of(container_.state.pid, plan_));
+    if (is_on_host(config_)) plan_.other_root = root_of(container_.state.pid);
     FASTDOCK_CHECK(join_cgroup());
     FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));
     plan_.preserve_descriptors = static_cast<int>(std::clamp<std::int64_t>(descriptors.value_or(0), 0, 4096));

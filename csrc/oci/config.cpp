@@ -65,7 +65,12 @@ void check_whole(const Config& config, Json root) {
   const launch::LaunchPlan& plan = config.plan;
   Json linux = root["linux"];
   using launch::Namespace;
-  if (is_host(plan, Namespace::kMount)) linux.refuse("must have a mount namespace: namespaces lists none");
+  if (is_host(plan, Namespace::kMount)) {
+    if (!plan.masked_paths.empty() || !plan.read_only_paths.empty())  // as runc
+      linux.refuse("has maskedPaths or readonlyPaths, which need a mount namespace: namespaces lists none");
+    if (!is_host(plan, Namespace::kUser))
+      linux.refuse("must have a mount namespace: in a user namespace nobody may mount on the host");
+  }
   if (!plan.hostname.empty() && is_host(plan, Namespace::kUts))
     root["hostname"].refuse("needs a UTS namespace of the container's own");
   if (!plan.domainname.empty() && is_host(plan, Namespace::kUts))

@@ -13,6 +13,7 @@
 #include "launch/own_cgroup.h"
 #include "oci/cgroups.h"
 #include "oci/hooks.h"
+#include "oci/host_root.h"
 #include "oci/listener.h"
 #include "oci/network_ahead.h"
 #include "oci/network_device.h"
@@ -85,8 +86,10 @@ class Creation {
     FASTDOCK_CHECK(enter_user_namespace(config_.plan));
     if (NetworkAhead::suits(config_.plan)) network_.emplace();
     FASTDOCK_CHECK(make_cgroup());
-    // The cgroup is known: whoever finds this after our SIGKILL can remove it.
+    FASTDOCK_CHECK(prepare_host_root());
+    // The cgroup and the mount are known: whoever finds this after our SIGKILL can remove them.
     FASTDOCK_CHECK(container_.save());
+    if (host_root_) FASTDOCK_CHECK(host_root_->attach());
     FASTDOCK_CHECK(complete_plan());
     context_.debug_log("container " + state.id + ": cgroup " + state.cgroup + ", root " + config_.rootfs);
     FASTDOCK_TRY(auto process, launch::launch(config_.plan, observer()));
@@ -117,6 +120,16 @@ class Creation {
     FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
     FASTDOCK_TRY(join_, launch::start_in(group, config_.plan));
     if (systemd_attaches_) config_.plan.cgroup_directory = -1;
+    return {};
+  }
+
+  // Without a mount namespace of its own, the container's mounts are made where the caller's are.
+  Result<void> prepare_host_root() {
+    if (!is_on_host(config_)) return {};
+    FASTDOCK_TRY(host_root_, HostRoot::make(config_.rootfs));
+    container_.state.root_mount = host_root_->id();
+    config_.plan.root_change = rootfs::RootChange::kChroot;
+    config_.plan.attach_point = config_.rootfs;
     return {};
   }
 
@@ -165,7 +178,7 @@ class Creation {
 
   Result<void> complete_plan() {
     LaunchPlan& plan = config_.plan;
-    plan.keep_root = !request_.pivot;
+    if (!host_root_ && !request_.pivot) plan.root_change = rootfs::RootChange::kMove;
     plan.new_keyring = request_.new_keyring;
     if (config_.terminal && !plan.terminal) plan.terminal.emplace();
     if (plan.terminal) plan.terminal->plain_newlines = request_.foreground && request_.console_socket.empty();
@@ -273,6 +286,7 @@ class Creation {
   Container container_;
   std::optional<NewScope> scope_;
   std::optional<NetworkAhead> network_;
+  std::optional<HostRoot> host_root_;
   bool systemd_attaches_ = false;
   cgroup::Join join_;
   SeccompListener listener_;
@@ -303,6 +317,7 @@ Result<Config> saved_config(const Container& container) {
 Result<LaunchPlan> place_in_container(const Container& container, const Config& config) {
   LaunchPlan place;
   FASTDOCK_CHECK(join_namespaces_of(container.state.pid, place));
+  if (is_on_host(config)) place.other_root = root_of(container.state.pid);
   place.environment = config.plan.environment;
   place.user = config.plan.user;
   place.capabilities = config.plan.capabilities;
@@ -362,6 +377,8 @@ Result<void> remove_container(const Context& context, Container& container, cons
       stop_unit(context, container);
     }
   }
+  if (auto detached = detach_host_root(container.state); !detached)
+    context.warn(message_of(detached.error()));
   FASTDOCK_CHECK(container.remove());
   for (const Hook& hook : hooks.poststop) {
     // runtime.md, "Lifecycle" 13: an error is a warning, and the others run.

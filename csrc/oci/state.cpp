@@ -213,6 +213,7 @@ Result<void> Container::load() {
   root["owner"].read(state.owner);
   root["cgroup"].read(state.cgroup);
   root["systemdUnit"].read(state.systemd_unit);
+  root["rootMount"].read(state.root_mount);
   root["annotations"].members([&](std::string_view key, Json value) {
     state.annotations.emplace_back(key, std::string());
     value.read(state.annotations.back().second);
@@ -240,6 +241,8 @@ Result<void> Container::save() const {
   put(writer, "owner", state.owner);
   put(writer, "cgroup", state.cgroup);
   put(writer, "systemdUnit", state.systemd_unit);
+  writer.Key("rootMount");
+  writer.Uint64(state.root_mount);
   put(writer, "annotations", state.annotations);
   writer.EndObject();
   return write_whole(path_ + "/state.json", {buffer.GetString(), buffer.GetSize()}, 0600);

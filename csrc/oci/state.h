@@ -24,6 +24,8 @@ struct State {
   std::string bundle, rootfs, created, owner;
   std::string cgroup;        // as Cgroup::open takes it; empty: none
   std::string systemd_unit;  // with --systemd-cgroup
+  std::uint64_t root_mount =
+      0;  // without a mount namespace: of the mount on the host that all its others are in
   Annotations annotations;
 };
 

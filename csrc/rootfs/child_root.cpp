@@ -329,8 +329,10 @@ bool make_read_only(const char* path, int root, Failure& failure) {
 
 int build_root_unmasked(const ChildRoot& plan, IdMapper mapper, int& proc, Failure& failure) {
   // mount_namespaces(7): nothing of what follows may propagate to the host.
-  long answer = raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.old_root_propagation, nullptr);
-  if (!check(answer, failure, Operation::kSetPropagation, "/")) return -1;
+  if (plan.old_root_propagation != 0 &&
+      !check(raw_syscall(SYS_mount, nullptr, "/", nullptr, plan.old_root_propagation, nullptr), failure,
+             Operation::kSetPropagation, "/"))
+    return -1;
   int root = make_mount(plan.root, plan, failure);
   if (root < 0) return -1;
   Overlays overlays;
@@ -383,16 +385,16 @@ bool protect_paths(const ChildRoot& plan, int root, Failure& failure) {
   return true;
 }
 
-bool enter_root(int root, bool pivot, std::span<const char* const> bare, Failure& failure) {
+bool enter_root(int root, RootChange change, std::span<const char* const> bare, Failure& failure) {
   // EINVAL: locked, since a more privileged mount namespace handed it down.  Then it is covered.
-  for (const char* path : pivot ? std::span<const char* const>() : bare)
+  for (const char* path : change == RootChange::kMove ? bare : std::span<const char* const>())
     if (raw_failed(raw_syscall(SYS_umount2, path, kDetach)))
       raw_syscall(SYS_mount, "tmpfs", path, "tmpfs", kBarren, "size=0");
   if (!check(raw_syscall(SYS_fchdir, root), failure, Operation::kChangeRoot, "/")) return false;
-  if (!pivot) {
+  if (change != RootChange::kPivot) {
     constexpr unsigned long kMove = 8192;  // MS_MOVE
-    return check(raw_syscall(SYS_mount, ".", "/", nullptr, kMove, nullptr), failure, Operation::kChangeRoot,
-                 "/") &&
+    return (change == RootChange::kChroot || check(raw_syscall(SYS_mount, ".", "/", nullptr, kMove, nullptr),
+                                                   failure, Operation::kChangeRoot, "/")) &&
            check(raw_syscall(SYS_chroot, "."), failure, Operation::kChangeRoot, "/") &&
            check(raw_syscall(SYS_chdir, "/"), failure, Operation::kChangeDirectory, "/");
   }

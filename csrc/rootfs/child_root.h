@@ -12,6 +12,7 @@
 #include <span>
 
 #include "base/child.h"
+#include "rootfs/root_change.h"
 
 namespace fastdock::rootfs {
 
@@ -71,9 +72,9 @@ struct ChildSysctl {
 struct ChildRoot {
   ChildMount root;
   const char* attach_point = "/run";
-  bool overlay_takes_descriptors = true;  // see prepare.cpp
-  std::uint64_t old_root_propagation = 0;
-  std::span<ChildMount> mounts;  // their `tree` becomes the mount that was made
+  bool overlay_takes_descriptors = true;   // see prepare.cpp
+  std::uint64_t old_root_propagation = 0;  // 0: of a mount namespace that is not ours to change
+  std::span<ChildMount> mounts;            // their `tree` becomes the mount that was made
   std::span<const ChildDevice> devices;
   std::span<const ChildLink> links;
   std::span<const char* const> masked_paths, read_only_paths;
@@ -96,12 +97,12 @@ bool finish_root(const ChildRoot& plan, int root, child::Failure& failure);
 // Masks and read-only paths; after everything that needs them writable.
 bool protect_paths(const ChildRoot& plan, int root, child::Failure& failure);
 
-// Makes `root` the root directory and the working directory; what was there before is gone.
-// `pivot` false: a moved mount and chroot(2), for a host whose root is the initramfs, which cannot pivot. The
-// old root stays, out of reach by name; `bare` are the procfs and sysfs mounts in it, which are taken away.
+// Makes `root` the root directory and the working directory.
+// kMove: the old root stays, out of reach by name; `bare` are the procfs and sysfs mounts in it, which are
+// taken away.
 // The kernel lets a user namespace mount a new procfs, with nothing masked, where it finds a bare one
 // anywhere in the mount namespace (mount_too_revealing).
-bool enter_root(int root, bool pivot, std::span<const char* const> bare, child::Failure& failure);
+bool enter_root(int root, RootChange change, std::span<const char* const> bare, child::Failure& failure);
 
 // A procfs of our own for writes to /proc: a new instance that no container can have touched
 // (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).  -1 with `failure` set.

@@ -99,16 +99,6 @@ def test_contradictions_and_nonsense(bundle: Bundle, path: str, value: Any) -> N
 
 
 @pytest.mark.here
-def test_no_mount_namespace(bundle: Bundle) -> None:
-    """runc's message speaks of masked paths; where there are none, it mounts on the host."""
-    namespaces = [entry for entry in bundle.config["linux"]["namespaces"] if entry["type"] != "mount"]
-    bundle.config["linux"] |= {"maskedPaths": [], "readonlyPaths": []}
-    before = Path("/proc/self/mountinfo").read_text()
-    assert "mount namespace" in bundle.refused(set_at("linux.namespaces", namespaces))
-    assert Path("/proc/self/mountinfo").read_text() == before
-
-
-@pytest.mark.here
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "{}", '{"ociVersion": "1.0.2"}', "[" * 100000, '{"a":' * 200, "\0", "ÿ"]
 )
