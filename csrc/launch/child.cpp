@@ -142,6 +142,7 @@ void run_child(void* argument) {
   const ChildPlan& plan = state.plan;
   char home[4096];
   if (!prepare(state)) give_up(state);
+  if (plan.held_in_filter && !plan.no_new_privileges && !load_filter(state)) give_up(state);
   // Held: the plan's program, and with it the directory, is another one afterwards.
   if (plan.held ? !hold(state) || !create_working_directory(state) : !reach(state, SyncPoint::kReady))
     give_up(state);

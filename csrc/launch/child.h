@@ -98,6 +98,7 @@ struct ChildPlan {
   std::uint64_t final_propagation = 0;
   std::uint32_t sync_points = 0;  // bit per SyncPoint
   bool held = false;              // at kReady, until its program is known: the rest of the plan is read then
+  bool held_in_filter = false;    // with the seccomp filter loaded, which allows what is left to do
   std::span<const rootfs::ChildSysctl> sysctls;
   const char* hostname = nullptr;
   const char* domainname = nullptr;

@@ -62,7 +62,8 @@ Result<std::unique_ptr<Container>> Container::start(std::shared_ptr<Session> ses
 Result<std::unique_ptr<Container>> Container::prepare(std::shared_ptr<Session> session, LaunchPlan plan,
                                                       const ContainerOptions& options, Observer observer) {
   FASTDOCK_TRY(auto container, make(std::move(session), plan, options));
-  FASTDOCK_TRY(container->held_, HeldLaunch::begin(std::move(plan), std::move(observer)));
+  FASTDOCK_TRY(container->held_,
+               HeldLaunch::begin(std::move(plan), options.held_in_filter, std::move(observer)));
   container->join_ = {};
   return container;
 }

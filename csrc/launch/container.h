@@ -23,8 +23,9 @@ struct ContainerOptions {
   cgroup::Limits limits;
   bool own_ids =
       true;  // a range of its own; the plan then has a new user namespace, and its maps are filled in
-  bool in_memory = true;     // what it writes is kept in memory, not on disk: faster, and gone with it
-  bool keep_memory = false;  // and process().memory is kept open, for those who want to look at it
+  bool in_memory = true;        // what it writes is kept in memory, not on disk: faster, and gone with it
+  bool keep_memory = false;     // and process().memory is kept open, for those who want to look at it
+  bool held_in_filter = false;  // of a prepared one: see HeldLaunch
 };
 
 class Container {

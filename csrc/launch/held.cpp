@@ -24,7 +24,7 @@ void set(std::vector<std::string>& environment, std::string variable) {
 
 }  // namespace
 
-Result<std::unique_ptr<HeldLaunch>> HeldLaunch::begin(LaunchPlan plan, Observer observer) {
+Result<std::unique_ptr<HeldLaunch>> HeldLaunch::begin(LaunchPlan plan, bool in_filter, Observer observer) {
   std::unique_ptr<HeldLaunch> held(new HeldLaunch(std::move(plan), std::move(observer)));
   const LaunchPlan& own = held->plan_;
   if (is_exposed(own) || own.terminal)
@@ -33,6 +33,7 @@ Result<std::unique_ptr<HeldLaunch>> HeldLaunch::begin(LaunchPlan plan, Observer 
   FASTDOCK_TRY(held->flat_, Flattened::make(own, sockets.theirs.get(), true));
   ChildPlan* child_plan = held->flat_->child();
   child_plan->held = true;
+  child_plan->held_in_filter = in_filter;
   child_plan->sync_points = sync_points(held->observer_);
   FASTDOCK_TRY(Child child, clone_by(held->observer_, [&] {
                  return clone_sharing_memory(held->flat_->clone_flags(), run_child, child_plan,

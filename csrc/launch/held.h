@@ -28,7 +28,9 @@ class HeldLaunch {
  public:
   // Returns when all is done but execve.  EINVAL: this plan's child would have to run from memory of its own
   // (host ids, joined namespaces), or has a terminal.
-  static Result<std::unique_ptr<HeldLaunch>> begin(LaunchPlan plan, Observer observer = {});
+  // `in_filter`: the plan's seccomp filter is known to allow what is left to do (fastdock's own is), and is
+  // loaded before: the kernel compiles it for 0.15 ms.
+  static Result<std::unique_ptr<HeldLaunch>> begin(LaunchPlan plan, bool in_filter, Observer observer = {});
   // Ends the child that was not used.
   ~HeldLaunch();
   HeldLaunch(const HeldLaunch&) = delete;

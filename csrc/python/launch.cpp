@@ -235,8 +235,8 @@ void register_container(py::module_& module) {
           "start",
           [](const std::shared_ptr<Session>& session, const LaunchPlan& plan, const cgroup::Limits& limits,
              bool own_ids, bool in_memory, bool keep_memory, bool outlive_thread, std::string id,
-             const py::object& network, std::string network_of, bool held) {
-            ContainerOptions options{std::move(id), limits, own_ids, in_memory, keep_memory};
+             const py::object& network, std::string network_of, bool held, bool held_in_filter) {
+            ContainerOptions options{std::move(id), limits, own_ids, in_memory, keep_memory, held_in_filter};
             Observer observer;
             std::optional<py::error_already_set> raised;
             if (!network.is_none())
@@ -265,7 +265,7 @@ void register_container(py::module_& module) {
           py::arg("session"), py::arg("plan"), py::kw_only(), py::arg("limits") = cgroup::Limits{},
           py::arg("own_ids") = true, py::arg("in_memory") = true, py::arg("keep_memory") = false,
           py::arg("outlive_thread") = true, py::arg("id") = "", py::arg("network") = nullptr,
-          py::arg("network_of") = "", py::arg("held") = false,
+          py::arg("network_of") = "", py::arg("held") = false, py::arg("held_in_filter") = false,
           "`held`: all but the execve, which begin() does; the plan's command is not used.")
       .def(
           "begin",

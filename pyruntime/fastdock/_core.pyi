@@ -441,6 +441,7 @@ class Container:
         network: Callable[[int], net.AttachPlan] | None = None,
         network_of: str = "",
         held: bool = False,
+        held_in_filter: bool = False,
     ) -> Container:
         """``network`` is called with the process's id while that prepares its mounts, and says what it is
         attached to before it executes; ``id`` is ``Session.new_id()``'s.
@@ -449,7 +450,8 @@ class Container:
 
         ``outlive_thread`` False: it is killed when the calling thread ends, and starts 20 us sooner.
 
-        ``held``: all but the execve, which ``begin`` does; the plan's command is not used.
+        ``held``: all but the execve, which ``begin`` does; the plan's command is not used.  ``held_in_filter``:
+        the seccomp filter, which allows what is left to do, is loaded before.
         """
     def begin(
         self, argv: Sequence[str], environment: Sequence[str], working_directory: str, stdio: Sequence[int]

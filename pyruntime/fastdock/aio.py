@@ -130,6 +130,10 @@ class Pool:
         """How many wait for a program now."""
         return self._pool.ready
 
+    async def wait_until_ready(self) -> None:
+        """Returns when all wait, or none can be prepared."""
+        await asyncio.to_thread(self._pool.wait_until_ready)
+
     async def run(self, args: Sequence[str] | str | None = None, **keywords: Any) -> CompletedProcess:
         """:func:`run` in one of the containers; of the options ``env`` and ``cwd``."""
         return await run(None, args, engine=self._pool, **keywords)

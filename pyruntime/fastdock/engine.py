@@ -8,7 +8,7 @@ import os
 from fastdock import _core
 from fastdock._errors import FastdockError, ImageNotFound, KernelError, SpecError
 from fastdock.options import options_from
-from fastdock.planning import Base, Planned, has_files, plan_of
+from fastdock.planning import Base, Planned, has_files, has_own_filter, plan_of
 from fastdock.store.paths import default_root, is_marked, make_private, run_directory
 
 TYPE_CHECKING = False  # see _light
@@ -223,6 +223,7 @@ class Engine:
             in_memory=planned.in_memory,
             outlive_thread=outlive,
             held=held,
+            held_in_filter=held and has_own_filter(planned.options),
         )
 
     def _start_attached(
@@ -272,6 +273,7 @@ class Engine:
                 network=endpoint.network,
                 network_of=endpoint.namespace_file,
                 held=held,
+                held_in_filter=held and has_own_filter(planned.options),
             )
             endpoint.started(container.pid)
         except BaseException as error:

@@ -218,6 +218,11 @@ def capabilities_of(options: Options) -> int:
         raise SpecError(f"unknown capability {getattr(error, 'path', '')!r}") from None
 
 
+def has_own_filter(options: Options) -> bool:
+    """Whether the seccomp filter is fastdock's own, not one of the user's."""
+    return not any(option.startswith("seccomp") for option in options.security_opt)
+
+
 def _add_security(
     plan: _core.LaunchPlan, base: Base, options: Options, own_ids: bool, seccomp_cache: str
 ) -> None:

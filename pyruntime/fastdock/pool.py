@@ -66,6 +66,7 @@ class Pool:
         self._changed = threading.Condition()
         self._ready: deque[_core.Container] = deque()
         self._starting = 0  # uses that have not got their program yet
+        self._stuck = False  # none could be prepared
         self._closed = False
         try:
             for _ in range(size):
@@ -81,6 +82,11 @@ class Pool:
     def ready(self) -> int:
         """How many wait for a program now."""
         return len(self._ready)
+
+    def wait_until_ready(self) -> None:
+        """Returns when ``size`` containers wait, or none can be prepared (the next use says why)."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._stuck or len(self._ready) >= self.size)
 
     def run(
         self,
@@ -206,11 +212,15 @@ class Pool:
             except FastdockError:
                 # Who needs one starts it himself, and is told why it fails; then this tries again.
                 with self._changed:
+                    self._stuck = True
+                    self._changed.notify_all()
                     if not self._closed:
                         self._changed.wait()
+                    self._stuck = False
                 continue
             with self._changed:
                 self._ready.append(container)
+                self._changed.notify_all()
 
     def _discard(self) -> None:
         while self._ready:

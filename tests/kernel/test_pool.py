@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -59,6 +60,32 @@ def _ended(pool: Pool) -> fastdock.Popen:
     process = pool.Popen(["true"])
     process.wait()
     return process
+
+
+def test_a_filter_of_the_users_does_not_stop_the_start(engine: Engine, tmp_path: Path) -> None:
+    """It is loaded last: what is left to do before the program may be forbidden to that."""
+    profile = tmp_path / "profile.json"
+    forbidden = ["recvmsg", "dup3", "fchown", "getcwd", "close_range"]
+    rules = [{"names": forbidden, "action": "SCMP_ACT_ERRNO"}]
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+    with Pool("busybox", size=1, engine=engine, security_opt=[f"seccomp={profile}"]) as pool:
+        done = pool.run(["sh", "-c", "mkdir /tmp/x; echo $?"], cwd="/tmp", capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout != ""
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"user": "1000"}, {"security_opt": ["no-new-privileges"]}, {"init": True}]
+)
+def test_is_like_any_other_container_with_options(engine: Engine, options: dict[str, object]) -> None:
+    look = [
+        "sh",
+        "-c",
+        "grep -E '^(Cap|Seccomp|NoNewPrivs|Uid|Groups)' /proc/self/status; cat /proc/1/comm; id",
+    ]
+    plain = engine.run("busybox", look, capture_output=True, text=True, **options)
+    with Pool("busybox", size=1, engine=engine, **options) as pool:  # type: ignore[arg-type]
+        assert pool.run(look, capture_output=True, text=True).stdout == plain.stdout
 
 
 def test_is_like_any_other_container(engine: Engine, pool: Pool) -> None:

@@ -21,6 +21,7 @@ from .measure import Series, Subject, measure
 from .peers.base import Missing, Peer, Running
 from .peers.engines import Docker
 from .peers.ours import Fastdock, FastdockShell
+from .pooled import pooled
 from .spawn import CommandFailed
 from .suites import Comparison, Progress, at_once
 from .workload import WORKLOADS, Workload
@@ -121,10 +122,14 @@ def _at_once(
         return lambda: at_once(starters, starters, peer.run)
 
     subjects = [Subject(peer.name, burst(peer)) for peer in peers.values()]
-    series = measure(subjects, rounds=rounds, warmup=1, progress=progress)
+    with ExitStack() as stack:
+        if isinstance(bridge := peers.get(FastdockBridge.name), Fastdock):
+            pool = stack.enter_context(pooled(bridge, starters))
+            subjects.append(Subject("fastdock pool bridge", lambda: pool.burst(starters)))
+        series = measure(subjects, rounds=rounds, warmup=1, progress=progress)
     return Comparison(
         f"{starters} of them started at once",
-        f"{rounds} rounds in turn; until the last has ended",
+        f"{rounds} rounds in turn; until the last has ended; the pool is of {starters}, full before each sample",
         series,
         missing,
     )

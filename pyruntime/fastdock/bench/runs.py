@@ -15,6 +15,7 @@ from .machine import describe
 from .measure import why
 from .network import network
 from .peers import PEERS, Missing
+from .pooled import until_it_runs
 from .pull import commit, pull
 from .report import Report
 from .suites import Bench, Comparison, Progress, memory, parallel, run_inside, start
@@ -118,6 +119,11 @@ def _start(bench: Bench, report: Report, rounds: int, _: Path, progress: Progres
     ]
     for options in plan:
         report.comparisons.append(start(bench, **options, progress=progress))
+        yield
+    for spacing in (0.0, 0.5):
+        report.comparisons.append(
+            until_it_runs(bench, rounds=max(3, rounds // 2), spacing=spacing, progress=progress)
+        )
         yield
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,6 +69,12 @@ class Fastdock(Peer):
         self._argv, self._expect = workload.inside(), workload.expect
         self._options = {**_LIMITS, "storage": self.storage, "pull": "never", **self.more_options}
 
+    def pool(self, size: int) -> Any:
+        """A ``fastdock.Pool`` of what is prepared here."""
+        from fastdock import Pool
+
+        return Pool(self._image, size=size, engine=self._engine, **self._options)
+
     def run(self) -> float | None:
         if not self._expect:
             done = self._engine.run(self._image, self._argv, **self._options)
@@ -76,6 +83,14 @@ class Fastdock(Peer):
         if done.returncode != 0 or (self._expect and self._expect not in done.stdout):
             raise CommandFailed(f"status {done.returncode}: {done.stdout!r} {done.stderr!r}")
         return None
+
+    def begin(self) -> float:
+        """Seconds until the program runs: its execve is done when Popen returns."""
+        begin = time.perf_counter()
+        process = self._engine.Popen(self._image, self._argv, **self._options)
+        seconds = time.perf_counter() - begin
+        process.wait()
+        return seconds
 
     def start(self) -> Running:
         from fastdock import DEVNULL
