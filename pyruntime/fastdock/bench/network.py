@@ -110,9 +110,25 @@ def _start(
     peers: dict[str, Peer], missing: dict[str, str], rounds: int, progress: Progress | None
 ) -> Comparison:
     subjects = [Subject(peer.name, peer.run) for peer in peers.values()]
-    series = measure(subjects, rounds=rounds, progress=progress)
+    with _pool_of_bridges(peers, 1) as pool:
+        series = measure([*subjects, *pool], rounds=rounds, progress=progress)
     title = "start to end of `true` with a bridge, an address and a published port (`fastdock`: without a network)"
-    return Comparison(title, f"{rounds} rounds in turn, 2 to warm up", series, missing)
+    method = f"{rounds} rounds in turn, 2 to warm up; {_POOL_METHOD.format(1)}"
+    return Comparison(title, method, series, missing)
+
+
+_POOL_METHOD = "the pool is of {}, full before each sample"
+
+
+@contextmanager
+def _pool_of_bridges(peers: dict[str, Peer], size: int) -> Iterator[list[Subject]]:
+    """So many at once from a pool of so many; nobody where there is no such peer."""
+    peer = peers.get(FastdockBridge.name)
+    if not isinstance(peer, FastdockBridge):
+        yield []
+        return
+    with pooled(peer, size) as pool:
+        yield [Subject("fastdock pool bridge", lambda: pool.burst(size))]
 
 
 def _at_once(
@@ -122,17 +138,10 @@ def _at_once(
         return lambda: at_once(starters, starters, peer.run)
 
     subjects = [Subject(peer.name, burst(peer)) for peer in peers.values()]
-    with ExitStack() as stack:
-        if isinstance(bridge := peers.get(FastdockBridge.name), Fastdock):
-            pool = stack.enter_context(pooled(bridge, starters))
-            subjects.append(Subject("fastdock pool bridge", lambda: pool.burst(starters)))
-        series = measure(subjects, rounds=rounds, warmup=1, progress=progress)
-    return Comparison(
-        f"{starters} of them started at once",
-        f"{rounds} rounds in turn; until the last has ended; the pool is of {starters}, full before each sample",
-        series,
-        missing,
-    )
+    with _pool_of_bridges(peers, starters) as pool:
+        series = measure([*subjects, *pool], rounds=rounds, warmup=1, progress=progress)
+    method = f"{rounds} rounds in turn; until the last has ended; {_POOL_METHOD.format(starters)}"
+    return Comparison(f"{starters} of them started at once", method, series, missing)
 
 
 # --- throughput ---
