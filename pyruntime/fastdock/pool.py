@@ -6,6 +6,7 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from errno import ECONNRESET, EPIPE, ESRCH
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from fastdock._errors import FastdockError, KernelError, SpecError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fastdock.process import CompletedProcess, Stream
 
 _PER_USE = ("env", "cwd")
-_GONE = (32, 104, 3)  # EPIPE, ECONNRESET, ESRCH: the prepared container was killed while it waited
+_GONE = (EPIPE, ECONNRESET, ESRCH)  # the prepared container was killed while it waited
 
 
 class Pool:
@@ -51,6 +52,8 @@ class Pool:
         if size < 1:
             raise SpecError(f"a pool of {size} containers: at least one is needed")
         self._engine = engine or default_engine()
+        if self._engine._remote is not None:
+            raise SpecError("a pool needs root: without it, another process starts the containers")
         self._planned, _ = self._engine._prepare(image, ["true"], options)
         self._image = image or ""
         planned = self._planned.options

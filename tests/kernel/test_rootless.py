@@ -235,6 +235,7 @@ assert fastdock.run("busybox", ["sh", "-c", "exit 3"]).returncode == 3
 for wanted, call in ((FileNotFoundError, lambda: fastdock.run("busybox", ["none"])),
                      (fastdock.ImageNotFound, lambda: fastdock.run("none", ["x"], pull="never")),
                      (fastdock.TimeoutExpired, lambda: fastdock.run("busybox", ["sleep", "60"], timeout=0.1)),
+                     (fastdock.SpecError, lambda: fastdock.Pool("busybox")),
                      (PermissionError, lambda: fastdock.run("busybox", ["true"], memory="64m"))):
     try: call()
     except wanted: pass
