@@ -37,7 +37,8 @@ Container::Container(std::shared_ptr<Session> session, const ContainerOptions& o
     : session_(std::move(session)),
       options_(options),
       id_(options.id.empty() ? session_->new_id() : options.id),
-      directory_(session_->places().state + "/containers/" + id_) {}
+      directory_(session_->places().state + "/containers/" + id_),
+      owner_(::getpid()) {}
 
 Result<std::unique_ptr<Container>> Container::make(std::shared_ptr<Session> session, LaunchPlan& plan,
                                                    const ContainerOptions& options) {
@@ -87,6 +88,7 @@ void Container::launched() {
 }
 
 Container::~Container() {
+  if (::getpid() != owner_) return;
   held_.reset();
   if (process_.pidfd && !status_) {
     (void)kill(SIGKILL);

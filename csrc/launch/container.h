@@ -41,7 +41,8 @@ class Container {
                                                     const ContainerOptions& options, Observer observer = {});
   // Starts a prepared one's program.  Once.  On failure the container is of no more use.
   Result<void> begin(HeldProgram program);
-  // Kills what still runs, and removes everything.
+  // Kills what still runs, and removes everything; but in a process that fork(2) has made of its owner
+  // nothing: there the container is not its own.
   ~Container();
   Container(const Container&) = delete;
   Container& operator=(const Container&) = delete;
@@ -82,6 +83,7 @@ class Container {
   std::mutex status_mutex_;
   std::optional<ExitStatus> status_;
   std::vector<std::string> warnings_;
+  const pid_t owner_;
   bool has_directory_ = false;
   bool ends_with_first_ = false;
 };

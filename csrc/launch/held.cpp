@@ -50,7 +50,7 @@ Result<std::unique_ptr<HeldLaunch>> HeldLaunch::begin(LaunchPlan plan, bool in_f
 }
 
 HeldLaunch::~HeldLaunch() {
-  if (conversation_ && !gone_) conversation_->child().kill_and_reap();
+  if (conversation_ && !gone_ && ::getpid() == owner_) conversation_->child().kill_and_reap();
 }
 
 // The child reads its plan again after go(): the memory is one, and it sleeps meanwhile.

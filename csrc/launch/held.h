@@ -1,6 +1,8 @@
 // A launch that stops short of its execve, and goes on when there is a program for it: a warm pool's.
 #pragma once
 
+#include <unistd.h>
+
 #include <array>
 #include <memory>
 #include <optional>
@@ -31,7 +33,7 @@ class HeldLaunch {
   // `in_filter`: the plan's seccomp filter is known to allow what is left to do (fastdock's own is), and is
   // loaded before: the kernel compiles it for 0.15 ms.
   static Result<std::unique_ptr<HeldLaunch>> begin(LaunchPlan plan, bool in_filter, Observer observer = {});
-  // Ends the child that was not used.
+  // Ends the child that was not used, in the process that made it.
   ~HeldLaunch();
   HeldLaunch(const HeldLaunch&) = delete;
   HeldLaunch& operator=(const HeldLaunch&) = delete;
@@ -50,6 +52,7 @@ class HeldLaunch {
   Observer observer_;
   std::unique_ptr<Flattened> flat_;
   std::optional<Conversation> conversation_;
+  const pid_t owner_ = ::getpid();
   bool gone_ = false;
 };
 

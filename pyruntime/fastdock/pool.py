@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,8 @@ class Pool:
     The options are those of :class:`fastdock.options.RunOptions`, but for what shares the host's user ids
     (``privileged``, ``userns="host"``, ``network="container:…"``), and ``oom_score_adj``.  The image is looked up once.
 
-    All methods may be called from any thread.  Raises what :class:`fastdock.Popen` raises, and SpecError for
+    All methods may be called from any thread; after ``os.fork()`` they work, and start each container when it is
+    needed.  Raises what :class:`fastdock.Popen` raises, and SpecError for
     such options, a size below one, and where there is no root.
     """
 
@@ -66,6 +68,7 @@ class Pool:
                 "oom_score_adj: a container that waits shares this process's memory, and it with that"
             )
         self.size = size
+        self._owner = os.getpid()
         self._changed = threading.Condition()
         self._ready: deque[_core.Container] = deque()
         self._starting = 0  # uses that have not got their program yet
@@ -127,6 +130,8 @@ class Pool:
 
     def close(self) -> None:
         """Ends the containers that wait; those in use go on."""
+        if os.getpid() != self._owner:
+            return
         with self._changed:
             if self._closed:
                 return
@@ -161,6 +166,11 @@ class Pool:
         options = options_from(given)
         command = command_of(self._planned, self._image, args)
         environment = [f"{name}={value}" for name, value in options.env]
+        if os.getpid() != self._owner:
+            # After os.fork(): those that wait share their maker's memory, and the lock may be some thread's of his.
+            container = self._started()
+            container.begin(command, environment, options.cwd, stdio)
+            return command, container
         with self._changed:
             self._starting += 1
         try:

@@ -283,3 +283,25 @@ def test_wait_is_interrupted_by_a_signal_handler(engine: Engine) -> None:
             process.stdin.close()
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+FORKS = """
+import os, sys, fastdock
+engine = fastdock.Engine(sys.argv[1])
+pool = fastdock.Pool("busybox", size=1, engine=engine)
+process = engine.Popen("busybox", ["cat"], stdin=fastdock.PIPE, stdout=fastdock.PIPE)
+child = os.fork()
+if child == 0:
+    process.stdin.close()
+    ended = pool.run(["sh", "-c", "exit 7"]).returncode
+    sys.exit(ended)  # with all that an interpreter does at its end
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), process.poll(), pool.ready)
+print(process.communicate(b"still here"), process.returncode, pool.run(["sh", "-c", "exit 8"]).returncode)
+"""
+
+
+def test_a_forked_process_ends_none_of_its_parents(engine: Engine, session_root: Path) -> None:
+    """As with subprocess: what the parent has started is the parent's."""
+    words = [sys.executable, "-c", FORKS, str(session_root)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("7 None 1\n(b'still here', None) 0 8\n", "")
