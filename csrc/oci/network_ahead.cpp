@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "base/fd.h"
 
@@ -39,13 +40,18 @@ NetworkAhead::NetworkAhead() {
   sigset_t before;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { work(); });
+  try {
+    thread_ = std::thread([this] { work(); });
+  } catch (const std::system_error&) {  // EAGAIN: the clone, which has no room either, says it
+    given_ = true;
+    making_.set_value(false);
+  }
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 NetworkAhead::~NetworkAhead() {
   if (!given_) giving_.set_value({});
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void NetworkAhead::run(const std::function<void()>& task) {

@@ -134,3 +134,19 @@ def test_strange_files_for_a_config(bundle: Bundle) -> None:
         done = bundle.command("run", "--bundle", str(bundle.path), "c")
         assert done.returncode == 1
         file.rmdir() if stat.S_ISDIR(file.lstat().st_mode) else file.unlink()
+
+
+@pytest.mark.here
+def test_without_room_for_a_thread_it_is_an_error(bundle: Bundle) -> None:
+    """The thread that makes the network namespace beforehand cannot be there, and nor can the container."""
+    parent = next(place for place in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if os.path.isdir(place))
+    group = Path(parent, f"fastdock-oci-test-{os.getpid()}-narrow")
+    group.mkdir()
+    try:
+        (group / "pids.max").write_text("1")
+        done = bundle.run(preexec_fn=lambda: (group / "cgroup.procs").write_text("0"))
+    finally:
+        group.rmdir()
+    assert done.returncode == 1
+    assert "Resource temporarily unavailable" in done.stderr
+    assert bundle.command("list", "--quiet").stdout == ""
