@@ -46,11 +46,14 @@ bool wait_for_word(State& state) {
   return check(answer, state.failure, Operation::kWaitForProcess, "parent");
 }
 
+bool tell_reached(State& state, SyncPoint point) {
+  Message message{MessageKind::kReached, 0, Operation::kNone, Hint::kNone, static_cast<std::int32_t>(point)};
+  return check(send(state.plan.sync, message, "", -1), state.failure, Operation::kWaitForProcess, "parent");
+}
+
 bool reach(State& state, SyncPoint point) {
   if ((state.plan.sync_points & 1U << static_cast<unsigned>(point)) == 0) return true;
-  Message message{MessageKind::kReached, 0, Operation::kNone, Hint::kNone, static_cast<std::int32_t>(point)};
-  return check(send(state.plan.sync, message, "", -1), state.failure, Operation::kWaitForProcess, "parent") &&
-         wait_for_word(state);
+  return tell_reached(state, point) && wait_for_word(state);
 }
 
 bool die_with_parent(State& state) {

@@ -38,6 +38,7 @@ struct KernelAction {
 long send(int sync, const Message& message, const char* text, int descriptor);
 [[noreturn]] void give_up(const State& state);
 bool wait_for_word(State& state);
+bool tell_reached(State& state, SyncPoint point);
 bool reach(State& state, SyncPoint point);
 bool die_with_parent(State& state);
 bool parent_lives(State& state);

@@ -99,9 +99,7 @@ bool use_terminal_and_stdio(State& state) {
 
 bool hold(State& state) {
   const Operation operation = Operation::kWaitForProcess;
-  Message message{MessageKind::kReached, 0, Operation::kNone, Hint::kNone,
-                  static_cast<std::int32_t>(SyncPoint::kReady)};
-  if (!check(send(state.plan.sync, message, "", -1), state.failure, operation, "parent")) return false;
+  if (!tell_reached(state, SyncPoint::kReady)) return false;
   char word = 0;
   iovec part{&word, 1};
   msghdr header{};

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 
+#include "base/descriptors.h"
 #include "base/path.h"
 #include "launch/child.h"
 #include "rootfs/id_map.h"
@@ -115,20 +116,7 @@ Result<void> Conversation::run_until_held() {
 
 Result<void> Conversation::go(const std::array<int, 3>& streams) {
   held_ = false;
-  char word = 'g';
-  iovec part{&word, 1};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof streams)] = {};
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  cmsghdr* first = CMSG_FIRSTHDR(&header);
-  first->cmsg_level = SOL_SOCKET;
-  first->cmsg_type = SCM_RIGHTS;
-  first->cmsg_len = CMSG_LEN(sizeof streams);
-  std::copy(streams.begin(), streams.end(), reinterpret_cast<int*>(CMSG_DATA(first)));
-  if (::sendmsg(socket_.get(), &header, MSG_NOSIGNAL) == 1) return {};
+  if (send_with_descriptors(socket_.get(), "g", streams) == 1) return {};
   return failed(Operation::kSendDescriptor, "standard streams",
                 errno == EPIPE || errno == ECONNRESET ? Hint::kProcessGone : Hint::kNone);
 }

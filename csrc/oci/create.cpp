@@ -92,7 +92,9 @@ class Creation {
     if (host_root_) FASTDOCK_CHECK(host_root_->attach());
     FASTDOCK_CHECK(complete_plan());
     context_.debug_log("container " + state.id + ": cgroup " + state.cgroup + ", root " + config_.rootfs);
-    FASTDOCK_TRY(auto process, launch::launch(config_.plan, observer()));
+    launch::Observer observer = make_observer();
+    use_network(observer);
+    FASTDOCK_TRY(auto process, launch::launch(config_.plan, observer));
     network_.reset();
     context_.debug_log("container " + state.id + ": process " + std::to_string(process.pid));
     if (auto finished = finish(process); !finished) {
@@ -213,15 +215,18 @@ class Creation {
     return state_json(container_.state, status, StateFor::kHooks);
   }
 
-  launch::Observer observer() {
+  // The container is born in the namespace that is there already, of the thread that is in it.
+  void use_network(launch::Observer& observer) {
+    if (!network_ || !network_->is_made()) return;
+    config_.plan.namespaces[static_cast<std::size_t>(launch::Namespace::kNet)].mode =
+        launch::NamespaceMode::kHost;
+    config_.plan.raise_loopback = false;
+    observer.cloning = [this](const auto& clone) { network_->run(clone); };
+  }
+
+  launch::Observer make_observer() {
     launch::Observer observer;
     const Hooks& hooks = config_.hooks;
-    if (network_ && network_->is_made()) {
-      config_.plan.namespaces[static_cast<std::size_t>(launch::Namespace::kNet)].mode =
-          launch::NamespaceMode::kHost;  // of the thread that clones
-      config_.plan.raise_loopback = false;
-      observer.cloning = [this](const auto& clone) { network_->run(clone); };
-    }
     if (systemd_attaches_)
       observer.cloned = [this](pid_t pid) { return attach_to_scope(scope_->unit(), "", pid); };
     if (!config_.network_devices.empty())

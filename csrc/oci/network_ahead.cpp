@@ -1,27 +1,18 @@
 #include "oci/network_ahead.h"
 
-#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <system_error>
 
-#include "base/fd.h"
+#include "base/loopback.h"
 
 namespace fastdock::oci {
 namespace {
 
 using launch::Namespace;
 using launch::NamespaceMode;
-
-bool raise_loopback() {
-  Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  ifreq request{.ifr_ifrn = {.ifrn_name = "lo"}, .ifr_ifru = {.ifru_flags = IFF_UP}};
-  return socket && ::ioctl(socket.get(), SIOCSIFFLAGS, &request) == 0;
-}
 
 }  // namespace
 
@@ -64,7 +55,7 @@ void NetworkAhead::run(const std::function<void()>& task) {
 
 void NetworkAhead::work() {
   auto given = giving_.get_future();
-  making_.set_value(::unshare(CLONE_NEWNET) == 0 && raise_loopback());
+  making_.set_value(::unshare(CLONE_NEWNET) == 0 && raise_loopback().has_value());
   if (auto task = given.get(); task.valid()) task();
 }
 

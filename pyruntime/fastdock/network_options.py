@@ -82,6 +82,11 @@ def device_sysctls(sysctls: Iterable[tuple[str, str]]) -> list[tuple[str, str, s
 _NO_DEVICE = ("all", "default", "lo", "", ".", "..")
 
 
+def first_network(options: Options) -> str:
+    """The network that ``--ip``, ``--link`` and ports are of; "" where none is named."""
+    return options.network.split(",")[0].partition(";")[0]
+
+
 def check(options: Options) -> None:
     """Raises SpecError for what its network cannot do."""
     for server in options.dns:
@@ -90,7 +95,7 @@ def check(options: Options) -> None:
         labels = domain.removesuffix(".").split(".")
         if domain != "." and not all(label and not _NO_LABEL & {*label} for label in labels):
             raise SpecError(f"dns_search: {domain!r} is not a domain")
-    first = options.network.split(",")[0].partition(";")[0]
+    first = first_network(options)
     shared = first.startswith("container:")
     if shared:
         _refuse_what_is_the_owners(options, first)

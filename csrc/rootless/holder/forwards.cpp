@@ -2,11 +2,9 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
@@ -15,23 +13,10 @@
 #include <future>
 #include <sstream>
 
+#include "base/loopback.h"
 #include "base/path.h"
 
 namespace fastdock::rootless {
-namespace {
-
-Result<void> raise_loopback() {
-  Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  ifreq request{};
-  std::strcpy(request.ifr_name, "lo");
-  request.ifr_flags = IFF_UP;
-  if (!socket || ::ioctl(socket.get(), SIOCSIFFLAGS, &request) != 0)
-    return failed(Operation::kRaiseLoopback, "lo");
-  return {};
-}
-
-}  // namespace
-
 bool read_address(const std::string& host, const std::string& port, Address& address) {
   std::uint16_t number = 0;
   auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning, NotFound, SpecError
 from fastdock.containers.records import Record
-from fastdock.network_options import escaped
+from fastdock.network_options import escaped, first_network
 from fastdock.options import Options
 
 TYPE_CHECKING = False  # see _light
@@ -37,7 +37,7 @@ def check_options(containers: Containers, options: Options) -> None:
         from fastdock.endpoint import check_options as check
 
         check(options)
-    if options.link and options.network.partition(";")[0].partition(",")[0] == "bridge":
+    if options.link and first_network(options) == "bridge":
         for text in options.link:
             containers.get(text.partition(":")[0])
 
@@ -227,7 +227,7 @@ def requested_document(options: Options, container_name: str) -> dict[str, Any]:
             port = "" if outer is None else str(outer[0]) + (f"-{outer[-1]}" if len(outer) > 1 else "")
             binding = {"HostIp": spec.host, "HostPort": port}
             bindings.setdefault(f"{spec.container_port}/{spec.protocol}", []).append(binding)
-    mode = options.network.split(",")[0].partition(";")[0] or "none"
+    mode = first_network(options) or "none"
     links: list[str] = []
     if options.link and mode == "bridge":
         from fastdock.network.model import parse_link
