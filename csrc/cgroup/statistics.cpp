@@ -114,7 +114,6 @@ Result<Usage> Cgroup::usage() const {
 
 Result<Statistics> Cgroup::statistics() const {
   Statistics out;
-  FASTDOCK_TRY(out.usage, usage());
   // Calls read(files, v1) where the cgroup is in the controller's hierarchy.
   auto with = [&](Controller controller, auto&& read) {
     std::string directory = directory_for(controller);
@@ -145,6 +144,8 @@ Result<Statistics> Cgroup::statistics() const {
     out.memory_pressure = parse_pressure(text_of(files, "memory.pressure"));
     out.io_pressure = parse_pressure(text_of(files, "io.pressure"));
   }
+  // Last: a peak that is read before the present use can be below it.
+  FASTDOCK_TRY(out.usage, usage());
   return out;
 }
 
