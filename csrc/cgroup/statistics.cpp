@@ -20,20 +20,20 @@ std::uint64_t limit_v1(const Files& files, std::string_view file) {
 
 // v1's total is exact, its parts are counted in ticks.  v2 shows the total divided in their proportion, and
 // so do we (kernel/sched/cputime.c, cputime_adjust): the parts add up, also for a process of a millisecond.
-void read_cpu_v1(const Files& accounting, Usage& usage) {
-  usage.cpu_ns = number_of(accounting, "cpuacct.usage");
-  auto user = static_cast<double>(number_of(accounting, "cpuacct.usage_user"));
-  auto system = static_cast<double>(number_of(accounting, "cpuacct.usage_sys"));
-  double share = system == 0 ? 1.0 : user / (user + system);
-  usage.cpu_user_ns =
-      std::min(usage.cpu_ns, static_cast<std::uint64_t>(static_cast<double>(usage.cpu_ns) * share));
-  usage.cpu_system_ns = usage.cpu_ns - usage.cpu_user_ns;
+void divide_cpu_time(std::uint64_t user, std::uint64_t system, Statistics& out) {
+  const std::uint64_t whole = out.usage.cpu_ns;
+  double share = system == 0 ? 1.0 : static_cast<double>(user) / static_cast<double>(user + system);
+  out.cpu_user_ns = std::min(whole, static_cast<std::uint64_t>(static_cast<double>(whole) * share));
+  out.cpu_system_ns = whole - out.cpu_user_ns;
 }
 
-void read_cpu_v2(const Values& stat, Usage& usage) {
-  usage.cpu_ns = value_of(stat, "usage_usec") * 1000;
-  usage.cpu_user_ns = value_of(stat, "user_usec") * 1000;
-  usage.cpu_system_ns = value_of(stat, "system_usec") * 1000;
+void read_cpu_parts(const Files& files, bool v1, Statistics& out) {
+  if (v1) {
+    divide_cpu_time(number_of(files, "cpuacct.usage_user"), number_of(files, "cpuacct.usage_sys"), out);
+    return;
+  }
+  Values stat = parse_flat_keyed(text_of(files, "cpu.stat"));
+  divide_cpu_time(value_of(stat, "user_usec"), value_of(stat, "system_usec"), out);
 }
 
 void read_memory_usage(const Files& files, bool v1, Usage& usage) {
@@ -101,10 +101,10 @@ Result<Usage> Cgroup::usage() const {
   FASTDOCK_CHECK(any_directory());
   Usage usage;
   if (std::string directory = directory_for(Controller::kCpuacct); !directory.empty()) {
-    if (hierarchies_->of(Controller::kCpuacct)->version == Version::kV1)
-      read_cpu_v1(Files(directory), usage);
-    else
-      read_cpu_v2(parse_flat_keyed(text_of(Files(directory), "cpu.stat")), usage);
+    Files files(directory);
+    usage.cpu_ns = hierarchies_->of(Controller::kCpuacct)->version == Version::kV1
+                       ? number_of(files, "cpuacct.usage")
+                       : value_of(parse_flat_keyed(text_of(files, "cpu.stat")), "usage_usec") * 1000;
   }
   if (std::string directory = directory_for(Controller::kMemory); !directory.empty())
     read_memory_usage(Files(directory), hierarchies_->of(Controller::kMemory)->version == Version::kV1,
@@ -146,6 +146,7 @@ Result<Statistics> Cgroup::statistics() const {
   }
   // Last: a peak that is read before the present use can be below it.
   FASTDOCK_TRY(out.usage, usage());
+  with(Controller::kCpuacct, [&](const Files& files, bool v1) { read_cpu_parts(files, v1, out); });
   return out;
 }
 

@@ -14,7 +14,7 @@ inline constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::ma
 
 // The few figures that each finished container reports; cheap to read.
 struct Usage {
-  std::uint64_t cpu_ns = 0, cpu_user_ns = 0, cpu_system_ns = 0;
+  std::uint64_t cpu_ns = 0;
   std::optional<std::uint64_t> memory_peak;  // bytes; v2: kernel 5.19 or later
   std::uint64_t oom_kills = 0;               // processes that the kernel killed for memory
 };
@@ -42,6 +42,7 @@ struct Pressure {
 struct Statistics {
   Usage usage;
 
+  std::uint64_t cpu_user_ns = 0, cpu_system_ns = 0;
   // cpu: only counted where a quota is set
   std::uint64_t periods = 0, throttled_periods = 0, throttled_ns = 0;
 

@@ -55,8 +55,8 @@ void put_cpu(Writer& writer, const Figures& figures) {
       put_list(writer, "percpu", figures.details.cpu_ns);
       put_list(writer, "percpu_kernel", figures.details.cpu_kernel_ns);
       put_list(writer, "percpu_user", figures.details.cpu_user_ns);
-      put(writer, "kernel", statistics.usage.cpu_system_ns);
-      put(writer, "user", statistics.usage.cpu_user_ns);
+      put(writer, "kernel", statistics.cpu_system_ns);
+      put(writer, "user", statistics.cpu_user_ns);
     });
     object(writer, "throttling", [&] {
       put(writer, "periods", statistics.periods);

@@ -22,8 +22,6 @@ py::object limit_or_none(std::uint64_t limit) {
 py::dict usage_dict(const Usage& usage) {
   py::dict out;
   out["cpu_ns"] = usage.cpu_ns;
-  out["cpu_user_ns"] = usage.cpu_user_ns;
-  out["cpu_system_ns"] = usage.cpu_system_ns;
   out["memory_peak"] = usage.memory_peak;
   out["oom_kills"] = usage.oom_kills;
   return out;
@@ -73,6 +71,8 @@ py::list hugetlb_list(const std::vector<HugetlbUse>& uses) {
 
 py::dict statistics_dict(const Statistics& statistics) {
   py::dict out = usage_dict(statistics.usage);
+  out["cpu_user_ns"] = statistics.cpu_user_ns;
+  out["cpu_system_ns"] = statistics.cpu_system_ns;
   out["periods"] = statistics.periods;
   out["throttled_periods"] = statistics.throttled_periods;
   out["throttled_ns"] = statistics.throttled_ns;

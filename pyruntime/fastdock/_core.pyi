@@ -214,8 +214,6 @@ class Limits:
 
 class CgroupUsage(TypedDict):
     cpu_ns: int
-    cpu_user_ns: int
-    cpu_system_ns: int
     memory_peak: int | None  # bytes; None: the kernel does not say (v2 before 5.19)
     oom_kills: int
 
@@ -244,6 +242,8 @@ class HugetlbUse(TypedDict):
     failures: int
 
 class CgroupStatistics(CgroupUsage):
+    cpu_user_ns: int
+    cpu_system_ns: int
     periods: int
     throttled_periods: int
     throttled_ns: int
