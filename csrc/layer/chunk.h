@@ -1,8 +1,10 @@
 // Large buffers that stages of a pipeline hand on without copying, and the bounded queues between them.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -21,6 +23,13 @@ struct Chunk {
 
   [[nodiscard]] Bytes bytes() const { return {storage.get(), size}; }
   [[nodiscard]] std::span<std::uint8_t> free_space() { return {storage.get() + size, kChunkSize - size}; }
+  // Appends as much as there is room for; what is left of it.
+  [[nodiscard]] Bytes append(Bytes data) {
+    std::size_t count = std::min(free_space().size(), data.size());
+    std::memcpy(free_space().data(), data.data(), count);
+    size += count;
+    return data.subspan(count);
+  }
 };
 using ChunkPtr = std::shared_ptr<Chunk>;
 

@@ -2,9 +2,7 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "layer/threads.h"
 
@@ -41,11 +39,7 @@ void LayerOutput::join() {
 Result<void> LayerOutput::write(Bytes data) {
   while (!data.empty()) {
     if (!current_) current_ = pool_->take();
-    auto space = current_->free_space();
-    std::size_t count = std::min(space.size(), data.size());
-    std::memcpy(space.data(), data.data(), count);
-    current_->size += count;
-    data = data.subspan(count);
+    data = current_->append(data);
     if (current_->free_space().empty()) FASTDOCK_CHECK(push_chunk());
   }
   return {};

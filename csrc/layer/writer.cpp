@@ -4,9 +4,7 @@
 #include <sched.h>
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "base/path.h"
 #include "layer/file_entry.h"
@@ -82,11 +80,7 @@ Result<void> LayerWriter::write(Bytes data) {
   std::scoped_lock lock(calls_);
   while (!data.empty()) {
     if (!current_) current_ = pool_->take();
-    auto space = current_->free_space();
-    std::size_t count = std::min(space.size(), data.size());
-    std::memcpy(space.data(), data.data(), count);
-    current_->size += count;
-    data = data.subspan(count);
+    data = current_->append(data);
     if (current_->free_space().empty()) FASTDOCK_CHECK(push_chunk());
   }
   return {};
