@@ -13,7 +13,7 @@ from fastdock.store.paths import default_root, is_marked, make_private, run_dire
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from fastdock.containers import Containers
@@ -213,34 +213,38 @@ class Engine:
             plan.set_terminal(*terminal)
         session = _core.Session.current(self.root, self.run_directory, self.cgroup_parent)
         outlive = outlive_thread and _thread.get_native_id() != os.getpid()
+
+        def start(plan: _core.LaunchPlan, **attached: Any) -> _core.Container:
+            return _core.Container.start(
+                session,
+                plan,
+                limits=planned.limits,
+                own_ids=planned.own_ids,
+                in_memory=planned.in_memory,
+                outlive_thread=outlive,
+                held=held,
+                held_in_filter=held and has_own_filter(planned.options),
+                **attached,
+            )
+
         if files or has_files(planned.options):
-            return self._start_attached(session, planned, plan, outlive, keep_memory=files, held=held)
-        return _core.Container.start(
-            session,
-            plan,
-            limits=planned.limits,
-            own_ids=planned.own_ids,
-            in_memory=planned.in_memory,
-            outlive_thread=outlive,
-            held=held,
-            held_in_filter=held and has_own_filter(planned.options),
-        )
+            return self._start_attached(start, session.new_id, planned, plan, keep_memory=files)
+        return start(plan)
 
     def _start_attached(
         self,
-        session: _core.Session,
+        start: Callable[..., _core.Container],
+        new_id: Callable[[], str],
         planned: Planned,
         plan: _core.LaunchPlan,
-        outlive_thread: bool,
         *,
         keep_memory: bool,
-        held: bool,
         tries: int = 2,
     ) -> _core.Container:
         """Starts a container with networks, or with none but the files of names."""
         from fastdock.unbridged import AttachedContainer, UnbridgedEndpoint
 
-        identifier, own = session.new_id(), plan.copy()
+        identifier, own = new_id(), plan.copy()
         endpoint: Endpoint | UnbridgedEndpoint
         if planned.options.network in ("none", "host"):
             from fastdock.network.files import names_host_gateway
@@ -261,32 +265,19 @@ class Engine:
             )
         try:
             endpoint.apply(own, planned.own_ids)
-            container = _core.Container.start(
-                session,
+            container = start(
                 own,
-                limits=planned.limits,
-                own_ids=planned.own_ids,
-                in_memory=planned.in_memory,
-                keep_memory=keep_memory,
-                outlive_thread=outlive_thread,
                 id=identifier,
                 network=endpoint.network,
                 network_of=endpoint.namespace_file,
-                held=held,
-                held_in_filter=held and has_own_filter(planned.options),
+                keep_memory=keep_memory,
             )
             endpoint.started(container.pid)
         except BaseException as error:
             endpoint.close()
             if tries > 1 and isinstance(error, KernelError) and is_network_lost(error):
                 return self._start_attached(
-                    session,
-                    planned,
-                    plan,
-                    outlive_thread,
-                    keep_memory=keep_memory,
-                    held=held,
-                    tries=tries - 1,
+                    start, new_id, planned, plan, keep_memory=keep_memory, tries=tries - 1
                 )
             raise
         return AttachedContainer(container, endpoint)  # type: ignore[return-value]  # a container and its endpoint, with the same methods
