@@ -119,7 +119,7 @@ void visit(Archive& archive, Request& r) {
 }
 template <class Archive>
 void visit(Archive& archive, Update& update) {
-  visit_all(archive, update.limits, update.restart);
+  visit_all(archive, update.limits, update.restart, update.network);
 }
 
 template <class T>

@@ -73,6 +73,7 @@ Result<Request> from_bytes(std::string_view bytes);
 struct Update {
   cgroup::Limits limits;
   std::optional<Restart> restart;
+  std::optional<net::AttachPlan> network;  // it has joined one, left one, or is called differently there
 };
 // What `changes` gives replaces what `limits` has.
 void merge(cgroup::Limits& limits, const cgroup::Limits& changes);

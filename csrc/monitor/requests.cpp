@@ -139,7 +139,11 @@ Result<std::optional<int>> Monitor::update(const Fd& descriptor) {
   if (group_) FASTDOCK_CHECK(group_->update(wanted.limits));
   merge(request_.limits, wanted.limits);
   if (wanted.restart) request_.restart = *wanted.restart;
-  event("update");
+  if (wanted.network)
+    request_.network =
+        std::move(wanted.network);  // for its next start: in this one, whoever tells has done it
+  else
+    event("update");
   return 0;
 }
 

@@ -230,11 +230,15 @@ void register_monitor(py::module_& module) {
   module.def(
       "update_bytes",
       [](const cgroup::Limits& limits, const std::optional<std::string>& restart, std::uint32_t maximum) {
-        Update update{limits, std::nullopt};
+        Update update{limits, std::nullopt, std::nullopt};
         if (restart) update.restart = restart_of(*restart, maximum);
         return py::bytes(to_bytes(update));
       },
       py::arg("limits"), py::arg("restart") = py::none(), py::arg("maximum") = 0);
+  module.def(
+      "network_update_bytes",
+      [](const net::AttachPlan& network) { return py::bytes(to_bytes(Update{{}, std::nullopt, network})); },
+      "What a container with a monitor is attached to from its next start on.");
   module.def("append_event", [](const std::string& directory, std::string type, std::string action,
                                 std::string id, std::vector<std::pair<std::string, std::string>> attributes) {
     Event event{std::move(type), std::move(action), std::move(id), std::move(attributes)};

@@ -568,6 +568,9 @@ def exec_plan(plan: LaunchPlan) -> LaunchPlan:
 
 def plan_bytes(plan: LaunchPlan) -> bytes: ...
 def update_bytes(limits: Limits, restart: str | None = None, maximum: int = 0) -> bytes: ...
+def network_update_bytes(network: net.AttachPlan) -> bytes:
+    """What a container with a monitor is attached to from its next start on."""
+
 def reserve_ids(state: str, run: str, id: str) -> int:
     """A range of 65,536 ids for a container that is kept: its number."""
 

@@ -112,7 +112,7 @@ def kill_if_still(made: Container, member: str) -> None:
 def machine_goes_down(engine: Engine) -> None:
     """All monitors and their containers are killed, and /run is empty."""
     for one in engine.containers.list():
-        if one.record.is_foreground:  # it went with its command
+        if one.is_foreground:  # it went with its command
             continue
         pidfd = os.pidfd_open(one.state.pid)
         kill_monitor(one)
@@ -361,7 +361,7 @@ class TestReboot:
         run = subprocess.Popen(
             [sys.executable, "-m", "fastdock", "--root", engine.root, "run", "--rm", "busybox", *SLEEP]
         )
-        while not any(one.record.is_foreground for one in engine.containers.list()):
+        while not any(one.is_foreground for one in engine.containers.list()):
             pass
         try:
             run.kill()

@@ -45,7 +45,8 @@ class Container:
 
     ``Container(image, args, **options)`` creates and starts one, and as a context manager removes it at the
     end; ``engine.containers.get(name)`` finds one that is there.  Every process may hold objects of the same
-    container; each call looks at what it is now.  Times are seconds, sizes bytes.
+    container; each call and attribute (also name, networks, limits) looks at what it is now: an object is never
+    out of date, so there is no ``reload()``.  Times are seconds, sizes bytes.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Container:
             engine = default_engine()
         made = engine.containers.create(image, args, **options)
         self._containers: Containers = made._containers
-        self.record: Record = made.record
+        self._known: Record = made._known
         self._asked: Asked | None = made._asked
         self.warnings: list[str] = []
         try:
@@ -76,18 +77,32 @@ class Container:
         if record.is_foreground:
             from fastdock.containers.foreground import ForegroundContainer as cls  # noqa: N813
         self = cls.__new__(cls)
-        self._containers, self.record, self._asked, self.warnings = containers, record, asked, []
+        self._containers, self._known, self._asked, self.warnings = containers, record, asked, []
         return self
 
     # -- what it is ----------------------------------------------------------------------------------------
 
     @property
+    def record(self) -> Record:
+        """As it is now, whoever changed it; of one that has been removed, as it was last."""
+        self._known = self._read_record() or self._known
+        return self._known
+
+    def _read_record(self) -> Record | None:
+        return self._containers.records.now(self._known)
+
+    @property
+    def is_foreground(self) -> bool:
+        """Whether it is in the foreground of a ``fastdock run --rm``: foreground.py."""
+        return self._known.is_foreground
+
+    @property
     def id(self) -> str:
-        return self.record.id
+        return self._known.id
 
     @property
     def short_id(self) -> str:
-        return self.record.id[:12]
+        return self.id[:12]
 
     @property
     def name(self) -> str:
@@ -121,7 +136,7 @@ class Container:
     @property
     def first_id(self) -> int:
         """The host's number of its user 0."""
-        return _core.first_id(self.record.ids) if self.record.ids >= 0 else 0
+        return _core.first_id(self._known.ids) if self._known.ids >= 0 else 0
 
     def size(self) -> int:
         """Bytes of the files that it has written."""
@@ -241,20 +256,42 @@ class Container:
 
     def rename(self, name: str) -> None:
         """Conflict: the name is taken."""
+        from fastdock.containers.networking import rename
+        from fastdock.containers.starting import start_lock
         from fastdock.options import check_name
 
-        if check_name(name) == self.name:
-            raise Conflict(f"container {name} has that name already")
-        self._containers.records.rename(self.id, name)
-        old, self.record = self.record.name, self.record._replace(name=name)
-        self._containers.event("rename", self.record, [("oldName", "/" + old)])
-        try:
-            self._ask(control.RENAME, payload=name.encode())
-        except ContainerNotRunning:
-            return
-        from fastdock.containers.networking import rename
+        with start_lock(self):  # one that is being started is told afterwards
+            old = self.name
+            if check_name(name) == old:
+                raise Conflict(f"container {name} has that name already")
+            self._rename(name)
+            record = self.record
+            self._containers.event("rename", record, [("oldName", "/" + old)])
+            try:
+                self._tell_name(name)
+            except ContainerNotRunning:
+                return
+            rename(self._containers, record)
+            self._tell_networks()
 
-        rename(self._containers, self.record)
+    def _rename(self, name: str) -> None:
+        self._containers.records.rename(self.id, name)
+
+    def _tell_name(self, name: str) -> None:
+        self._ask(control.RENAME, payload=name.encode())
+
+    def _tell_networks(self) -> None:
+        """Its monitor, which may start it again (``restart``), what it is attached to by now."""
+        plan = self._containers.engine.networks.attached(self.id)
+        if plan is None:
+            return
+        try:
+            self._ask(control.UPDATE, content=_core.network_update_bytes(plan))
+        except ContainerNotRunning:
+            pass
+        except KernelError as error:
+            if not control.is_foreign(error):  # that one goes on with those it was started with
+                raise
 
     def connect(self, network: str, **addresses: Unpack[Addresses]) -> None:
         """Joins a network, at once if it runs, and at each later start.  NotFound, Conflict, SpecError."""
@@ -294,7 +331,6 @@ class Container:
 
     def _change_document(self, changes: dict[str, Any]) -> None:
         self._containers.records.change(self.id, changes)
-        self.record = self._containers.record(self.id)
 
     # -- in and out ----------------------------------------------------------------------------------------
 

@@ -280,7 +280,7 @@ def run(
 
 def detached(container: Container, args: Sequence[str] | str, **options: Any) -> int:
     """Starts a process that the monitor keeps: the host's number of it.  Its streams are /dev/null."""
-    if not container.record.is_foreground:
+    if not container.is_foreground:
         plan = exec_plan_of(container, args, **options)
         try:
             return container._ask(control.EXECUTE, content=_core.plan_bytes(plan))

@@ -18,7 +18,6 @@ from fastdock import _core
 from fastdock._errors import Conflict, ContainerNotFound, ContainerNotRunning
 from fastdock.containers import control
 from fastdock.containers.container import Container
-from fastdock.containers.networking import rename as rename_on_networks
 from fastdock.containers.records import Record
 from fastdock.containers.state import State
 from fastdock.containers.statistics import cgroup_of
@@ -53,6 +52,9 @@ class ForegroundContainer(Container):
         # user_namespaces(7): ID-inside-ns ID-outside-ns length
         with open(f"{process}/uid_map", encoding="ascii") as file:
             return int(file.readline().split()[1])
+
+    def _read_record(self) -> Record | None:
+        return record_of(self._containers, self.id)
 
     # -- its life ------------------------------------------------------------------------------------------
 
@@ -125,22 +127,19 @@ class ForegroundContainer(Container):
     def _change_document(self, changes: dict[str, Any]) -> None:
         self._rewrite({"options": changes["options"]})
 
-    def rename(self, name: str) -> None:
-        from fastdock.options import check_name
-
-        name = check_name(name)
+    def _rename(self, name: str) -> None:
         try:
             taken = self._containers.record(name)
         except ContainerNotFound:
-            pass
+            self._rewrite({"name": name})
         else:
-            if taken.id == self.id:
-                raise Conflict(f"container {name} has that name already")
             raise Conflict(f'the container name "/{name}" is already in use by container "{taken.id}"')
-        old = self.name
-        self._rewrite({"name": name})
-        self._containers.event("rename", self.record, [("oldName", "/" + old)])
-        rename_on_networks(self._containers, self.record)
+
+    def _tell_name(self, name: str) -> None:
+        """There is no monitor that has to know."""
+
+    def _tell_networks(self) -> None:
+        """Nor one that starts it again."""
 
     def _rewrite(self, changes: dict[str, Any]) -> None:
         path = os.path.join(self.run_directory, "record.json")
@@ -149,7 +148,6 @@ class ForegroundContainer(Container):
         with open(f"{path}.new", "w", encoding="utf-8") as file:
             json.dump({**document, **changes}, file)
         os.rename(f"{path}.new", path)
-        self.record = self._containers.record(self.id)
 
     # -- what it has written, and its networks -------------------------------------------------------------
 

@@ -53,7 +53,7 @@ def read_logs(
 
 def check_readable(container: Container) -> None:
     """SpecError for a container whose output is not kept."""
-    if container.record.is_foreground:
+    if container.is_foreground:
         raise SpecError(
             "nothing was recorded: the container runs in the foreground with --rm",
             hint="give it a name, or run it with -d",

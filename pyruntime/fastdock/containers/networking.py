@@ -143,6 +143,7 @@ def connect(container: Container, attachment: Attachment) -> None:
             raise SpecError("links on the network bridge are given when a container is created")
         if container.state.running:
             networks.join(attachment._replace(network=found.id), container.id, _ports(containers, record))
+            container._tell_networks()
         special = [
             ("ip", attachment.ip), ("ip6", attachment.ip6), ("mac-address", attachment.mac),
             *(("alias", alias) for alias in attachment.aliases),
@@ -183,6 +184,7 @@ def disconnect(container: Container, network: str) -> None:
             raise NotFound(f"container {container.name} is not on the network {found.name}")
         if container.state.running:
             networks.disconnect(found.id, container.id)
+            container._tell_networks()
         _change_network(container, record, ",".join(left))
 
 

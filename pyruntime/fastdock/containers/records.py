@@ -120,6 +120,18 @@ class Records:
             raise ContainerNotFound(f"no such container: {reference}")
         return prefixed[0]
 
+    def now(self, known: Record) -> Record | None:
+        """What the row of a container says now, of which nothing else ever changes; None: it is gone."""
+        row = self._database.execute(
+            "SELECT name, document FROM containers WHERE id = ?", (known.id,)
+        ).fetchone()
+        if row is None:
+            return None
+        name, text = row
+        # The same document stays the same object: what was read of it once holds (creation.Asked).
+        document = known.document if text == _core.dump_json(known.document) else _core.parse_json(text)
+        return known._replace(name=name, document=document)
+
     def drop(self, container_id: str) -> bool:
         """False: it was gone already."""
         return self._database.execute("DELETE FROM containers WHERE id = ?", (container_id,)).rowcount == 1

@@ -47,15 +47,15 @@ def _kill_now(container: Container) -> None:
 def _remove_all(container: Container, volumes: bool) -> None:
     from fastdock.containers.networking import give_back
 
-    containers = container._containers
-    give_back(containers, container.record)
-    containers.remove_files(container.id, container.record.ids)
-    containers.engine.store.release(f"container:{container.id}")
-    if not containers.records.drop(container.id):
+    containers, record = container._containers, container.record
+    give_back(containers, record)
+    containers.remove_files(record.id, record.ids)
+    containers.engine.store.release(f"container:{record.id}")
+    if not containers.records.drop(record.id):
         return
-    if volumes or container.record.auto_remove:
-        containers.volumes.drop_unused(container.record.document.get("volumes") or [])
-    containers.event("destroy", container.record)
+    if volumes or record.auto_remove:
+        containers.volumes.drop_unused(record.document.get("volumes") or [])
+    containers.event("destroy", record)
 
 
 @contextmanager

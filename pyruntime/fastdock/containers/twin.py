@@ -143,7 +143,7 @@ class Container:
 
     async def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> int:
         """As :meth:`fastdock.Container.stop`."""
-        if self.sync.record.is_foreground:
+        if self.sync.is_foreground:
             return await in_executor(self.sync.stop, timeout, signal=signal)
         kind, value, payload = self.sync._stop_packet(timeout, signal)
         try:
@@ -157,7 +157,7 @@ class Container:
 
     async def wait(self, timeout: float | None = None) -> int:
         """As :meth:`fastdock.Container.wait`."""
-        if self.sync.record.is_foreground:
+        if self.sync.is_foreground:
             return await in_executor(self.sync.wait, timeout)
         try:
             with self.sync._connect() as connection:

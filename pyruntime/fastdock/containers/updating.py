@@ -22,9 +22,17 @@ LIMITS = (
 
 def update(container: Container, restart: str | None, given: dict[str, Any]) -> list[str]:
     """:meth:`Container.update`."""
+    from fastdock.containers.starting import start_lock
+
     given = {name: value for name, value in given.items() if value is not None}
     if unknown := set(given) - set(LIMITS):
         raise SpecError(f"{sorted(unknown)[0]} cannot be changed", hint=", ".join(LIMITS))
+    with start_lock(container):  # joining a network changes the same options
+        _update(container, restart, given)
+    return []
+
+
+def _update(container: Container, restart: str | None, given: dict[str, Any]) -> None:
     document = container.record.document
     changed = _merge(load_options(document["options"]), given)
     limits = _limits(changed, given)
@@ -39,7 +47,6 @@ def update(container: Container, restart: str | None, given: dict[str, Any]) -> 
         settings = settings._replace(restart=policy[0], restart_maximum=policy[1])
     container._change_limits(limits, policy)
     container._change_document({"options": dump(changed), "settings": dump(settings)})
-    return []
 
 
 def _merge(options: Options, given: dict[str, Any]) -> Options:

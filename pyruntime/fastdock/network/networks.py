@@ -238,6 +238,14 @@ class Networks:
         text = self._recorded(container_id)
         return None if text is None else document_from(text)
 
+    def attached(self, container_id: str) -> net.AttachPlan | None:
+        """What a container is attached to now, as the core has it."""
+        document = self.document(container_id)
+        if document is None:
+            return None
+        record = resolver.record(container_id, document)
+        return rules.attach_plan(self._scope, document, self.resolver_socket, record)
+
     def _recorded(self, container_id: str) -> str | None:
         row = self._database.execute(
             "SELECT document FROM network_containers WHERE container_id = ?", (container_id,)
