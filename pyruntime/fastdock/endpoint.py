@@ -112,20 +112,13 @@ class Endpoint:
         self._make_files()
         mount_names(self._prefix, plan, own_ids)
         if self._options.link:
-            self._add_linked(plan)
+            from fastdock.network.links import with_variables
 
-    def _add_linked(self, plan: _core.LaunchPlan) -> None:
-        """The variables of links on the default bridge; the container's own go before."""
-        from fastdock.network.links import find, variables
-
-        name = self._options.name or self._id[:12]
-        own = {each.partition("=")[0] for each in plan.environment}
-        added = [
-            each
-            for linked in find(self._networks, attachments_of(self._options))
-            for each in variables(linked, name, self._find_environment(linked.id))
-        ]
-        plan.environment = [*(each for each in added if each.partition("=")[0] not in own), *plan.environment]
+            name = self._options.name or self._id[:12]
+            linked = attachments_of(self._options)
+            plan.environment = with_variables(
+                self._networks, linked, name, plan.environment, self._find_environment
+            )
 
     def _share_names(self, owner: str, plan: _core.LaunchPlan, own_ids: bool) -> None:
         """The name and the files in /etc of the container whose network this one shares, as Docker has it."""

@@ -73,7 +73,7 @@ def test_on_the_default_bridge_hosts_and_variables(lab: Lab, net_engine: Engine)
             assert reaches(web, "data")
             variables = says(web, "tr '\\0' '\\n' < /proc/1/environ").splitlines()
             assert {
-                f"MY_DB_PORT=udp://{address}:53",
+                f"MY_DB_PORT=tcp://{address}:5432",
                 f"MY_DB_PORT_5432_TCP=tcp://{address}:5432",
                 f"MY_DB_PORT_5432_TCP_ADDR={address}",
                 "MY_DB_PORT_5432_TCP_PORT=5432",
@@ -83,11 +83,60 @@ def test_on_the_default_bridge_hosts_and_variables(lab: Lab, net_engine: Engine)
                 "DATA_NAME=own",
             } <= {*variables}
             assert not any(each.startswith("DATA_ENV_PATH") for each in variables)
+            assert {*says(web, "env").splitlines()} >= {f"DATA_PORT=tcp://{address}:5432", "DATA_NAME=own"}
             assert web.inspect()["HostConfig"]["Links"] == ["/my-db:/web/data", "/my-db:/web/my-db"]
         run = ("run", "--rm", "--link", "my-db:data", "busybox", "sh", "-c", "env; cat /etc/hosts")
         said = command(net_engine, *run).splitlines()
         assert f"DATA_PORT_5432_TCP=tcp://{address}:5432" in said
         assert f"{address}\tdata {db.id[:12]} my-db" in said
+
+
+def test_variables_of_ranges_of_ports(lab: Lab, net_engine: Engine) -> None:
+    """As docker 28 has them: consecutive ports of one protocol; TCP goes before the others."""
+    exposed = ["79/udp", "80-82", "81/udp", "82/udp", "84", "90-91/sctp"]
+    with (
+        container(net_engine, name="db", expose=exposed) as db,
+        container(net_engine, name="web", link=["db"]) as web,
+    ):
+        address = address_of(db)
+        variables = [each for each in says(web, "env").splitlines() if each.startswith("DB_PORT")]
+        assert f"DB_PORT=tcp://{address}:80" in variables
+        assert {each for each in variables if "_START=" in each or "_END=" in each} == {
+            f"DB_PORT_{first}_{protocol.upper()}_{word}"
+            for first, last, protocol in ((80, 82, "tcp"), (90, 91, "sctp"), (81, 82, "udp"))
+            for word in (
+                f"START={protocol}://{address}:{first}",
+                f"PORT_START={first}",
+                f"END={protocol}://{address}:{last}",
+                f"PORT_END={last}",
+            )
+        }
+        assert f"DB_PORT_84_TCP_ADDR={address}" in variables
+
+
+def test_the_other_may_be_called_differently(lab: Lab, net_engine: Engine) -> None:
+    """A link on the default bridge is to the container, whatever it is called, as docker 28 has it."""
+    with (
+        container(net_engine, name="db") as db,
+        container(net_engine, name="web", link=["db:data"]) as web,
+    ):
+        db.rename("store")
+        assert web.inspect()["HostConfig"]["Links"] == ["/store:/web/data"]
+        with container(net_engine, name="db"):
+            web.rename("shop")
+            web.restart(0)
+            assert f"{address_of(db)}\tdata {db.id[:12]} store" in says(web, "cat /etc/hosts").splitlines()
+            assert "DATA_NAME=/shop/data" in says(web, "env")
+            assert web.inspect()["HostConfig"]["Links"] == ["/store:/shop/data"]
+            db.stop(0)
+            assert "DATA_NAME" not in says(web, "env")
+            web.stop(0)
+            with pytest.raises(ContainerNotRunning, match="cannot link to store, as data"):
+                web.start()
+            db.remove()
+            with pytest.raises(ContainerNotRunning, match=f"cannot link to {db.id}, as data"):
+                web.start()
+            assert web.inspect()["HostConfig"]["Links"] == [f"/{db.id}:/shop/data"]
 
 
 def test_hosts_follow_the_other_to_its_new_address(lab: Lab, net_engine: Engine) -> None:

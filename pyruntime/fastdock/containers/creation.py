@@ -9,7 +9,7 @@ import time
 from fastdock import _core
 from fastdock._errors import Conflict, SpecError
 from fastdock._light import NamedTuple
-from fastdock.containers.networking import check_options
+from fastdock.containers.networking import check_options, hold_links
 from fastdock.containers.records import Record
 from fastdock.containers.settings import (
     Settings,
@@ -61,7 +61,8 @@ def create(
     """Makes the container, not started.  Conflict, ImageNotFound, SpecError, LimitError; then nothing is left."""
     given_settings, given_options = split_settings(given)
     options = options_from(given_options, network=DEFAULT_NETWORK)
-    check_options(containers, options)
+    check_options(options)
+    options = hold_links(containers, options)
     origin = find_origin(containers, image, options)
     settings = settings_from(given_settings, origin.config.get("Healthcheck"))
     if options.stop_signal or origin.base.stop_signal:

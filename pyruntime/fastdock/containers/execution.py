@@ -54,15 +54,21 @@ def exec_plan_of(
     cache = containers.exec_plans
     base = cache.get(container.id)
     if base is None:
-        start = plan_of_record(containers, container.record)
+        record = container.record
+        start = plan_of_record(containers, record)
         if start.options.network.startswith("container:"):
             start.plan.set_namespace("net", "host")  # it was born in the other's: csrc/monitor/exec.cpp
             own = f"HOSTNAME={container.id[:12]}"  # its name is the other's
             start.plan.environment = [each for each in start.plan.environment if each != own]
+        if start.options.link:
+            from fastdock.containers.networking import linked_environment
+
+            start.plan.environment = linked_environment(containers, record, start)
         base = _core.exec_plan(start.plan)
         if len(cache) >= 64:
             cache.clear()
-        cache[container.id] = base
+        if not start.options.link:  # those of links are of now
+            cache[container.id] = base
     plan: _core.LaunchPlan = base.copy()
     plan.argv = [args] if isinstance(args, str) else [os.fspath(word) for word in args]
     if env or tty:

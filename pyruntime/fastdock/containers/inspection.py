@@ -63,7 +63,7 @@ def inspect(containers: Containers, record: Record, state: State) -> dict[str, A
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
-        "HostConfig": _host_config(record, options, settings),
+        "HostConfig": _host_config(containers, record, options, settings),
         "GraphDriver": {
             "Name": "overlayfs",
             "Data": {
@@ -192,7 +192,7 @@ def _binds(record: Record, mounts: Sequence[MountOption]) -> list[str]:
     return binds
 
 
-def _host_config(record: Record, options: Any, settings: Any) -> dict[str, Any]:
+def _host_config(containers: Containers, record: Record, options: Any, settings: Any) -> dict[str, Any]:
     return {
         **_NOT_HERE,
         "Devices": [_device(device) for device in options.devices],
@@ -203,7 +203,7 @@ def _host_config(record: Record, options: Any, settings: Any) -> dict[str, Any]:
         "PublishAllPorts": options.publish_all,
         "Binds": _binds(record, options.mounts) or None,
         "LogConfig": {"Type": settings.log_driver, "Config": dict(settings.log_options)},
-        **requested_document(options, record.name),
+        **requested_document(containers, options, record.name),
         "RestartPolicy": {"Name": settings.restart, "MaximumRetryCount": settings.restart_maximum},
         "AutoRemove": settings.auto_remove,
         "CapAdd": list(options.cap_add) or None,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastdock.containers.container import Container
+    from fastdock.containers.creation import Start
     from fastdock.containers.manager import Containers
     from fastdock.endpoint import Endpoint
     from fastdock.engine import Engine
@@ -31,15 +32,32 @@ def uses_networks(record: Record) -> bool:
     return record.document["options"].get("network", "none") not in ("none", "host")
 
 
-def check_options(containers: Containers, options: Options) -> None:
-    """Refuses now what would be refused at the start.  SpecError; ContainerNotFound: to be linked to."""
+def check_options(options: Options) -> None:
+    """Refuses now what would be refused at the start.  SpecError."""
     if options.publish or options.expose or options.link or options.egress != "allow":
         from fastdock.endpoint import check_options as check
 
         check(options)
-    if options.link and first_network(options) == "bridge":
-        for text in options.link:
-            containers.get(text.partition(":")[0])
+
+
+def hold_links(containers: Containers, options: Options) -> Options:
+    """A link on the default bridge is to the container that is there now, whatever it will be called, as Docker has it.
+
+    ContainerNotFound.
+    """
+    if not options.link or first_network(options) != "bridge":
+        return options
+    from fastdock.network.model import parse_link
+
+    links = map(parse_link, options.link)
+    return options._replace(link=tuple(f"{containers.record(name).id}:{alias}" for name, alias in links))
+
+
+def _name_of(containers: Containers, reference: str) -> str:
+    try:
+        return containers.record(reference).name
+    except ContainerNotFound:
+        return reference
 
 
 def open_endpoint(
@@ -111,6 +129,19 @@ def environment_of(engine: Engine, container_id: str) -> Sequence[str]:
         return list(engine.containers.get(container_id).inspect()["Config"]["Env"])
     except ContainerNotFound:
         return ()
+
+
+def linked_environment(containers: Containers, record: Record, start: Start) -> list[str]:
+    """The variables of what is started in it now, with those of its links, if all of them run."""
+    from fastdock.endpoint import attachments_of
+    from fastdock.network.links import with_variables
+
+    own, engine = start.plan.environment, containers.engine
+    try:
+        linked = attachments_of(start.options)
+        return with_variables(engine.networks, linked, record.name, own, engine.environment_of)
+    except ContainerNotRunning:
+        return own
 
 
 def hold(containers: Containers, record: Record) -> None:
@@ -218,7 +249,7 @@ def give_back(containers: Containers, record: Record) -> None:
         give(containers.engine.networks, containers.engine.run_directory, record.id)
 
 
-def requested_document(options: Options, container_name: str) -> dict[str, Any]:
+def requested_document(containers: Containers, options: Options, container_name: str) -> dict[str, Any]:
     """What ``HostConfig`` of ``docker inspect`` says of networks: what was asked for."""
     bindings: dict[str, list[dict[str, str]]] = {}
     if options.publish:
@@ -234,7 +265,8 @@ def requested_document(options: Options, container_name: str) -> dict[str, Any]:
     if options.link and mode == "bridge":
         from fastdock.network.model import parse_link
 
-        links = [f"/{name}:/{container_name}/{alias}" for name, alias in map(parse_link, options.link)]
+        pairs = map(parse_link, options.link)
+        links = [f"/{_name_of(containers, other)}:/{container_name}/{alias}" for other, alias in pairs]
     return {
         "Links": links or None,
         "NetworkMode": mode,
