@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -426,10 +427,35 @@ def test_a_port_below_1024_and_a_taken_one_say_why(user: OrdinaryUser) -> None:
     assert user.leftovers() == []
 
 
-def test_sctp_is_refused_clearly(user: OrdinaryUser) -> None:
-    done = user.fastdock("run", "--rm", "-p", "7777:80/sctp", "busybox", "true")
+@pytest.mark.parametrize("port", ["7777:80/sctp", "80/sctp"])
+def test_sctp_is_refused_clearly(user: OrdinaryUser, port: str) -> None:
+    done = user.fastdock("run", "--rm", "-p", port, "busybox", "true")
     assert done.returncode == 125
-    assert "sctp is not forwarded" in done.stderr
+    assert (
+        "/sctp: without root a process passes ports on (fastdock-rootless), TCP and UDP alone" in done.stderr
+    )
+
+
+@pytest.mark.parametrize("way", ["pasta", "slirp4netns"])
+def test_who_asks_a_published_port_is_the_bridge(user: OrdinaryUser, way: str) -> None:
+    """docs/rootless.md: whatever leads out, the holder passes ports on; the source address is not kept."""
+    code = ("import socket; s = socket.create_server(('', 80))\n"
+            "while True: c, who = s.accept(); c.sendall(who[0].encode()); c.close()")  # fmt: skip
+    port = _free_port()
+    user.stop()
+    try:
+        words = ("run", "-d", "--name", "shows", "-p", f"{port}:80", "host", "python3", "-c", code)
+        user.ok(*words, env={"FASTDOCK_ROOTLESS_NETWORK": way})
+        assert any(way in words for words in user.processes().values())
+        deadline, seen = time.monotonic() + 10, b""
+        while not seen and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as asking:
+                seen = asking.recv(100)
+        gateway = "{{(index .IPAM.Config 0).Gateway}}"
+        assert seen.decode() == user.ok("network", "inspect", "-f", gateway, "bridge").strip()
+        user.ok("rm", "-f", "shows")
+    finally:
+        user.stop()
 
 
 def test_containers_find_each_other_by_name(user: OrdinaryUser) -> None:

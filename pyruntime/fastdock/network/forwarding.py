@@ -32,7 +32,7 @@ def need_way_out() -> None:
 def take(db: sqlite3.Connection, protocol: str, family: int, host: str, port: int) -> None:
     """Binds a port of the host; ``follow`` makes it a forward, or gives it back.
 
-    Raises OSError as bind(2) does there: EADDRINUSE, EADDRNOTAVAIL, EACCES, EPROTONOSUPPORT.
+    Raises OSError as bind(2) does there: EADDRINUSE, EADDRNOTAVAIL, EACCES.
     """
     answer = _ask(f"take {_scope(db)} {protocol} {_place(family, host)} {port}")
     if answer != "ok":

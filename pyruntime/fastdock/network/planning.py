@@ -255,6 +255,13 @@ def _publish_one(
     ]
     if not led:
         return []
+    if spec.protocol not in ports.RELAYED and is_rootless():
+        raise Conflict(
+            f"cannot publish port {spec.container_port}/{spec.protocol}: without root a process passes ports on"
+            " (fastdock-rootless), TCP and UDP alone",
+            operation="publish the port",
+            hint="use tcp or udp, or run it as root",
+        )
     places = [place for place, _ in led]
     candidates: Iterable[int] = spec.host_ports if spec.host_ports is not None else _free_ports(spec, places)
     fixed = spec.host_ports is not None and len(spec.host_ports) == 1
@@ -292,8 +299,6 @@ def _no_port(protocol: str, host: str, port: int, error: OSError, who: str = "")
         hint = (
             "ports below 1024 are root's: sysctl net.ipv4.ip_unprivileged_port_start, or choose a higher one"
         )
-    elif error.errno == errno.EPROTONOSUPPORT:
-        reason, hint = f"without root {protocol} is not forwarded", "use tcp or udp"
     elif who:
         reason, hint = f"it is in use by {who}", "stop that, or choose another host port"
     else:
