@@ -342,7 +342,7 @@ def test_prune_with_filters_and_rm_by_force(lab: Lab, net_engine: Engine) -> Non
         net_engine.networks.create(name, labels=dict([label.split("=")]))
     assert command(net_engine, "network", "prune", "-f", "--filter", "until=1h") == ""
     assert (
-        command(net_engine, "network", "prune", "-f", "--filter", "label=a=b") == "Deleted Networks:\none\n"
+        command(net_engine, "network", "prune", "-f", "--filter", "label=a=b") == "Deleted Networks:\none\n\n"
     )
     assert command(net_engine, "network", "prune", "-f", "--filter", "label!=a") == ""
     assert "nope" in command(net_engine, "network", "rm", "nope", code=1)

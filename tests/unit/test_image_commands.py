@@ -149,6 +149,8 @@ def test_prune(images, fastdock):
     make.image(images, "x:1", {"a": b"1"})
     dangling = make.image(images, None, {"a": b"2"})
     assert fastdock("image", "prune", input="n\n", status=1).stdout.startswith("WARNING!")
+    for before in ("2001-01-02T03:04:05", "2001-01-02", "2001-01-02T03:04:05Z", "1000000000"):
+        assert lines(fastdock("image", "prune", "-f", "--filter", f"until={before}"))[0].startswith("Total")
     assert f"deleted: {dangling.id}" in lines(fastdock("image", "prune", "-f"))
     assert len(images.list()) == 1
     assert lines(fastdock("image", "prune", "-af"))[-1].startswith("Total reclaimed space: ")

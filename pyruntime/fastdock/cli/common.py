@@ -68,6 +68,12 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:  # as docker's: no error
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
 
 def get_images(context: click.Context) -> Images:
     """The images of the state directory that ``--root`` (or FASTDOCK_ROOT) names."""

@@ -131,7 +131,9 @@ class Filter:
             elif name == "since":
                 self._since = parse_time(images.get(value).record.created)
             elif name == "until":
-                self._before = _until(value)
+                from fastdock.cli.listing import until
+
+                self._before = until(value)
             else:
                 raise SpecError(
                     f"invalid filter '{name}'", hint="dangling, label, reference, before, since, until"
@@ -171,14 +173,6 @@ def _truth(value: str) -> bool:
     if value.lower() in ("0", "f", "false"):
         return False
     raise SpecError(f"invalid filter 'dangling={value}'", hint="true or false")
-
-
-def _until(value: str) -> float:
-    """A time, or how long ago (``24h``), in seconds since the epoch."""
-    from fastdock.changes import duration
-
-    moment = parse_time(value) or (float(value) if value.isdigit() else 0.0)
-    return moment or time.time() - duration(value) / 1e9
 
 
 @click.command(cls=Command)

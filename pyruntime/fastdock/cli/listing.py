@@ -356,10 +356,9 @@ def _has_label(labels: dict[str, str], wanted: str) -> bool:
 
 def until(text: str) -> float:
     """The moment that ``--filter until=`` names: a time, or how long ago."""
-    from fastdock.containers.settings import parse_duration
+    from fastdock.cli.logs import parse_when
 
-    if (when := parse_time(text)) > 0:
-        return when
-    if text.replace(".", "", 1).isdigit():
-        return float(text)
-    return time.time() - parse_duration(text)
+    when = parse_when(text)
+    if when is None:
+        raise SpecError("invalid filter 'until='", hint="a time, or how long ago: 10m")
+    return when

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 HEADINGS = {
     "ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "CreatedAt": "CREATED AT",
-    "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS", "Label": "LABEL",
+    "IPv4": "IPV4", "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS", "Label": "LABEL",
 }  # fmt: skip
 TABLE = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
 
@@ -42,6 +43,11 @@ def network() -> None:
 
 def _pairs(items: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in (item.partition("=") for item in items)}
+
+
+def _words(items: tuple[str, ...]) -> tuple[str, ...]:
+    """Of an option that takes a list with commas: "strings" in Docker's help."""
+    return tuple(word for item in items for word in item.split(","))
 
 
 @network.command("create")
@@ -72,6 +78,8 @@ def create(context: click.Context, /, name: str, scope: str, ingress: bool, **gi
         )
     for key in ("options", "labels", "aux_addresses", "ipam_options"):
         given[key] = _pairs(given[key])
+    for key in ("subnets", "gateways", "ip_ranges"):
+        given[key] = _words(given[key])
     click.echo(get_networks(context).create(name, **given).id)
 
 
@@ -91,23 +99,22 @@ def list_command(
     wanted = _Filter(filters, ("name", "id", "driver", "label", "type", "scope", "dangling"), networks)
     rows = [
         {
-            "ID": each.id if no_trunc else each.id[:12],
-            "Name": each.name,
-            "Driver": each.driver,
-            "Scope": "local",
             "CreatedAt": _time(each, "%Y-%m-%d %H:%M:%S", " +0000 UTC"),
+            "Driver": each.driver,
+            "ID": each.id if no_trunc else each.id[:12],
+            "IPv4": str(each.ipv4).lower(),
             "IPv6": str(each.ipv6).lower(),
             "Internal": str(each.internal).lower(),
-            "Labels": ",".join(f"{key}={value}" for key, value in each.labels.items()),
             "Label": partial(_label, each),
+            "Labels": ",".join(f"{key}={value}" for key, value in each.labels.items()),
+            "Name": each.name,
+            "Scope": "local",
         }
-        for each in networks.list()
+        for each in sorted(networks.list(), key=_natural)
         if wanted.takes(each)
     ]
-    if quiet:
-        for row in rows:
-            click.echo(row["ID"])
-        return
+    if quiet and format_ in (None, "", "table"):
+        format_ = "{{.ID}}"
     click.echo(format_rows(rows, format_, TABLE, HEADINGS), nl=False)
 
 
@@ -119,9 +126,12 @@ class _Filter:
     def __init__(self, filters: tuple[str, ...], allowed: tuple[str, ...], networks: Networks) -> None:
         self._networks = networks
         self._wanted: dict[str, list[str]] = {}
-        for text in filters:
+        for text in filter(None, filters):
             name, equals, value = text.partition("=")
-            if not equals or name not in allowed:
+            name, value = name.strip().lower(), value.strip()
+            if not equals:
+                raise click.BadParameter(f"{text!r}: bad format of filter (expected name=value)")
+            if name not in allowed:
                 raise SpecError(f"invalid filter {text!r}", hint=", ".join(f"{each}=" for each in allowed))
             if value not in self._VALUES.get(name, (value,)):
                 raise SpecError(f"invalid filter {text!r}", hint=" or ".join(self._VALUES[name]))
@@ -141,16 +151,27 @@ class _Filter:
             return all(has) if name == "label" else not any(has)
         if name == "until":
             return network.created < self._until
-        if name == "name":
-            return any(value in network.name for value in values)
-        if name == "id":
-            return any(network.id.startswith(value) for value in values)
+        if name in ("name", "id"):
+            return any(_is_found(value, getattr(network, name)) for value in values)
         custom = not network.predefined
         if name == "dangling":
             unused = custom and not self._networks.endpoints(network)
             return ("true" if unused else "false") in values or str(int(unused)) in values
         own = {"driver": network.driver, "scope": "local", "type": "custom" if custom else "builtin"}
         return own[name] in values
+
+
+def _is_found(pattern: str, text: str) -> bool:
+    """As moby's filters.Match: a regular expression, or the very text."""
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:
+        return pattern == text
+
+
+def _natural(network: Network) -> list[str | int]:
+    """Docker's order: n2 before n10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", network.name)]
 
 
 def _has_label(network: Network, wanted: str) -> bool:
@@ -215,8 +236,9 @@ def _details(networks: Networks, network: Network) -> dict[str, Any]:
                     "IPv6Address": addresses.get(6, ""),
                 }
     ranges = [
-        {"Subnet": subnet.subnet, "Gateway": subnet.gateway}
+        {"Subnet": subnet.subnet}
         | ({"IPRange": subnet.ip_range} if subnet.ip_range != subnet.subnet else {})
+        | {"Gateway": subnet.gateway}
         | ({"AuxiliaryAddresses": mine} if (mine := network.auxiliary(subnet)) else {})
         for subnet in network.subnets
     ] or [{"Subnet": subnet} for subnet in network.more.get("subnets", ())]
@@ -269,7 +291,8 @@ def connect(
     context: click.Context, /, name: str, container: str, driver_opts: tuple[str, ...], **given: Any
 ) -> None:
     """Join a container to a network."""
-    given["driver_opts"] = _pairs(driver_opts)
+    given["driver_opts"] = _pairs(_words(driver_opts))
+    given["aliases"] = _words(given["aliases"])
     kept = _kept(context, container)
     if kept is not None:
         kept.connect(name, **given)
@@ -337,9 +360,7 @@ def prune(context: click.Context, force: bool, filters: tuple[str, ...]) -> None
         )
     removed = networks.prune(keep=lambda each: not wanted.takes(each))
     if removed:
-        click.echo("Deleted Networks:")
-    for gone in removed:
-        click.echo(gone.name)
+        click.echo("\n".join(["Deleted Networks:", *(gone.name for gone in removed), ""]))
 
 
 @network.command("repair")

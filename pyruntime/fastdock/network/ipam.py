@@ -77,7 +77,7 @@ def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
         given = ipaddress.ip_network(ip_range or subnet)
         door = ipaddress.ip_address(gateway) if gateway else network[1]
     except (ValueError, IndexError) as error:
-        raise SpecError(f"bad network addresses: {error}") from None
+        raise SpecError(f"bad network addresses: {error}", hint=_network_of(subnet)) from None
     if network.prefixlen > (30 if network.version == 4 else 126):
         raise SpecError(f"the subnet {subnet} has no room for containers")
     if given.version != network.version or not given.subnet_of(network):  # type: ignore[arg-type]
@@ -87,6 +87,16 @@ def make_subnet(subnet: str, gateway: str = "", ip_range: str = "") -> Subnet:
     if door == network[0] or (network.version == 4 and door == network[-1]):
         raise SpecError(f"the gateway {gateway} is not an address of a host in the subnet {subnet}")
     return Subnet(network.version, str(network), str(door), str(given))
+
+
+def _network_of(subnet: str) -> str:
+    """What somebody may have meant who wrote an address of it."""
+    import ipaddress
+
+    try:
+        return f"the network of this address is {ipaddress.ip_network(subnet, strict=False)}"
+    except ValueError:
+        return ""
 
 
 def allocate(
