@@ -45,7 +45,6 @@ EXCEPTIONS = {
     ("cli.info", "_core"): "it reports what the core finds on this machine",
     ("cli.bench", "bench"): "the measurements are a program of their own, not a part of the engine",
     ("cli.logs", "_streams"): "splits a log into lines, which is output",
-    ("cli.images", "changes"): "Dockerfile durations, of --change",
 }
 
 
