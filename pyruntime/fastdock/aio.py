@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
+    from fastdock.base_process import Stream
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
     from fastdock.pool import Pool as _Pool
-    from fastdock.process import Stream
 
 __all__ = ["Container", "Execution", "File", "Image", "Images", "Networks", "Pool", "Popen", "Volumes", "run"]
 

@@ -11,12 +11,12 @@ TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from typing import IO, Any
 
-    from fastdock.process import Popen
+    from fastdock.base_process import BaseProcess
 
 _CHUNK = 65536
 
 
-def communicate(process: Popen, input: Any, timeout: float | None) -> tuple[Any, Any]:
+def communicate(process: BaseProcess, input: Any, timeout: float | None) -> tuple[Any, Any]:
     """See :meth:`fastdock.Popen.communicate`."""
     deadline = None if timeout is None else time.monotonic() + timeout
     outputs: dict[IO[Any], list[bytes]] = process.__dict__.setdefault("_outputs", {})
@@ -34,7 +34,7 @@ def communicate(process: Popen, input: Any, timeout: float | None) -> tuple[Any,
     return _collected(process.stdout, outputs), _collected(process.stderr, outputs)
 
 
-def _begin_input(process: Popen, input: Any, selector: selectors.BaseSelector) -> memoryview:
+def _begin_input(process: BaseProcess, input: Any, selector: selectors.BaseSelector) -> memoryview:
     if process.stdin is None or process.stdin.closed:
         return memoryview(b"")
     if isinstance(process.stdin, io.TextIOWrapper) and isinstance(input, str):
@@ -52,7 +52,7 @@ def _begin_input(process: Popen, input: Any, selector: selectors.BaseSelector) -
 
 
 def _exchange(
-    process: Popen,
+    process: BaseProcess,
     selector: selectors.BaseSelector,
     outputs: dict[IO[Any], list[bytes]],
     rest: memoryview,
@@ -103,7 +103,7 @@ def _collected(file: IO[Any] | None, outputs: dict[IO[Any], list[bytes]]) -> Any
     return data
 
 
-def _expire(process: Popen, outputs: dict[IO[Any], list[bytes]], timeout: float | None) -> None:
+def _expire(process: BaseProcess, outputs: dict[IO[Any], list[bytes]], timeout: float | None) -> None:
     from fastdock._process_errors import TimeoutExpired
 
     # As subprocess has it: bytes, because what came may end within a character.

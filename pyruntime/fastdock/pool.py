@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fastdock import _core
+    from fastdock.base_process import Stream
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
-    from fastdock.process import CompletedProcess, Stream
+    from fastdock.process import CompletedProcess
 
 _PER_USE = ("env", "cwd")
 _GONE = (EPIPE, ECONNRESET, ESRCH)  # the prepared container was killed while it waited

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import _thread  # threading itself takes 4 ms to import
-import io
-import os
 import time
 
 from fastdock._errors import ContainerNotRunning
 from fastdock._light import NamedTuple
+from fastdock.base_process import DEVNULL, PIPE, STDOUT, BaseProcess
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import IO, Any, Unpack
+    from typing import Any, Unpack
 
-    from fastdock.containers.execution import Execution
+    from fastdock.base_process import Stream
     from fastdock.engine import Engine
     from fastdock.options import RunOptions
     from fastdock.pool import Pool
 
-    Stream = int | IO[Any] | None
-
-PIPE, STDOUT, DEVNULL = -1, -2, -3
-"""The values of :mod:`subprocess`, which may be used as well."""
-SIGKILL, SIGTERM = 9, 15  # signal(7); the module signal takes 3 ms to import
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "CompletedProcess", "Popen", "Usage"]
 
 
 class Usage(NamedTuple):
@@ -59,7 +53,7 @@ class CompletedProcess(NamedTuple):
             raise CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
 
 
-class Popen:
+class Popen(BaseProcess):
     """A running container with the attributes and methods of :class:`subprocess.Popen`.
 
     It lives as long as this process: when that ends, however it ends, the container is killed.
@@ -69,10 +63,6 @@ class Popen:
 
     Raises ImageNotFound, SpecError, LimitError, or KernelError with what could not be done.
     """
-
-    stdin: IO[Any] | None = None
-    stdout: IO[Any] | None = None
-    stderr: IO[Any] | None = None
 
     def __init__(
         self,
@@ -94,29 +84,17 @@ class Popen:
             from fastdock.engine import default_engine
 
             engine = default_engine()
-        self.returncode: int | None = None
+        self.returncode = None
         self._usage: Usage | None = None
         self._finish_lock = _thread.allocate_lock()
-        stdio, ours, theirs = _open_streams(stdin, stdout, stderr)
-        try:
+
+        def start(stdio: list[int]) -> None:
             self.args, self._container = engine._start(
                 image, args, stdio, options, outlive_thread=_outlive_thread
             )
-        except BaseException:
-            for descriptor in ours:
-                if descriptor >= 0:
-                    os.close(descriptor)
-            raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-        self._began = time.monotonic()
-        text = bool(text or encoding or errors)
-        modes = ("wb", "rb", "rb")
-        files = [
-            _open_file(d, mode, bufsize, text, encoding, errors) for d, mode in zip(ours, modes, strict=True)
-        ]
-        self.stdin, self.stdout, self.stderr = files
+            self._began = time.monotonic()
+
+        self._open(start, (stdin, stdout, stderr), text, encoding, errors, bufsize)
 
     @property
     def pid(self) -> int:
@@ -144,20 +122,6 @@ class Popen:
         """A pidfd: readable when the container has ended, for select, poll and event loops."""
         return self._container.pidfd
 
-    def poll(self) -> int | None:
-        """The return code, or None while it runs."""
-        return self._wait(0)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Waits for the end; returns the exit code, or -N for signal N.  Raises TimeoutExpired."""
-        code = self._wait(-1 if timeout is None else max(0, round(timeout * 1000)))
-        if code is None:
-            from fastdock._process_errors import TimeoutExpired
-
-            assert timeout is not None
-            raise TimeoutExpired(self.args, timeout)
-        return code
-
     def _wait(self, milliseconds: int) -> int | None:
         if self.returncode is not None:
             return self.returncode
@@ -173,45 +137,8 @@ class Popen:
                 self.returncode = -number if number else code
         return self.returncode
 
-    def send_signal(self, sig: int) -> None:
-        """Sends a signal to the container's first process; nothing happens when it has ended."""
-        try:
-            self._container.kill(int(sig))
-        except ProcessLookupError:
-            self.poll()
-
-    def terminate(self) -> None:
-        self.send_signal(SIGTERM)
-
-    def kill(self) -> None:
-        """Kills everything in the container."""
-        self.send_signal(SIGKILL)
-
-    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """Sends ``input``, reads stdout and stderr to their ends, and waits.
-
-        Raises TimeoutExpired with what came until then; the container runs on, and communicate may be
-        called again (run() kills it).
-        """
-        from fastdock.communication import communicate
-
-        return communicate(self, input, timeout)
-
-    def __enter__(self) -> Popen:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for file in (self.stdout, self.stderr, self.stdin):
-            if file is not None:
-                try:
-                    file.close()
-                except BrokenPipeError:
-                    pass
-        if kind is not None and self.returncode is None:
-            self.kill()
-        self.wait()
+    def _signal(self, sig: int) -> None:
+        self._container.kill(sig)
 
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else f"returncode {self.returncode}"
@@ -230,14 +157,6 @@ def with_pipes(keywords: dict[str, Any], input: Any, capture_output: bool) -> No
         keywords["stdout"] = keywords["stderr"] = PIPE
 
 
-def run_to_end(process: Popen | Execution, input: Any, timeout: float | None) -> tuple[Any, Any]:
-    """Waits for its end; feeds and reads its pipes if it has any."""
-    if process.stdin is process.stdout is process.stderr is None:
-        process.wait(timeout)
-        return None, None
-    return process.communicate(input, timeout)
-
-
 def run_container(
     engine: Engine | Pool,
     image: str | Sequence[str] | None,
@@ -252,73 +171,9 @@ def run_container(
     """:func:`fastdock.run` on a given engine, or in a container of a pool."""
     with_pipes(keywords, input, capture_output)
     process = Popen(image, args, engine=engine, _outlive_thread=False, **keywords)
-    try:
-        stdout, stderr = run_to_end(process, input, timeout)
-    except BaseException:
-        _kill_and_collect(process)
-        raise
+    stdout, stderr = process._run_to_end(input, timeout)
     assert process.returncode is not None
     done = CompletedProcess(process.args, process.returncode, stdout, stderr, process.usage)
     if check:
         done.check_returncode()
     return done
-
-
-def _kill_and_collect(process: Popen) -> None:
-    process.kill()
-    for file in (process.stdin, process.stdout, process.stderr):
-        if file is not None:
-            try:
-                file.close()
-            except OSError:
-                pass
-    process.wait()
-
-
-def _open_streams(stdin: Stream, stdout: Stream, stderr: Stream) -> tuple[list[int], list[int], list[int]]:
-    """The container's three descriptors; our ends of pipes (-1: none); what to close after the start."""
-    stdio: list[int] = []
-    ours = [-1, -1, -1]
-    theirs: list[int] = []
-    try:
-        for target, wanted in enumerate((stdin, stdout, stderr)):
-            if wanted is None:
-                stdio.append(target)
-            elif isinstance(wanted, int) and wanted == PIPE:
-                read, write = os.pipe()
-                ours[target], end = (write, read) if target == 0 else (read, write)
-                theirs.append(end)
-                stdio.append(end)
-            elif isinstance(wanted, int) and wanted == DEVNULL:
-                theirs.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-                stdio.append(theirs[-1])
-            elif isinstance(wanted, int) and wanted == STDOUT:
-                if target != 2:
-                    raise ValueError("STDOUT can only be used for stderr")
-                stdio.append(stdio[1])
-            else:
-                stdio.append(wanted if isinstance(wanted, int) else wanted.fileno())
-    except BaseException:
-        for descriptor in (*theirs, *ours):
-            if descriptor >= 0:
-                os.close(descriptor)
-        raise
-    return stdio, ours, theirs
-
-
-def _open_file(
-    descriptor: int, mode: str, bufsize: int, text: bool, encoding: str | None, errors: str | None
-) -> IO[Any] | None:
-    if descriptor < 0:
-        return None
-    # As in subprocess: line buffering is the text layer's.
-    file: IO[Any] = open(descriptor, mode, -1 if bufsize == 1 and text else bufsize)  # noqa: SIM115
-    if not text:
-        return file
-    return io.TextIOWrapper(
-        file,
-        encoding=encoding or "utf-8",
-        errors=errors,
-        write_through=mode == "wb",
-        line_buffering=bufsize == 1 and mode == "wb",
-    )

@@ -16,7 +16,16 @@ import fastdock
 PACKAGE = Path(__file__).parents[2] / "pyruntime" / "fastdock"
 
 # room: what it may import of fastdock beside itself.  A name stands for itself and all below it.
-OBJECTS = {"engine", "process", "image", "options", "aio", "containers", "volumes"}  # what people hold
+OBJECTS = {
+    "engine",
+    "base_process",
+    "process",
+    "image",
+    "options",
+    "aio",
+    "containers",
+    "volumes",
+}  # what people hold
 FACE = {"", "_errors", "_process_errors", "_light", "rootless", *OBJECTS}
 RULES = {
     "cli": FACE,

@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 _INTEGER = struct.Struct("=i")
 
-# Made for what is mounted there, where the image has them not: no change of the container's.
-# moby, daemon/initlayer/setup_unix.go
-_MOUNTED_OVER = {"/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
-
-
-def _is_empty(path: str) -> bool:
-    return not os.listdir(path) if os.path.isdir(path) else os.path.getsize(path) == 0
-
 
 class Container:
     """A container with a life of its own.
@@ -140,15 +132,10 @@ class Container:
 
     def size(self) -> int:
         """Bytes of the files that it has written."""
-        total = 0
+        from fastdock.volumes import disk_use
+
         with self._upper() as upper:
-            for base, _, files in os.walk(upper):
-                for name in files:
-                    try:
-                        total += os.lstat(os.path.join(base, name)).st_size
-                    except FileNotFoundError:
-                        continue
-        return total
+            return disk_use(upper)
 
     @contextmanager
     def _upper(self) -> Iterator[str]:
@@ -256,23 +243,9 @@ class Container:
 
     def rename(self, name: str) -> None:
         """Conflict: the name is taken."""
-        from fastdock.containers.networking import rename
-        from fastdock.containers.starting import start_lock
-        from fastdock.options import check_name
+        from fastdock.containers.updating import rename
 
-        with start_lock(self):  # one that is being started is told afterwards
-            old = self.name
-            if check_name(name) == old:
-                raise Conflict(f"container {name} has that name already")
-            self._rename(name)
-            record = self.record
-            self._containers.event("rename", record, [("oldName", "/" + old)])
-            try:
-                self._tell_name(name)
-            except ContainerNotRunning:
-                return
-            rename(self._containers, record)
-            self._tell_networks()
+        rename(self, name)
 
     def _rename(self, name: str) -> None:
         self._containers.records.rename(self.id, name)
@@ -416,15 +389,9 @@ class Container:
 
     def diff(self) -> list[tuple[str, str]]:
         """What it changed in its image: ("A" | "C" | "D", path)."""
-        from fastdock.containers.creation import origin_of
+        from fastdock.containers.written import changes
 
-        layers = list(origin_of(self._containers, self.record).base.layers)
-        with self._upper() as upper:
-            changes = _core.changes(upper, layers)
-            ours = {p for kind, p in changes if kind == "A" and p in _MOUNTED_OVER and _is_empty(upper + p)}
-        if ours and not any(path.startswith("/etc/") and path not in ours for _, path in changes):
-            ours.add("/etc")  # nothing else has changed in it
-        return [(kind, path) for kind, path in changes if path not in ours]
+        return changes(self)
 
     def commit(self, reference: str | None = None, **options: Any) -> Any:
         """Makes an image of what it is now: ``author``, ``message``, ``changes``, ``pause`` (True)."""

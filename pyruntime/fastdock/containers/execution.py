@@ -12,23 +12,14 @@ import time
 
 from fastdock import _core
 from fastdock._errors import ContainerNotRunning, KernelError
+from fastdock.base_process import DEVNULL, BaseProcess
 from fastdock.containers import control
-from fastdock.process import (
-    DEVNULL,
-    SIGTERM,
-    CompletedProcess,
-    Usage,
-    _open_file,
-    _open_streams,
-    run_to_end,
-    with_pipes,
-)
+from fastdock.process import CompletedProcess, Usage, with_pipes
 
 TYPE_CHECKING = False  # see _light
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
-    from typing import IO, Any
+    from typing import Any
 
     from fastdock.containers.container import Container
 
@@ -89,7 +80,7 @@ def exec_plan_of(
     return plan
 
 
-class Execution:
+class Execution(BaseProcess):
     """A process in a container, with the attributes and methods of :class:`subprocess.Popen`.
 
     Takes ``stdin``, ``stdout``, ``stderr``, ``text``, ``encoding``, ``errors``, ``bufsize``, and ``env``,
@@ -118,22 +109,16 @@ class Execution:
             raise ContainerNotRunning(f"container {container.name} is paused", hint="unpause it first")
         plan = exec_plan_of(container, args, tty=bool(tty), **options)
         self.args = list(plan.argv)
-        self.returncode: int | None = None
+        self.returncode = None
         self._collect_lock = _thread.allocate_lock()
-        stdio, ours, theirs = _open_streams(stdin, stdout, stderr)
-        try:
+
+        def start(stdio: list[int]) -> None:
             plan.stdio = stdio
             if tty:
                 plan.set_terminal(*(tty if isinstance(tty, tuple) else (0, 0)))
             self._exec = _start(container, plan, state.pid, own_group)
-        except BaseException:
-            for descriptor in ours:
-                if descriptor >= 0:
-                    os.close(descriptor)
-            raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
+
+        self._open(start, (stdin, stdout, stderr), text, encoding, errors, bufsize)
         self._own_group = own_group
         self._containers, self._record = container._containers, container.record
         self.id = os.urandom(32).hex()
@@ -142,11 +127,6 @@ class Execution:
         command = " ".join(self.args)
         self._tell(f"exec_create: {command}")
         self._tell(f"exec_start: {command}")
-        text = bool(text or encoding or errors)
-        modes = ("wb", "rb", "rb")
-        self.stdin, self.stdout, self.stderr = (
-            _open_file(d, mode, bufsize, text, encoding, errors) for d, mode in zip(ours, modes, strict=True)
-        )
 
     @property
     def pid(self) -> int:
@@ -164,19 +144,6 @@ class Execution:
     def take_terminal(self) -> int:
         """The descriptor of its terminal's other side, the caller's to close."""
         return self._exec.take_terminal()
-
-    def poll(self) -> int | None:
-        return self._wait(0)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The exit code, or -N for signal N.  TimeoutExpired."""
-        code = self._wait(-1 if timeout is None else max(0, round(timeout * 1000)))
-        if code is None:
-            from fastdock._process_errors import TimeoutExpired
-
-            assert timeout is not None
-            raise TimeoutExpired(self.args, timeout)
-        return code
 
     def _wait(self, milliseconds: int) -> int | None:
         if self.returncode is None:
@@ -204,35 +171,12 @@ class Execution:
         except OSError:  # no event is worth the process
             pass
 
-    def send_signal(self, sig: int) -> None:
-        try:
-            self._exec.kill(int(sig))
-        except ProcessLookupError:
-            self.poll()
-
-    def terminate(self) -> None:
-        self.send_signal(SIGTERM)
+    def _signal(self, sig: int) -> None:
+        self._exec.kill(sig)
 
     def kill(self) -> None:
         """Kills it and, with ``own_group``, everything that it has started."""
         self._exec.kill_all()
-
-    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """As :meth:`fastdock.Popen.communicate`."""
-        from fastdock.communication import communicate
-
-        return communicate(self, input, timeout)  # type: ignore[arg-type]
-
-    def __enter__(self) -> Execution:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _close(self.stdout, self.stderr, self.stdin)
-        if kind is not None and self.returncode is None:
-            self.kill()
-        self.wait()
 
 
 def _start(container: Container, plan: _core.LaunchPlan, pid: int, own_group: bool) -> _core.Exec:
@@ -243,15 +187,6 @@ def _start(container: Container, plan: _core.LaunchPlan, pid: int, own_group: bo
         )
     except ProcessLookupError:
         raise ContainerNotRunning(f"container {container.name} is not running") from None
-
-
-def _close(*files: IO[Any] | None) -> None:
-    for file in files:
-        if file is not None:
-            try:
-                file.close()
-            except OSError:  # nobody reads it any more
-                pass
 
 
 def run(
@@ -268,14 +203,7 @@ def run(
     with_pipes(keywords, input, capture_output)
     process = Execution(container, args, own_group=timeout is not None, **keywords)
     began = time.monotonic()
-    try:
-        stdout, stderr = run_to_end(process, input, timeout)
-    except BaseException:
-        process.kill()
-        _close(process.stdin, process.stdout, process.stderr)
-        process.wait()
-        raise
-    _close(process.stdin, process.stdout, process.stderr)
+    stdout, stderr = process._run_to_end(input, timeout)
     assert process.returncode is not None
     usage = Usage(time.monotonic() - began, 0.0, None, False)
     done = CompletedProcess(process.args, process.returncode, stdout, stderr, usage)

@@ -1,9 +1,9 @@
-"""Changing what a container may use."""
+"""Changing what a container may use, and what it is called."""
 
 from __future__ import annotations
 
 from fastdock import _core
-from fastdock._errors import SpecError
+from fastdock._errors import Conflict, ContainerNotRunning, SpecError
 from fastdock.containers.settings import load_options, load_settings, parse_restart
 from fastdock.options import Options, dump, options_from
 from fastdock.planning import limits_of
@@ -74,3 +74,24 @@ def _limits(options: Options, given: dict[str, Any]) -> _core.Limits:
         if value is not None:
             setattr(limits, name, value)
     return limits
+
+
+def rename(container: Container, name: str) -> None:
+    """:meth:`Container.rename`."""
+    from fastdock.containers.networking import rename as rename_on_networks
+    from fastdock.containers.starting import start_lock
+    from fastdock.options import check_name
+
+    with start_lock(container):  # one that is being started is told afterwards
+        old = container.name
+        if check_name(name) == old:
+            raise Conflict(f"container {name} has that name already")
+        container._rename(name)
+        record = container.record
+        container._containers.event("rename", record, [("oldName", "/" + old)])
+        try:
+            container._tell_name(name)
+        except ContainerNotRunning:
+            return
+        rename_on_networks(container._containers, record)
+        container._tell_networks()
