@@ -14,8 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import leaks
 import v2
 from netlab import Lab
+from oci_bundle import bundle
 
 from fastdock.containers import reaping
+
+__all__ = ["bundle"]  # a fixture
 
 # What differs on cgroup v2 and on an older kernel (6.1); the VM is 16 times slower, so not all else as well.
 ALSO_IN_THE_VM = (

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ import pytest
 from oci_bundle import Bundle, with_user_namespace
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Iterator[Bundle]:
-    made = Bundle(tmp_path)
-    yield made
-    made.close()
 
 
 def test_list_is_one_line(bundle: Bundle) -> None:

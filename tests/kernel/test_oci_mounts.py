@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from oci_bundle import CAPABILITIES, USER_NAMESPACE, Bundle, with_user_namespace
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Iterator[Bundle]:
-    made = Bundle(tmp_path)
-    yield made
-    made.close()
 
 
 def test_bind_mounts(bundle: Bundle, tmp_path: Path) -> None:

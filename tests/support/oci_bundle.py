@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,14 @@ class Bundle:
         assert self.cgroups() == [], self.cgroups()
         # Nothing of a container may stay mounted here.
         assert str(self.path) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Iterator[Bundle]:
+    """A bundle of the test's own; after the test nothing is left of its containers."""
+    made = Bundle(tmp_path)
+    yield made
+    made.close()
 
 
 def with_user_namespace(bundle: Bundle) -> None:
