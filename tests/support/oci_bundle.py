@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -258,3 +259,13 @@ def with_user_namespace(bundle: Bundle) -> None:
     for parent in bundle.rootfs.parents:
         if parent != Path("/tmp") and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o11)
+
+
+def wait_for_end(pid: int) -> None:
+    """Returns when a process that is not our child has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with open(descriptor) as pidfd:
+        assert select.select([pidfd], [], [], 60)[0]
