@@ -1,5 +1,5 @@
 // What of the cgroup room is pure: parsers, conversions, the device program.  The kernel's part is
-// tests/kernel/test_cgroup.py.
+// tests/kernel/test_cgroup*.py.
 #include <gtest/gtest.h>
 
 #include <cerrno>

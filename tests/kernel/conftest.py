@@ -23,6 +23,8 @@ __all__ = ["bundle"]  # a fixture
 # What differs on cgroup v2 and on an older kernel (6.1); the VM is 16 times slower, so not all else as well.
 ALSO_IN_THE_VM = (
     "test_cgroup.py",
+    "test_cgroup_limits.py",
+    "test_cgroup_removal.py",
     "test_run.py",
     "test_oci_exec.py",
     "test_oci_hooks.py",
