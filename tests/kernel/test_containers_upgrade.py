@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from kept import SLEEP, container, shell
@@ -78,3 +79,15 @@ def test_states_and_documents_with_members_of_another_version(engine: Engine) ->
         assert os.path.isdir(found.run_directory)
     finally:
         made.remove(force=True)
+
+
+def test_old_state_files_are_read(engine: Engine) -> None:
+    """A monitor of another version may write fewer members, or more."""
+    with container(engine) as made:
+        made.stop(0)
+        path = Path(made.directory, "state.json")
+        document = json.loads(path.read_text())
+        del document["restart_count"]
+        document["from_the_future"] = 1
+        path.write_text(json.dumps(document))
+        assert made.state.exit_code == 137
