@@ -10,6 +10,7 @@ import tarfile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_store import images
 
 from fastdock._errors import ImageError, SpecError
 from fastdock.image import Images
@@ -17,10 +18,7 @@ from fastdock.store import Store
 from fastdock.store.blobs import digest_of
 from tests.system import make
 
-
-@pytest.fixture
-def images(tmp_path):
-    return Images(Store(tmp_path / "state"))
+__all__ = ["images"]  # a fixture
 
 
 @pytest.fixture
