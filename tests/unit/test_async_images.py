@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from fake_registry import FakeImage, FakeRegistry, registry, tar
 
 from fastdock import ImageNotFound, Images, aio
 from fastdock.registry.client import Retry
 from fastdock.registry.credentials import CredentialStore
 from fastdock.registry.pull import Transfer
 from fastdock.registry.settings import Settings
-from tests.unit.fake import FakeImage, FakeRegistry, tar
+
+__all__ = ["registry"]  # a fixture
 
 
 @pytest.fixture
@@ -27,13 +28,6 @@ def images(tmp_path: Path) -> aio.Images:
 @pytest.fixture
 def transfer(tmp_path: Path) -> Transfer:
     return Transfer(Settings({}, ()), CredentialStore(tmp_path / "config.json"), Retry(attempts=1))
-
-
-@pytest.fixture
-async def registry() -> AsyncIterator[FakeRegistry]:
-    server = await FakeRegistry().start()
-    yield server
-    await server.stop()
 
 
 async def test_a_life(images: aio.Images) -> None:

@@ -1,15 +1,26 @@
-"""A registry that says whatever a test wants it to say."""
+"""A registry that says whatever a test wants it to say, and pulling from it."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import os
 import tarfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
 from aiohttp import web
 
+from fastdock.image import Images
+from fastdock.registry.client import Retry
+from fastdock.registry.credentials import Credentials, CredentialStore
+from fastdock.registry.pull import PullResult, Transfer, pull
+from fastdock.registry.reference import parse
+from fastdock.registry.settings import RegistrySettings, Settings
+from fastdock.store import Store
 from fastdock.store.blobs import digest_of
 from fastdock.store.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 
@@ -107,3 +118,48 @@ class FakeRegistry:
     def authorizations(self, path: str = "") -> list[str | None]:
         """What each request for a path had as its Authorization."""
         return [one.headers.get("Authorization") for one in self.requests if path in one.path]
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    server = await FakeRegistry().start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def elsewhere() -> AsyncIterator[FakeRegistry]:
+    """Another host (port), for redirects to lead to."""
+    server = await FakeRegistry().start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state")
+
+
+@pytest.fixture
+def fetch(store: Store, tmp_path: Path) -> Callable[..., Awaitable[PullResult]]:
+    """Pulls ``x`` from a fake registry, without waiting between attempts."""
+
+    async def run(
+        registry: FakeRegistry, reference: str = "x", credentials: Credentials | None = None, **settings: Any
+    ) -> PullResult:
+        keeper = CredentialStore(tmp_path / "docker" / "config.json")
+        if credentials:
+            keeper.put(registry.host, credentials)
+        known = {registry.host: RegistrySettings(**settings)}
+        transfer = Transfer(Settings(known, ()), keeper, Retry(attempts=4, delay=0.001, longest=0.01))
+        return await pull(store, parse(f"{registry.host}/{reference}"), transfer=transfer)
+
+    return run
+
+
+def assert_nothing_left(store: Store) -> None:
+    """No image, no layer, nothing half-made, no blob that was not verified."""
+    assert Images(store).list() == []
+    assert os.listdir(store.layers.directory) == []
+    assert os.listdir(store.layers.staging) == []
+    assert not any(store.blobs.damaged(digest) for digest in store.blobs.digests())
