@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 
 from fastdock import _core
-from fastdock._errors import Conflict, ImageNotFound, SpecError
+from fastdock._errors import ImageNotFound, SpecError
 from fastdock._light import sqlite3
-from fastdock.registry.reference import familiar, parse, split
+from fastdock.registry.reference import parse, split
 from fastdock.store.blobs import BlobStore
 from fastdock.store.database import Database
 from fastdock.store.layers import LayerStore, is_whole
@@ -337,57 +337,9 @@ class Store:
         where a container stands on it; with ``force`` the names go, and the rest once the container has.
         Returns what happened, in Docker's words: ("Untagged", name) and ("Deleted", digest).
         """
-        record = self.get(reference)
-        if by_digest := self._remove_digest(record, reference):
-            return by_digest
-        names, done = self._names_to_remove(record, reference, force)
-        if len(names) == len(record.names):
-            holders = self.holders(record.id)
-            if holders and not force:
-                raise Conflict(
-                    f"image {familiar(reference)} is used by {', '.join(holders)}",
-                    hint="remove that first, or use --force",
-                )
-        gone = len(names) == len(record.names)
-        with self.database.transaction() as connection:
-            connection.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in names])
-            if gone:
-                connection.execute("DELETE FROM digests WHERE image_id = ?", (record.id,))
-                connection.execute("UPDATE images SET removed = 1 WHERE id = ?", (record.id,))
-        if gone:
-            from fastdock.store import sweep
+        from fastdock.store.removal import remove
 
-            done += [("Untagged", familiar(name)) for name in record.digests]
-            done += [("Deleted", digest) for digest in sweep.sweep(self)]
-        return done
-
-    def _remove_digest(self, record: ImageRecord, reference: str) -> list[tuple[str, str]]:
-        """Takes a name by digest away, if that is what ``reference`` is and the image has other names."""
-        if "@" not in reference or len(record.names) + len(record.digests) < 2:
-            return []
-        name = parse(reference)
-        self.database.execute(
-            "DELETE FROM digests WHERE name = ? AND digest = ?", (name.repository, name.digest or "")
-        )
-        return [("Untagged", familiar(f"{name.repository}@{name.digest}"))]
-
-    def _names_to_remove(
-        self, record: ImageRecord, reference: str, force: bool
-    ) -> tuple[list[str], list[tuple[str, str]]]:
-        try:
-            name = parse(reference)
-        except SpecError:
-            name = None
-        if name and not name.digest and name.name in record.names:
-            return [name.name], [("Untagged", familiar(name.name))]
-        repositories = {name.rpartition(":")[0] for name in record.names}
-        if len(repositories) > 1 and not force:
-            raise Conflict(
-                f"image {record.id[7:19]} has names in several repositories: "
-                + ", ".join(map(familiar, record.names)),
-                hint="remove it by name, or use --force",
-            )
-        return list(record.names), [("Untagged", familiar(name)) for name in record.names]
+        return remove(self, reference, force)
 
     # -- holding -------------------------------------------------------------------------------------------
 
