@@ -1,7 +1,8 @@
 """systemd booted as process 1 of namespaces of its own, from this machine's own package, for tests.
 
 It has a cgroup of its own in every hierarchy, as the root of a cgroup namespace; a /run of its own; and of
-units only a message bus, so that nothing of the machine is started or changed.
+units only a message bus, so that nothing of the machine is started or changed.  The package's units are out of
+sight: a caller that asks the bus for logind would start them all, and one empties the machine's /tmp.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ UNITS = {
     " --unit=dbus.socket\n",
 }
 # Read by sh as process 1 of the namespaces, which systemd then becomes.  /proc/sys is read-only: systemd
-# raises fs.file-max and the like, which have no namespace.  $2 are v1's hierarchies; none on v2.
+# raises fs.file-max and the like, which have no namespace.  /run/proc is one without anything over it, which must be
+# there where a user's container is to mount another (mount_namespaces(7)).  $2 are v1's hierarchies; none on v2.
 BOOT = """
 set -e
 mount --make-rprivate /
@@ -62,8 +64,10 @@ fi
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/systemd/system /run/lock /run/dbus
+mkdir -p /run/systemd/system /run/lock /run/dbus /run/proc
+mount -t proc proc /run/proc
 mount --bind "$1/units" /etc/systemd/system
+mount -t tmpfs tmpfs /lib/systemd/system
 mount -t tmpfs tmpfs /lib/systemd/system-generators
 mount -t tmpfs tmpfs /dev/shm
 [ ! -e /dev/console ] || mount --bind "$1/log" /dev/console
