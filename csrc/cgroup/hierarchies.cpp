@@ -87,8 +87,12 @@ Hierarchies Hierarchies::parse(std::string_view mountinfo, std::string_view memb
       return other.version == hierarchy.version && other.controllers == hierarchy.controllers &&
              other.name == hierarchy.name;
     };
-    if (std::any_of(result.all_.begin(), result.all_.end(), same)) continue;  // mounted a second time
     hierarchy.mount_point = mount.mount_point == "/" ? "" : mount.mount_point;
+    // Mounted a second time; in the same place it covers the first, which may show another cgroup as its top.
+    if (auto first = std::ranges::find_if(result.all_, same); first != result.all_.end()) {
+      if (first->mount_point != hierarchy.mount_point) continue;
+      result.all_.erase(first);
+    }
     for (const Membership& membership : joined) {
       bool fits = mount.v2 ? membership.hierarchy == 0 && membership.controllers.empty()
                            : membership.hierarchy != 0 &&

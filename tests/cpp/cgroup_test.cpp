@@ -96,6 +96,16 @@ TEST(CgroupHierarchies, TheOwnCgroupIsRelativeToWhatTheMountShows) {
       << "outside of the namespace";
 }
 
+TEST(CgroupHierarchies, AMountOverAnotherIsWhatCounts) {
+  // `unshare --cgroup --mount`, and a mount in the new namespace over the machine's.
+  constexpr char kMounts[] =
+      "41 31 0:38 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
+      "52 41 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+  Hierarchies found = Hierarchies::parse(kMounts, "0::/init.scope\n");
+  ASSERT_EQ(found.all().size(), 1u);
+  EXPECT_EQ(found.unified()->own, "/init.scope");
+}
+
 TEST(CgroupHierarchies, PathsAreBelowTheBaseOrTheMountPoint) {
   Hierarchy hierarchy;
   hierarchy.mount_point = "/sys/fs/cgroup";
