@@ -13,13 +13,17 @@ using rootfs::Mount;
 
 std::string last_component(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
+// A user namespace may not change the access times of a mount that it got (mount_namespaces(7)); these are of
+// no use here, callers ask for relatime, and systemd mounts v1's directory with strictatime.
+constexpr std::uint64_t kAccessTime = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
+
 Mount bind_of(const std::string& source, const std::string& destination, const Mount& wanted) {
   Mount bind;
   bind.type = "bind";
   bind.source = source;
   bind.destination = destination;
-  bind.attributes_set = wanted.attributes_set;
-  bind.attributes_clear = wanted.attributes_clear;
+  bind.attributes_set = wanted.attributes_set & ~kAccessTime;
+  bind.attributes_clear = wanted.attributes_clear & ~kAccessTime;
   return bind;
 }
 
@@ -28,9 +32,15 @@ bool has_own_view(const launch::LaunchPlan& plan) {
          launch::NamespaceMode::kHost;
 }
 
-// The whole of the host's, read-only: for a container that has no cgroup of its own (CVE-2023-25809).
-Mount host_view(const Mount& wanted) {
-  Mount bind = bind_of("/sys/fs/cgroup", wanted.destination, wanted);
+// For a container that has no cgroup of its own: read-only (CVE-2023-25809), and where it has a view of its
+// own, from the cgroup that it shares with us, as a new mount of cgroup2 would show.
+Mount shared_view(const cgroup::Hierarchies& hierarchies, const launch::LaunchPlan& plan,
+                  const Mount& wanted) {
+  std::string source = "/sys/fs/cgroup";
+  if (hierarchies.version() == cgroup::Version::kV2 && has_own_view(plan))
+    source = hierarchies.unified()->mount_point + hierarchies.unified()->own;
+  Mount bind = bind_of(source, wanted.destination, wanted);
+  bind.attributes_clear = 0;  // nor what else it has
   bind.recursive = true;
   bind.recursive_set = MOUNT_ATTR_RDONLY;
   return bind;
@@ -98,7 +108,7 @@ Result<void> add_cgroup_mounts(const cgroup::Cgroup& group, launch::LaunchPlan& 
     }
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     if (directories.empty()) {
-      mounts.push_back(host_view(mount));
+      mounts.push_back(shared_view(*hierarchies, plan, mount));
     } else if (hierarchies->version() == cgroup::Version::kV1) {
       add_v1(group, mount, mounts, plan.links);
     } else if (has_own_view(plan)) {

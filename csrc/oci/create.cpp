@@ -107,11 +107,9 @@ class Creation {
 
   Result<void> make_cgroup() {
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
-    // Rules of devices need the host's root, and where nobody can make nodes they add nothing (runc leaves
-    // them out, too).
-    const cgroup::Hierarchy* devices = hierarchies->of(cgroup::Controller::kDevices);
-    const bool nowhere = devices == nullptr || devices->base.empty();
-    if (!in_initial_user_namespace() && (nowhere || context_.systemd_cgroup)) config_.limits.devices.clear();
+    // Rules of devices need the host's root, whoever may make the cgroup, and where nobody can make nodes
+    // they add nothing (runc leaves them out, too).
+    if (!in_initial_user_namespace()) config_.limits.devices.clear();
     FASTDOCK_TRY(cgroup::Cgroup group,
                  context_.systemd_cgroup ? make_scope(*hierarchies) : make_group(*hierarchies));
     // Where none could be made, the container runs in the caller's: not for who says that it is not rootless.

@@ -149,6 +149,30 @@ def test_for_root_of_a_users_namespace(systemd: Systemd, theirs: Path) -> None:
     assert not (scope.bundle.root / "below").exists()
 
 
+def test_for_root_of_a_users_namespace_without_scopes(systemd: Systemd, theirs: Path) -> None:
+    """As rootless podman with --cgroup-manager cgroupfs: a cgroup where systemd lets the user make some, and rules of
+    devices, which it cannot have there."""
+    scope = Scope(systemd, theirs, "plain", "session" if systemd.hierarchies else "own")
+    linux = scope.bundle.config["linux"]
+    linux["namespaces"].pop()
+    for name in ("uidMappings", "gidMappings", "cgroupsPath"):
+        del linux[name]
+    linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    scope.bundle.shell("tail -n 1 /proc/self/cgroup")
+    scope.write()
+    run = [
+        scope.bundle.runtime,
+        "--root",
+        str(scope.bundle.root),
+        "run",
+        "--bundle",
+        str(scope.bundle.path),
+        "plain",
+    ]
+    assert scope.as_user("unshare", "--user", "--map-root-user", "--mount", *run) == (0, "0::/\n")
+    assert systemd.directories("plain") == []
+
+
 def test_a_failure_leaves_no_scope(systemd: Systemd, theirs: Path) -> None:
     scope = Scope(systemd, theirs, "bad")
     scope.bundle.config["process"]["args"] = ["/no/such/program"]
@@ -166,3 +190,28 @@ def test_without_the_way_to_the_users_systemd(systemd: Systemd, theirs: Path) ->
     assert code == 1
     assert "XDG_RUNTIME_DIR" in text or systemd.hierarchies
     assert not (scope.bundle.root / "lost").exists()
+
+
+def test_without_a_cgroup_of_its_own_it_sees_its_callers(systemd: Systemd, theirs: Path) -> None:
+    """As under rootless podman with --cgroup-manager cgroupfs: the limits that hold are where /proc/self/cgroup says,
+    and of the host's other cgroups there is nothing to be seen."""
+    scope = Scope(systemd, theirs, "none")
+    config = scope.bundle.config
+    config["linux"]["cgroupsPath"] = "/libpod_parent/libpod-none"
+    options = ["ro", "nosuid", "noexec", "nodev", "relatime"]
+    config["mounts"] += [
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}
+    ]
+    config["mounts"][4] = {
+        "destination": "/sys",
+        "type": "none",
+        "source": "/sys",
+        "options": ["rbind", "ro"],
+    }
+    scope.bundle.shell("cat /proc/self/cgroup | tail -1; grep -x $$ /sys/fs/cgroup/cgroup.procs; ls -d /sys/fs/cgroup/*/;"
+                       "mkdir /sys/fs/cgroup/x 2> /dev/null || echo refused")  # fmt: skip
+    scope.write()
+    code, text = scope.command("run", "--bundle", str(scope.bundle.path), "none")
+    assert code == 0, text
+    if not systemd.hierarchies:
+        assert text == "0::/\n1\nls: /sys/fs/cgroup/*/: No such file or directory\nrefused\n"

@@ -22,7 +22,7 @@ FAST = Retry(attempts=6, delay=0.01, longest=0.05)
 @pytest.hookimpl(tryfirst=True)  # before -m and -k select
 def pytest_collection_modifyitems(items):
     """Who calls OCI runtimes does it on cgroup v2, too: in the VM of tests/kernel."""
-    v2.double(items, Path(__file__).parent, ("test_oci_callers.py",))
+    v2.double(items, Path(__file__).parent, ("test_oci_callers.py", "test_oci_rootless_podman.py"))
 
 
 def pytest_runtest_logreport(report):
