@@ -40,7 +40,7 @@ Mount shared_view(const cgroup::Hierarchies& hierarchies, const launch::LaunchPl
   if (hierarchies.version() == cgroup::Version::kV2 && has_own_view(plan))
     source = hierarchies.unified()->mount_point + hierarchies.unified()->own;
   Mount bind = bind_of(source, wanted.destination, wanted);
-  bind.attributes_clear = 0;  // nor what else it has
+  bind.attributes_clear = 0;  // what it has may be locked, as its access time is
   bind.recursive = true;
   bind.recursive_set = MOUNT_ATTR_RDONLY;
   return bind;
