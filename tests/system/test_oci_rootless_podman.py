@@ -70,8 +70,7 @@ class Podman:
         return text.replace("^@", "").split()  # the end of script's own input
 
     def cgroup_of(self, container: str) -> Path:
-        names = {"systemd": f"libpod-{container}.scope", "cgroupfs": container}
-        (directory,) = self.systemd.directories(names[self.manager])
+        (directory,) = self.systemd.directories(f"libpod-{container}.scope")
         return Path(directory)
 
 
@@ -104,14 +103,20 @@ def podman(session: Podman, request: pytest.FixtureRequest) -> Podman:
     return session
 
 
-def test_a_users_podman(podman: Podman) -> None:
-    """run; a pod; exec with a terminal, stats, update, kill, rm.  Of cgroup v1 users have nothing."""
+def test_limits_of_a_users_container(podman: Podman) -> None:
+    """Of cgroup v1 users have nothing."""
     limits = ["--memory", "64m", "--pids-limit", "20"] if podman.v2 else []
     show = "id -u; tail -n 1 /proc/self/cgroup; cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max"
     shown = podman(
         "run", "--rm", "--network", "none", *limits, "busybox", "sh", "-c", f"{show}; exit 3", status=3
     )
     assert shown.split() == (["0", "0::/", "67108864", "20"] if podman.v2 else ["0", shown.split()[1]])
+
+
+def test_a_users_pod(session: Podman) -> None:
+    """exec with a terminal, stats, update, kill, rm."""
+    session.manager, podman = "systemd", session
+    limits = ["--memory", "64m", "--pids-limit", "20"] if podman.v2 else []
     podman("pod", "create", "--name", "pod", "--network", "none")
     started = podman("run", "--detach", "--pod", "pod", "--name", "one", *limits, "busybox", "sleep", "1000")
     assert podman.on_terminal("exec", "-it", "one", "sh", "-c", "tty; id -u; hostname") == [
