@@ -139,11 +139,12 @@ Result<std::optional<int>> Monitor::update(const Fd& descriptor) {
   if (group_) FASTDOCK_CHECK(group_->update(wanted.limits));
   merge(request_.limits, wanted.limits);
   if (wanted.restart) request_.restart = *wanted.restart;
-  if (wanted.network)
-    request_.network =
-        std::move(wanted.network);  // for its next start: in this one, whoever tells has done it
-  else
+  if (wanted.network) {
+    // For its next start: in this one, whoever tells has done it.
+    request_.network = std::move(wanted.network);
+  } else {
     event("update");
+  }
   return 0;
 }
 

@@ -36,7 +36,12 @@ def _bench(directory: Path, name: str, *options: str) -> Iterator[subprocess.Pop
         str(directory),
     ]
     bench = subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell without job control starts what runs beside it with SIGINT ignored (POSIX, 2.11).
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         yield bench
