@@ -111,15 +111,16 @@ class BaseProcess:
             self.kill()
             raise
         finally:
-            self._close()
+            self._close(but=OSError)  # the first error is the one to tell
             self.wait()
 
-    def _close(self) -> None:
+    def _close(self, but: type[OSError] = BrokenPipeError) -> None:
+        """``but``: what is no error of closing; nobody reads a broken pipe any more."""
         for file in (self.stdout, self.stderr, self.stdin):
             if file is not None:
                 try:
                     file.close()
-                except BrokenPipeError:  # nobody reads it any more
+                except but:
                     pass
 
     def __enter__(self) -> Self:

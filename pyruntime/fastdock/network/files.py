@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _socket  # socket itself takes 5 ms to import
 import os
-from functools import lru_cache
 
 from fastdock._errors import SpecError
 from fastdock._light import NamedTuple
@@ -65,7 +64,6 @@ def _packed(server: str) -> bytes:
         raise ValueError(f"{address!r} is not an address") from None
 
 
-@lru_cache(8)
 def parse_resolv_conf(text: str) -> ResolvConf:
     """Reads a resolv.conf; lines that the C library would ignore are ignored."""
     nameservers: list[str] = []
@@ -161,16 +159,10 @@ def names_without_bridge(
 def host_file(path: str) -> str:
     """A file of the host; empty if it is not there."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except FileNotFoundError:
         return ""
-    try:
-        parts = []  # a file object makes four system calls more: each start reads one
-        while part := os.read(file, 65536):
-            parts.append(part)
-        return b"".join(parts).decode(errors="replace")
-    finally:
-        os.close(file)
 
 
 def hosts_with(text: str, names: str, added: Sequence[str], removed: Iterable[str]) -> str:
