@@ -73,8 +73,13 @@ bool has_nul(const std::vector<std::string>& texts) {
 }  // namespace
 
 Result<std::unique_ptr<Flattened>> Flattened::make(const LaunchPlan& plan, int sync, bool greeted) {
+  FASTDOCK_TRY(auto flat, begin(plan, greeted));
+  flat->finish(sync);
+  return flat;
+}
+
+Result<std::unique_ptr<Flattened>> Flattened::begin(const LaunchPlan& plan, bool greeted) {
   std::unique_ptr<Flattened> flat(new Flattened(plan));
-  flat->child_.sync = sync;
   FASTDOCK_CHECK(flat->set_program());
   FASTDOCK_CHECK(flat->add_namespaces());
   if (greeted && (flat->clone_flags_ & CLONE_NEWUSER) != 0) flat->prepared_.may_map_late();
@@ -82,8 +87,16 @@ Result<std::unique_ptr<Flattened>> Flattened::make(const LaunchPlan& plan, int s
   FASTDOCK_CHECK(flat->add_stdio());
   flat->add_names_and_limits();
   flat->add_credentials();
-  flat->add_unneeded_descriptors();
   return flat;
+}
+
+void Flattened::finish(int sync) {
+  child_.sync = sync;
+  child_.cgroup_tasks = plan_.cgroup_tasks;
+  auto late = plan_.late_sources.begin();
+  for (std::size_t index = 0; index < mounts_.size(); ++index)
+    if (plan_.mounts[index].late_source) mounts_[index].tree = *late++;
+  add_unneeded_descriptors();
 }
 
 Result<void> Flattened::map_ids(pid_t child) {
@@ -121,7 +134,6 @@ Result<void> Flattened::add_namespaces() {
   child_.new_user_namespace = (clone_flags_ & CLONE_NEWUSER) != 0;
   child_.joins_user_namespace = plan_.namespaces[0].mode == NamespaceMode::kJoin;
   child_.wait_for_parent = true;
-  child_.cgroup_tasks = plan_.cgroup_tasks;
   return {};
 }
 

@@ -17,8 +17,13 @@ namespace fastdock::launch {
 // Owns the arrays; points into `plan`, which must outlive it.  Not movable: the arrays are pointed to.
 class Flattened {
  public:
-  // `sync`: the child's end of the socket.  `greeted`: the caller will call map_ids().
+  // `greeted`: the caller will call map_ids().
   static Result<std::unique_ptr<Flattened>> make(const LaunchPlan& plan, int sync, bool greeted = false);
+  // The same in two steps.  The first does not look at the plan's descriptors of the cgroup and of late
+  // sources, so that another thread may make these meanwhile.
+  static Result<std::unique_ptr<Flattened>> begin(const LaunchPlan& plan, bool greeted);
+  // `sync`: the child's end of the socket.
+  void finish(int sync);
   Flattened(const Flattened&) = delete;
   Flattened& operator=(const Flattened&) = delete;
 

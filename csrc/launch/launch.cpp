@@ -28,9 +28,11 @@ Result<Process> launch(const LaunchPlan& plan, const Observer& observer) {
     helper->reap();
     return process;
   }
-  FASTDOCK_TRY(auto flat, Flattened::make(plan, sockets.theirs.get(), true));
-  flat->child()->sync_points = sync_points(observer);
-  FASTDOCK_TRY(Child child, clone_by(observer, [&] {
+  std::unique_ptr<Flattened> flat;
+  FASTDOCK_TRY(Child child, clone_by(observer, [&]() -> Result<Child> {
+                 FASTDOCK_TRY(flat, observer.begun ? observer.begun() : Flattened::begin(plan, true));
+                 flat->finish(sockets.theirs.get());
+                 flat->child()->sync_points = sync_points(observer);
                  return needs_own_memory(plan) ? clone_container(plan, *flat, 0)
                                                : clone_sharing_memory(flat->clone_flags(), run_child,
                                                                       flat->child(), plan.cgroup_directory);

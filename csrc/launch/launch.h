@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,8 @@
 #include "launch/plan.h"
 
 namespace fastdock::launch {
+
+class Flattened;
 
 struct Process {
   pid_t pid = -1;
@@ -38,6 +41,8 @@ struct Observer {
   // Runs its argument, which makes the clone: for a child that is to die with another thread than the
   // caller's (launcher_thread.h).
   std::function<void(const std::function<void()>&)> cloning;
+  // Gives what `cloning` has begun already, so that it overlaps with other work (Flattened::begin).
+  std::function<Result<std::unique_ptr<Flattened>>()> begun;
 };
 
 // Starts the process and returns when it has called execve (or waits at its start FIFO), or with the one

@@ -27,6 +27,13 @@ Mount bind_of(const std::string& source, const std::string& destination, const M
   return bind;
 }
 
+Mount own_directory(const cgroup::Hierarchy& hierarchy, const std::string& path,
+                    const std::string& destination, const Mount& wanted) {
+  Mount bind = bind_of(cgroup::directory_of(hierarchy, path), destination, wanted);
+  bind.late_source = true;
+  return bind;
+}
+
 bool has_own_view(const launch::LaunchPlan& plan) {
   return plan.namespaces[static_cast<std::size_t>(launch::Namespace::kCgroup)].mode !=
          launch::NamespaceMode::kHost;
@@ -46,8 +53,8 @@ Mount shared_view(const cgroup::Hierarchies& hierarchies, const launch::LaunchPl
   return bind;
 }
 
-void add_v1(const cgroup::Cgroup& group, const Mount& wanted, std::vector<Mount>& mounts,
-            std::vector<rootfs::Link>& links) {
+void add_v1(const cgroup::Hierarchies& hierarchies, const std::string& path, const Mount& wanted,
+            std::vector<Mount>& mounts, std::vector<rootfs::Link>& links) {
   Mount top;
   top.type = "tmpfs";
   top.source = "tmpfs";
@@ -56,14 +63,11 @@ void add_v1(const cgroup::Cgroup& group, const Mount& wanted, std::vector<Mount>
   top.attributes_set = wanted.attributes_set;
   mounts.push_back(top);
   std::set<std::string> done;
-  auto hierarchies = cgroup::Hierarchies::machine();
-  if (!hierarchies) return;
-  for (const cgroup::Hierarchy& hierarchy : (*hierarchies)->all()) {
+  for (const cgroup::Hierarchy& hierarchy : hierarchies.all()) {
     if (hierarchy.base.empty()) continue;
     std::string name = last_component(hierarchy.mount_point);
-    std::string directory = cgroup::directory_of(hierarchy, group.path());
-    if (!done.insert(name).second || ::access(directory.c_str(), F_OK) != 0) continue;
-    mounts.push_back(bind_of(directory, wanted.destination + "/" + name, wanted));
+    if (!done.insert(name).second) continue;
+    mounts.push_back(own_directory(hierarchy, path, wanted.destination + "/" + name, wanted));
     // "cpu" and "cpuacct" for a hierarchy that is mounted as "cpu,cpuacct".
     for (std::size_t at = 0; name.find(',') != std::string::npos && at < name.size();) {
       std::size_t end = std::min(name.find(',', at), name.size());
@@ -95,26 +99,29 @@ Result<std::string> cgroup_path(const Config& config, const std::string& id) {
   return path.starts_with('/') ? "/" + clean : clean;
 }
 
-Result<void> add_cgroup_mounts(const cgroup::Cgroup& group, launch::LaunchPlan& plan) {
+Result<void> add_cgroup_mounts(const std::string& path, launch::LaunchPlan& plan) {
   auto is_cgroup = [](const Mount& mount) { return mount.type == "cgroup"; };
   if (std::ranges::none_of(plan.mounts, is_cgroup)) return {};
   std::vector<Mount> mounts;
   mounts.reserve(plan.mounts.size() + 16);
-  auto directories = group.directories();
+  FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
+  auto is_ours = [](const cgroup::Hierarchy& hierarchy) { return !hierarchy.base.empty(); };
+  const bool v1 = hierarchies->version() == cgroup::Version::kV1;
+  const bool has_own =
+      v1 ? std::ranges::any_of(hierarchies->all(), is_ours) : is_ours(*hierarchies->unified());
   for (Mount& mount : plan.mounts) {
     if (mount.type != "cgroup") {
       mounts.push_back(std::move(mount));
       continue;
     }
-    FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
-    if (directories.empty()) {
+    if (!has_own) {
       mounts.push_back(shared_view(*hierarchies, plan, mount));
-    } else if (hierarchies->version() == cgroup::Version::kV1) {
-      add_v1(group, mount, mounts, plan.links);
+    } else if (v1) {
+      add_v1(*hierarchies, path, mount, mounts, plan.links);
     } else if (has_own_view(plan)) {
       // A bind of the container's own directory is what a cgroup namespace would show, without the 6 ms that
       // a new mount of cgroup2 can take (PERFORMANCE.md).
-      mounts.push_back(bind_of(directories.front().second, mount.destination, mount));
+      mounts.push_back(own_directory(*hierarchies->unified(), path, mount.destination, mount));
     } else {
       mounts.push_back(bind_of(hierarchies->unified()->mount_point, mount.destination, mount));
     }

@@ -11,11 +11,11 @@
 #include "base/path.h"
 #include "base/user_namespace.h"
 #include "launch/own_cgroup.h"
+#include "oci/ahead.h"
 #include "oci/cgroups.h"
 #include "oci/hooks.h"
 #include "oci/host_root.h"
 #include "oci/listener.h"
-#include "oci/network_ahead.h"
 #include "oci/network_device.h"
 #include "oci/rootless.h"
 #include "oci/systemd.h"
@@ -60,8 +60,13 @@ cgroup::Limits limits_beside_holder(cgroup::Limits limits) {
 // One creation, from an empty directory to a process that waits or runs.
 class Creation {
  public:
-  Creation(const Context& context, const CreateRequest& request, Config config, Container container)
-      : context_(context), request_(request), config_(std::move(config)), container_(std::move(container)) {}
+  Creation(const Context& context, const CreateRequest& request, Config config, Container container,
+           std::unique_ptr<Ahead> ahead)
+      : context_(context),
+        request_(request),
+        config_(std::move(config)),
+        container_(std::move(container)),
+        ahead_(std::move(ahead)) {}
 
   Result<Created> run(std::string_view config_text) {
     auto process = make(config_text);
@@ -84,18 +89,18 @@ class Creation {
     state.annotations = config_.annotations;
     if (::geteuid() == 0) state.owner = "root";
     FASTDOCK_CHECK(enter_user_namespace(config_.plan));
-    if (NetworkAhead::suits(config_.plan)) network_.emplace();
-    FASTDOCK_CHECK(make_cgroup());
+    if (!ahead_) ahead_ = Ahead::start(config_.plan);
+    FASTDOCK_CHECK(plan_cgroup());
     FASTDOCK_CHECK(prepare_host_root());
+    FASTDOCK_CHECK(complete_plan());
+    if (ahead_) ahead_->begin(config_.plan);
+    FASTDOCK_CHECK(make_cgroup());
     // The cgroup and the mount are known: whoever finds this after our SIGKILL can remove them.
     FASTDOCK_CHECK(container_.save());
     if (host_root_) FASTDOCK_CHECK(host_root_->attach());
-    FASTDOCK_CHECK(complete_plan());
     context_.debug_log("container " + state.id + ": cgroup " + state.cgroup + ", root " + config_.rootfs);
-    launch::Observer observer = make_observer();
-    use_network(observer);
-    FASTDOCK_TRY(auto process, launch::launch(config_.plan, observer));
-    network_.reset();
+    FASTDOCK_TRY(auto process, launch::launch(config_.plan, make_observer()));
+    ahead_.reset();
     context_.debug_log("container " + state.id + ": process " + std::to_string(process.pid));
     if (auto finished = finish(process); !finished) {
       (void)launch::send_signal(process, SIGKILL);
@@ -105,21 +110,42 @@ class Creation {
     return process;
   }
 
+  // Where its cgroup will be, and what the container sees of it.
+  Result<void> plan_cgroup() {
+    FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
+    if (context_.systemd_cgroup) {
+      FASTDOCK_CHECK(start_scope(hierarchies->version()));
+    } else {
+      FASTDOCK_TRY(cgroup_, cgroup_path(config_, container_.state.id));
+    }
+    return add_cgroup_mounts(cgroup_, config_.plan);
+  }
+
+  Result<void> start_scope(cgroup::Version version) {
+    FASTDOCK_TRY(scope_, NewScope::start(config_, container_.state.id, version));
+    cgroup_ = scope_->cgroup();
+    // From here on it is ours, to be removed.
+    container_.state.systemd_unit = scope_->unit();
+    container_.state.cgroup = cgroup_;
+    FASTDOCK_TRY(systemd_attaches_, scope_is_out_of_reach(container_.state));
+    return {};
+  }
+
   Result<void> make_cgroup() {
     FASTDOCK_TRY(const cgroup::Hierarchies* hierarchies, cgroup::Hierarchies::machine());
     // Rules of devices need the host's root, whoever may make the cgroup, and where nobody can make nodes
     // they add nothing (runc leaves them out, too).
     if (!in_initial_user_namespace()) config_.limits.devices.clear();
-    FASTDOCK_TRY(cgroup::Cgroup group,
-                 context_.systemd_cgroup ? make_scope(*hierarchies) : make_group(*hierarchies));
+    FASTDOCK_TRY(cgroup::Cgroup group, scope_ ? make_in_scope(*hierarchies) : make_group(*hierarchies));
     // Where none could be made, the container runs in the caller's: not for who says that it is not rootless.
     if (context_.rootless == false && group.is_nowhere())
       return failed_with(EACCES, Operation::kCreateCgroup, container_.state.id, Hint::kNotDelegated);
     container_.state.cgroup = group.path();
     for (const std::string& warning : group.warnings()) context_.warn(warning);
-    FASTDOCK_CHECK(add_cgroup_mounts(group, config_.plan));
     FASTDOCK_TRY(join_, launch::start_in(group, config_.plan));
     if (systemd_attaches_) config_.plan.cgroup_directory = -1;
+    FASTDOCK_TRY(own_view_, rootfs::open_late_sources(config_.plan.mounts));
+    for (const Fd& directory : own_view_) config_.plan.late_sources.push_back(directory.get());
     return {};
   }
 
@@ -134,32 +160,25 @@ class Creation {
   }
 
   Result<cgroup::Cgroup> make_group(const cgroup::Hierarchies& hierarchies) {
-    FASTDOCK_TRY(std::string path, cgroup_path(config_, container_.state.id));
     cgroup::CreateOptions options;
     options.all_controllers = true;
-    auto made = cgroup::Cgroup::create(hierarchies, path, config_.limits, options);
+    auto made = cgroup::Cgroup::create(hierarchies, cgroup_, config_.limits, options);
     // Its state does not name such a cgroup: it is somebody else's, and stays.
     if (!made && made.error().number == EEXIST)
-      return failed_with(EBUSY, Operation::kUseContainer, "the container's cgroup is not empty: " + path);
+      return failed_with(EBUSY, Operation::kUseContainer, "the container's cgroup is not empty: " + cgroup_);
     if (!made) return made;
     // Who enters it would stop, and we would wait for ever.
     if (auto frozen = made->is_frozen(); frozen && *frozen)
       return failed_with(EBUSY, Operation::kUseContainer,
-                         "the container's cgroup unexpectedly frozen: " + path);
+                         "the container's cgroup unexpectedly frozen: " + cgroup_);
     return made;
   }
 
-  Result<cgroup::Cgroup> make_scope(const cgroup::Hierarchies& hierarchies) {
-    FASTDOCK_TRY(scope_, NewScope::start(config_, container_.state.id, hierarchies.version()));
-    // From here on it is ours, to be removed.
-    container_.state.systemd_unit = scope_->unit();
-    container_.state.cgroup = scope_->cgroup();
-    FASTDOCK_TRY(systemd_attaches_, scope_is_out_of_reach(container_.state));
+  Result<cgroup::Cgroup> make_in_scope(const cgroup::Hierarchies& hierarchies) {
     cgroup::CreateOptions options;
     options.all_controllers = true;
     options.occupied = true;
-    return cgroup::Cgroup::create(hierarchies, scope_->cgroup(), limits_beside_holder(config_.limits),
-                                  options);
+    return cgroup::Cgroup::create(hierarchies, cgroup_, limits_beside_holder(config_.limits), options);
   }
 
   // The scope is the container's alone.
@@ -213,18 +232,13 @@ class Creation {
     return state_json(container_.state, status, StateFor::kHooks);
   }
 
-  // The container is born in the namespace that is there already, of the thread that is in it.
-  void use_network(launch::Observer& observer) {
-    if (!network_ || !network_->is_made()) return;
-    config_.plan.namespaces[static_cast<std::size_t>(launch::Namespace::kNet)].mode =
-        launch::NamespaceMode::kHost;
-    config_.plan.raise_loopback = false;
-    observer.cloning = [this](const auto& clone) { network_->run(clone); };
-  }
-
   launch::Observer make_observer() {
     launch::Observer observer;
     const Hooks& hooks = config_.hooks;
+    if (ahead_) {
+      observer.begun = [this] { return ahead_->begun(); };
+      observer.cloning = [this](const auto& clone) { ahead_->run(clone); };
+    }
     if (systemd_attaches_)
       observer.cloned = [this](pid_t pid) { return attach_to_scope(scope_->unit(), "", pid); };
     if (!config_.network_devices.empty())
@@ -287,11 +301,13 @@ class Creation {
   const CreateRequest& request_;
   Config config_;
   Container container_;
+  std::unique_ptr<Ahead> ahead_;
+  std::string cgroup_;  // as Cgroup::create takes it
   std::optional<NewScope> scope_;
-  std::optional<NetworkAhead> network_;
   std::optional<HostRoot> host_root_;
   bool systemd_attaches_ = false;
   cgroup::Join join_;
+  std::vector<Fd> own_view_;  // the cgroup's directories, as the container sees them
   SeccompListener listener_;
   std::optional<NotifySocket> notify_;
 };
@@ -308,8 +324,10 @@ Result<Created> create_container(const Context& context, const CreateRequest& re
   FASTDOCK_CHECK(check_terminal(config, request));
   FASTDOCK_CHECK(check_rootfs(config));
   FASTDOCK_CHECK(check_locked_attributes(config.plan));
+  std::unique_ptr<Ahead> ahead;
+  if (::geteuid() == 0) ahead = Ahead::start(config.plan);
   FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
-  return Creation(context, request, std::move(config), std::move(container)).run(text);
+  return Creation(context, request, std::move(config), std::move(container), std::move(ahead)).run(text);
 }
 
 Result<Config> saved_config(const Container& container) {

@@ -42,6 +42,8 @@ struct Mount {
   // bind: the source is this path in the container's root, as the mounts before this one have left it;
   // `source` is its name in errors
   std::string inside;
+  // bind: a directory that is being made while the rest is prepared; then open_late_sources()
+  bool late_source = false;
   bool recursive = false;     // bind: with what is mounted below it (rbind)
   bool copy_up = false;       // tmpfs: starts with a copy of what the image has there (OCI tmpcopyup)
   bool map_ids = false;       // bind: show the container's ids for the host's (an id-mapped mount)

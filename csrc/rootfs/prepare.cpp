@@ -54,6 +54,34 @@ int set_attributes(int tree, std::uint64_t set, std::uint64_t clear, std::uint64
       ::syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, &attributes, sizeof attributes));
 }
 
+Result<Fd> clone_source(const Mount& mount) {
+  return clone_tree(mount.source, mount.recursive, Operation::kOpenBindSource, Hint::kBindSourceMissing);
+}
+
+// What is to be made of a bind.  `set`: its attributes that can be set at once.
+std::vector<MountChange> changes_of(const Mount& mount, std::uint64_t set) {
+  std::vector<MountChange> changes;
+  const std::uint64_t propagation = mount.propagation == 0 ? kPrivate : mount.propagation;
+  if (!mount.recursive && (mount.recursive_set | mount.recursive_clear) == 0) {  // one mount, one call
+    changes.push_back({set, mount.attributes_clear, mount.attributes_reset, propagation, false});
+  } else {
+    changes.push_back({0, 0, 0, propagation, mount.propagation_recursive});
+    if ((set | mount.attributes_clear | mount.attributes_reset) != 0)
+      changes.push_back({set, mount.attributes_clear, mount.attributes_reset, 0, false});
+    if ((mount.recursive_set | mount.recursive_clear) != 0)
+      changes.push_back({mount.recursive_set, mount.recursive_clear, 0, 0, true});
+  }
+  for (MountChange& change : changes) change.clear |= cleared_by(change.set);
+  return changes;
+}
+
+Result<void> apply_changes(const Mount& mount, std::span<const MountChange> changes, int tree) {
+  for (const MountChange& change : changes)
+    if (long answer = change_mount(tree, change); answer < 0)
+      return failed_with(static_cast<int>(-answer), Operation::kSetMountAttributes, mount.source);
+  return {};
+}
+
 // Detached mounts of layers, read-only and with mapped ids, kept as patterns: each container gets a clone
 // (Linux 6.15 clones detached mounts), which costs a tenth of making one.
 class Layers {
@@ -200,18 +228,7 @@ Result<void> PreparedRoot::map_bind(const Mount& mount, const IdMaps& maps, int 
 }
 
 Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, ChildMount& child) {
-  std::vector<MountChange>& changes = changes_.emplace_back();
-  const std::uint64_t propagation = mount.propagation == 0 ? kPrivate : mount.propagation;
-  if (!mount.recursive && (mount.recursive_set | mount.recursive_clear) == 0) {  // one mount, one call
-    changes.push_back({child.attributes, mount.attributes_clear, mount.attributes_reset, propagation, false});
-  } else {
-    changes.push_back({0, 0, 0, propagation, mount.propagation_recursive});
-    if ((child.attributes | mount.attributes_clear | mount.attributes_reset) != 0)
-      changes.push_back({child.attributes, mount.attributes_clear, mount.attributes_reset, 0, false});
-    if ((mount.recursive_set | mount.recursive_clear) != 0)
-      changes.push_back({mount.recursive_set, mount.recursive_clear, 0, 0, true});
-  }
-  for (MountChange& change : changes) change.clear |= cleared_by(change.set);
+  const std::vector<MountChange>& changes = changes_.emplace_back(changes_of(mount, child.attributes));
   child.changes = changes;
   child.recursive = mount.recursive;
   if (!mount.inside.empty()) {
@@ -221,15 +238,13 @@ Result<void> PreparedRoot::add_bind(const Mount& mount, const IdMaps& maps, Chil
     return {};
   }
   child.kind = ChildMountKind::kBind;
-  FASTDOCK_TRY(Fd tree, clone_tree(mount.source, mount.recursive, Operation::kOpenBindSource,
-                                   Hint::kBindSourceMissing));
+  if (mount.late_source) return {};
+  FASTDOCK_TRY(Fd tree, clone_source(mount));
   struct stat status{};
   if (::fstat(tree.get(), &status) != 0) return failed(Operation::kOpenBindSource, mount.source);
   child.onto_directory = S_ISDIR(status.st_mode);
   if (mount.map_ids) FASTDOCK_CHECK(map_bind(mount, maps, tree.get()));
-  for (const MountChange& change : changes)
-    if (long answer = change_mount(tree.get(), change); answer < 0)
-      return failed_with(static_cast<int>(-answer), Operation::kSetMountAttributes, mount.source);
+  FASTDOCK_CHECK(apply_changes(mount, changes, tree.get()));
   child.tree = keep(std::move(tree));
   return {};
 }
@@ -323,6 +338,17 @@ Result<void> map_ids_of(const Mount& mount, int tree, int user_namespace_of_none
   if (set_attributes(tree, 0, 0, 0, recursive, mapping ? mapping->get() : user_namespace_of_none) == 0)
     return {};
   return failed(Operation::kMapBindSource, mount.source);
+}
+
+Result<std::vector<Fd>> open_late_sources(const std::vector<Mount>& mounts) {
+  std::vector<Fd> trees;
+  for (const Mount& mount : mounts) {
+    if (!mount.late_source) continue;
+    FASTDOCK_TRY(Fd tree, clone_source(mount));
+    FASTDOCK_CHECK(apply_changes(mount, changes_of(mount, mount.attributes_set), tree.get()));
+    trees.push_back(std::move(tree));
+  }
+  return trees;
 }
 
 int PreparedRoot::keep(Fd fd) { return descriptors_.emplace_back(std::move(fd)).get(); }

@@ -71,6 +71,9 @@ class PreparedRoot {
   std::vector<std::string> unmapped_;
 };
 
+// The detached mounts of the late sources, in the order of `mounts`: when those are there.
+Result<std::vector<Fd>> open_late_sources(const std::vector<Mount>& mounts);
+
 // Maps the ids of a detached mount, and where the mount says so of what is below it, by its own mappings;
 // where it has none, by `user_namespace`, an open descriptor.
 Result<void> map_ids_of(const Mount& mount, int tree, int user_namespace);

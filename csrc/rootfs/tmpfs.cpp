@@ -74,7 +74,8 @@ bool is_directly_in(const std::string& path, const std::string& directory) {
 
 bool needs_directory(const Mount& mount) {
   struct stat status{};
-  return mount.type != "bind" || (::stat(mount.source.c_str(), &status) == 0 && S_ISDIR(status.st_mode));
+  return mount.type != "bind" || mount.late_source ||
+         (::stat(mount.source.c_str(), &status) == 0 && S_ISDIR(status.st_mode));
 }
 
 Result<void> make_device(int parent, const std::string& name, const Device& device, const IdMaps& maps) {
