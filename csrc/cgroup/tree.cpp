@@ -36,13 +36,15 @@ Result<void> make_below(const std::string& top, const std::string& directory, Ma
 bool is_blank(const std::string& text) { return text.find_first_not_of(" \n") == std::string::npos; }
 
 // cgroups(7), cpuset(7): a v1 cpuset starts empty, and no process can join it before both are set.
-Result<void> inherit_cpuset(const std::string& top, const std::string& directory) {
+Result<void> inherit_cpuset(const std::string& top, const std::string& directory, bool is_new) {
   if (directory.size() <= top.size()) return {};
   Files child(directory);
   for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
-    FASTDOCK_TRY(std::string own, child.read(file));
-    if (!is_blank(own)) continue;
-    FASTDOCK_CHECK(inherit_cpuset(top, parent_of(directory)));
+    if (!is_new) {
+      FASTDOCK_TRY(std::string own, child.read(file));
+      if (!is_blank(own)) continue;
+    }
+    FASTDOCK_CHECK(inherit_cpuset(top, parent_of(directory), false));
     FASTDOCK_TRY(std::string inherited, Files(parent_of(directory)).read(file));
     FASTDOCK_CHECK(child.set(file, inherited));
   }
@@ -143,13 +145,14 @@ Made::~Made() {
 Result<void> make_cgroup(const Hierarchy& hierarchy, std::string_view path, Made& made, bool occupied) {
   const std::string& top = path.starts_with('/') ? hierarchy.mount_point : hierarchy.base;
   std::string directory = directory_of(hierarchy, path);
-  if (auto created = make_below(top, directory, made); !created) {
+  auto created = make_below(top, directory, made);
+  if (!created) {
     if (created.error().number != EEXIST) return created;
     FASTDOCK_TRY(std::string processes, Files(directory).read("cgroup.procs"));
     if (!processes.empty() && !occupied) return created;
   }
   if (!hierarchy.controllers.contains(Controller::kCpuset) || hierarchy.version == Version::kV2) return {};
-  return inherit_cpuset(hierarchy.mount_point, directory);
+  return inherit_cpuset(hierarchy.mount_point, directory, created.has_value());
 }
 
 Result<void> offer_controllers(const Hierarchy& hierarchy, std::string_view path, ControllerSet wanted,

@@ -29,8 +29,8 @@ class Ahead {
   // Goes on with Flattened::begin() of `plan`, and leaves the namespace out that is there already.  The plan
   // is then this thread's, but for what begin() does not look at.  Once.
   void begin(launch::LaunchPlan& plan);
-  // Runs `task`, the clone, on this thread, after that.  Once.
-  void run(const std::function<void()>& task);
+  // Runs `task`, the clone, on this thread, after that, and `meanwhile` on the caller's.  Once.
+  void run(const std::function<void()>& task, const std::function<void()>& meanwhile);
   // What begin() has made, for the task.
   Result<std::unique_ptr<launch::Flattened>> begun() { return std::move(flat_); }
 

@@ -95,8 +95,7 @@ class Creation {
     FASTDOCK_CHECK(complete_plan());
     if (ahead_) ahead_->begin(config_.plan);
     FASTDOCK_CHECK(make_cgroup());
-    // The cgroup and the mount are known: whoever finds this after our SIGKILL can remove them.
-    FASTDOCK_CHECK(container_.save());
+    if (!ahead_) FASTDOCK_CHECK(container_.save());
     if (host_root_) FASTDOCK_CHECK(host_root_->attach());
     context_.debug_log("container " + state.id + ": cgroup " + state.cgroup + ", root " + config_.rootfs);
     FASTDOCK_TRY(auto process, launch::launch(config_.plan, make_observer()));
@@ -237,10 +236,14 @@ class Creation {
     const Hooks& hooks = config_.hooks;
     if (ahead_) {
       observer.begun = [this] { return ahead_->begun(); };
-      observer.cloning = [this](const auto& clone) { ahead_->run(clone); };
+      observer.cloning = [this](const auto& clone) {
+        ahead_->run(clone, [this] { saved_ = container_.save(); });
+      };
     }
-    if (systemd_attaches_)
-      observer.cloned = [this](pid_t pid) { return attach_to_scope(scope_->unit(), "", pid); };
+    observer.cloned = [this](pid_t pid) -> Result<void> {
+      FASTDOCK_CHECK(std::move(saved_));
+      return systemd_attaches_ ? attach_to_scope(scope_->unit(), "", pid) : Result<void>{};
+    };
     if (!config_.network_devices.empty())
       observer.created = [this](pid_t pid) { return move_network_devices(config_.network_devices, pid); };
     if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty())
@@ -306,6 +309,7 @@ class Creation {
   std::optional<NewScope> scope_;
   std::optional<HostRoot> host_root_;
   bool systemd_attaches_ = false;
+  Result<void> saved_;
   cgroup::Join join_;
   std::vector<Fd> own_view_;  // the cgroup's directories, as the container sees them
   SeccompListener listener_;
@@ -317,6 +321,7 @@ class Creation {
 Result<Created> create_container(const Context& context, const CreateRequest& request) {
   FASTDOCK_CHECK(check_id(request.id));
   // Read once: what is checked, launched and kept is the same text, whoever writes to the bundle meanwhile.
+
   FASTDOCK_TRY(std::string text, read_text(request.config_file));
   FASTDOCK_TRY(auto document, Document::parse(text, "config.json"));
   FASTDOCK_TRY(Config config, read_config(std::move(document), request.bundle));
@@ -324,8 +329,10 @@ Result<Created> create_container(const Context& context, const CreateRequest& re
   FASTDOCK_CHECK(check_terminal(config, request));
   FASTDOCK_CHECK(check_rootfs(config));
   FASTDOCK_CHECK(check_locked_attributes(config.plan));
+
   std::unique_ptr<Ahead> ahead;
   if (::geteuid() == 0) ahead = Ahead::start(config.plan);
+
   FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
   return Creation(context, request, std::move(config), std::move(container), std::move(ahead)).run(text);
 }
