@@ -95,7 +95,10 @@ class Creation {
     FASTDOCK_CHECK(complete_plan());
     if (ahead_) ahead_->begin(config_.plan);
     FASTDOCK_CHECK(make_cgroup());
-    if (!ahead_) FASTDOCK_CHECK(container_.save());
+    // The cgroup and the mount are known: whoever finds this after our SIGKILL can remove them.  A cgroup
+    // alone may be written down while the clone is made, which does nothing before our word
+    // (make_observer()).
+    if (!ahead_ || host_root_) FASTDOCK_CHECK(container_.save());
     if (host_root_) FASTDOCK_CHECK(host_root_->attach());
     context_.debug_log("container " + state.id + ": cgroup " + state.cgroup + ", root " + config_.rootfs);
     FASTDOCK_TRY(auto process, launch::launch(config_.plan, make_observer()));
