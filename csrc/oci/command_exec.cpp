@@ -203,6 +203,7 @@ class Execution {
     FASTDOCK_CHECK(join_cgroup());
     FASTDOCK_TRY(auto descriptors, arguments_.number("preserve-fds"));
     plan_.preserve_descriptors = static_cast<int>(std::clamp<std::int64_t>(descriptors.value_or(0), 0, 4096));
+    FASTDOCK_CHECK(check_preserved(plan_.preserve_descriptors));
     plan_.personality = config_.plan.personality;
     plan_.memory_policy = config_.plan.memory_policy;
     if (plan_.initial_cpus.empty() && plan_.final_cpus.empty()) plan_.final_cpus = every_cpu();

@@ -43,14 +43,6 @@ Result<void> check_rootfs(const Config& config) {
   return {};
 }
 
-Result<void> check_descriptors(int count) {
-  for (int i = 0; i < count; ++i)
-    if (::fcntl(3 + i, F_GETFD) < 0)
-      return failed_with(EBADF, Operation::kUseContainer,
-                         "--preserve-fds: descriptor " + std::to_string(3 + i) + " is not open");
-  return {};
-}
-
 // In a new scope a process of ours counts, too, until the container's is there.
 cgroup::Limits limits_beside_holder(cgroup::Limits limits) {
   if (limits.pids && *limits.pids > 0) ++*limits.pids;
@@ -215,7 +207,7 @@ class Creation {
       plan.environment.emplace_back("LISTEN_PID=1");
     }
     plan.preserve_descriptors = descriptors;
-    FASTDOCK_CHECK(check_descriptors(descriptors));
+    FASTDOCK_CHECK(check_preserved(descriptors));
     if (is_notify_wanted()) {
       FASTDOCK_CHECK(add_notify_directory(container_, plan));
       if (request_.start) {
@@ -320,6 +312,14 @@ class Creation {
 };
 
 }  // namespace
+
+Result<void> check_preserved(int count) {
+  for (int number = 3; number < 3 + count; ++number)
+    if (const int flags = ::fcntl(number, F_GETFD); flags < 0 || (flags & FD_CLOEXEC) != 0)
+      return failed_with(EBADF, Operation::kUseContainer,
+                         "--preserve-fds: descriptor " + std::to_string(number) + " is not open");
+  return {};
+}
 
 Result<Created> create_container(const Context& context, const CreateRequest& request) {
   FASTDOCK_CHECK(check_id(request.id));

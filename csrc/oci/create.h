@@ -33,6 +33,9 @@ struct Created {
 // On failure nothing is left but what hooks did.
 Result<Created> create_container(const Context& context, const CreateRequest& request);
 
+// That the caller has given us as many descriptors from 3 on.  Those of our own close at execve.
+Result<void> check_preserved(int count);
+
 // Kills what runs, removes cgroup and state, runs the poststop hooks.
 Result<void> remove_container(const Context& context, Container& container, const Hooks& hooks);
 

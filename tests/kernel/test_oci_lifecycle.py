@@ -52,6 +52,21 @@ def test_preserved_descriptors(bundle: Bundle) -> None:
     assert bundle.run("c", "--preserve-fds", "90").returncode == 1
 
 
+def test_a_descriptor_to_be_preserved_is_the_callers(bundle: Bundle) -> None:
+    """What the runtime itself has open under that number is not what was meant."""
+    bundle.shell("exec sleep 1000")
+    missing = "--preserve-fds: descriptor 3 is not open"
+    refused = bundle.run("c", "--preserve-fds", "1")
+    assert refused.returncode == 1
+    assert missing in refused.stderr
+    assert bundle.create("c").returncode == 0
+    assert bundle.command("start", "c").returncode == 0
+    refused = bundle.command("exec", "--preserve-fds", "1", "c", "/bin/true")
+    assert refused.returncode == 255
+    assert missing in refused.stderr
+    bundle.command("delete", "--force", "c")
+
+
 def test_create_start_kill_delete(bundle: Bundle, tmp_path: Path) -> None:
     bundle.shell("echo started > /tmp/file; trap 'exit 3' TERM; echo ready; sleep 1000 & wait")
     read, write = os.pipe()
