@@ -103,21 +103,15 @@ void Ahead::run(const std::function<void()>& task, const std::function<void()>& 
 
 void Ahead::work() {
   if (CPU_COUNT(&allowed_) > 0) (void)::sched_setaffinity(0, sizeof allowed_, &allowed_);
-
   const bool is_made = ::unshare(CLONE_NEWNET) == 0 && raise_loopback().has_value();
-
   acquire(has_plan_);
-
   if (plan_ == nullptr) return;
   // Otherwise the clone makes one, or says why it cannot.
   if (is_made) share_network(*plan_);
   flat_ = launch::Flattened::begin(*plan_, true);
-
   acquire(has_task_);
-
   if (task_ == nullptr) return;
   (*task_)();
-
   has_run_.release();
 }
 

@@ -324,7 +324,6 @@ Result<void> check_preserved(int count) {
 Result<Created> create_container(const Context& context, const CreateRequest& request) {
   FASTDOCK_CHECK(check_id(request.id));
   // Read once: what is checked, launched and kept is the same text, whoever writes to the bundle meanwhile.
-
   FASTDOCK_TRY(std::string text, read_text(request.config_file));
   FASTDOCK_TRY(auto document, Document::parse(text, "config.json"));
   FASTDOCK_TRY(Config config, read_config(std::move(document), request.bundle));
@@ -332,10 +331,9 @@ Result<Created> create_container(const Context& context, const CreateRequest& re
   FASTDOCK_CHECK(check_terminal(config, request));
   FASTDOCK_CHECK(check_rootfs(config));
   FASTDOCK_CHECK(check_locked_attributes(config.plan));
-
+  // An ordinary user's comes after enter_user_namespace(), for which a process must have one thread.
   std::unique_ptr<Ahead> ahead;
   if (::geteuid() == 0) ahead = Ahead::start(config.plan);
-
   FASTDOCK_TRY(Container container, Container::create(context.root, request.id));
   return Creation(context, request, std::move(config), std::move(container), std::move(ahead)).run(text);
 }
