@@ -177,6 +177,7 @@ constexpr auto kHintTexts = std::to_array<std::string_view>({
     "this cgroup holds processes itself, so cgroup v2 allows no limits below it; start fastdock from a "
     "cgroup of "
     "its own (systemd-run --scope -p Delegate=yes)",
+    "processes in it have not ended: see its cgroup.procs; they may be frozen, or wait in the kernel",
     "this machine's cgroup version has no such limit",
     "the archive names a file outside of the directory that it is unpacked into: refused",
     "what should be a directory is a file, or a link that leads in circles: refused",

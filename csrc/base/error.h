@@ -195,6 +195,7 @@ enum class Hint : std::uint16_t {
   kProcessGone,
   kSwapBelowMemory,
   kCgroupHoldsProcesses,
+  kCgroupNotEmpty,
   kNotOnThisCgroupVersion,
   kArchiveEscapes,
   kArchiveThroughLink,

@@ -181,7 +181,7 @@ Result<void> remove_cgroup(const std::string& directory, std::chrono::steady_clo
       FASTDOCK_CHECK(remove_cgroup(directory + "/" + child, deadline));
     if (!children->empty()) continue;
     if (std::chrono::steady_clock::now() >= deadline)
-      return failed_with(EBUSY, Operation::kRemoveCgroup, directory, Hint::kCgroupHoldsProcesses);
+      return failed_with(EBUSY, Operation::kRemoveCgroup, directory, Hint::kCgroupNotEmpty);
     FASTDOCK_CHECK(wait_for_exits(directory, deadline));
   }
   return {};

@@ -393,6 +393,15 @@ Result<void> remove_group(const Context& context, const Container& container, co
   return group.remove();
 }
 
+// What is known of it stays, so that it can be deleted later.  runc's words.
+std::unexpected<Error> still_running(pid_t pid) {
+  const std::string process = std::to_string(pid);
+  return failed_with(EBUSY, Operation::kUseContainer,
+                     "container init still running: process " + process +
+                         " has not ended after SIGKILL (frozen by another cgroup? see /proc/" + process +
+                         "/cgroup); when it has, delete the container again");
+}
+
 }  // namespace
 
 Result<void> remove_container(const Context& context, Container& container, const Hooks& hooks) {
@@ -406,6 +415,7 @@ Result<void> remove_container(const Context& context, Container& container, cons
       stop_unit(context, container);
     }
   }
+  if (!result && container.process_lives()) return still_running(container.state.pid);
   if (auto detached = detach_host_root(container.state); !detached)
     context.warn(message_of(detached.error()));
   FASTDOCK_CHECK(container.remove());

@@ -214,6 +214,7 @@ Result<void> Container::load() {
   root["cgroup"].read(state.cgroup);
   root["systemdUnit"].read(state.systemd_unit);
   root["rootMount"].read(state.root_mount);
+  state.annotations.clear();
   root["annotations"].members([&](std::string_view key, Json value) {
     state.annotations.emplace_back(key, std::string());
     value.read(state.annotations.back().second);
@@ -276,12 +277,13 @@ Result<Fd> Container::process() const {
   return pidfd;
 }
 
-Status Container::status() const {
-  if (!process_lives()) {
-    // No process yet: being created, while its creator holds the lock.
-    if (state.pid != 0 || ::flock(directory_.get(), LOCK_EX | LOCK_NB) == 0) return Status::kStopped;
-    return Status::kCreating;
+Status Container::status() {
+  // No process yet: being created, while its creator holds the lock.
+  if (state.pid == 0) {
+    if (::flock(directory_.get(), LOCK_EX | LOCK_NB) != 0) return Status::kCreating;
+    (void)load();  // it may have finished since we read, also while we waited for the lock
   }
+  if (!process_lives()) return Status::kStopped;
   if (::access(fifo().c_str(), F_OK) == 0) return Status::kCreated;
   if (state.cgroup.empty()) return Status::kRunning;
   auto hierarchies = cgroup::Hierarchies::machine();

@@ -51,7 +51,8 @@ class Container {
   Result<void> make_fifo() const;
   Result<void> remove() const;
 
-  [[nodiscard]] Status status() const;
+  // Of a container that was being created when it was opened, the state is read again.
+  [[nodiscard]] Status status();
   // A descriptor of the process; ESRCH: it has ended.
   [[nodiscard]] Result<Fd> process() const;
   [[nodiscard]] bool process_lives() const;

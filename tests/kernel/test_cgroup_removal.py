@@ -94,5 +94,6 @@ def test_remove_does_not_kill(boxes: Any) -> None:
     with pytest.raises(OSError, match="remove the cgroup") as raised:
         box.cgroup.remove(timeout=0)
     assert raised.value.errno == errno.EBUSY
+    assert "processes in it have not ended" in str(raised.value)
     assert process.poll() is None
     assert box.cgroup.processes() == [process.pid]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oci_bundle import Bundle, with_user_namespace
+from oci_bundle import Bundle, wait_for_end, with_user_namespace
 
 pytestmark = pytest.mark.kernel
 
@@ -52,6 +52,32 @@ def test_kill_without_a_pid_namespace(bundle: Bundle, first_has_ended: bool) -> 
     assert processes_in(bundle) == []
     done = bundle.command("kill", "c", "KILL")
     assert (done.returncode, "container not running" in done.stderr) == (1, True)
+
+
+@pytest.mark.here
+def test_delete_of_a_process_that_does_not_end(bundle: Bundle) -> None:
+    """Frozen from another cgroup (v1's freezer: v2's lets it die), it outlives SIGKILL: the container stays."""
+    bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
+    assert bundle.run_detached("c").returncode == 0
+    pid = bundle.state()["pid"]
+    freezer = Path(f"/sys/fs/cgroup/freezer/fastdock-oci-test-{os.getpid()}-frozen")
+    freezer.mkdir()
+    try:
+        (freezer / "cgroup.procs").write_text(str(pid))
+        (freezer / "freezer.state").write_text("FROZEN")
+        done = bundle.command("delete", "--force", "c")
+        assert (done.returncode, f"container init still running: process {pid}" in done.stderr) == (
+            1,
+            True,
+        ), done
+        assert bundle.state()["pid"] == pid
+    finally:
+        (freezer / "freezer.state").write_text("THAWED")
+        wait_for_end(pid)
+        freezer.rmdir()
+    assert bundle.state()["status"] == "stopped"
+    assert bundle.command("delete", "c").returncode == 0
+    assert os.listdir(bundle.root) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,44 @@ def test_a_number_that_became_another_process(bundle: Bundle) -> None:
         other.kill()
     state.update(pid=real, startTime=started)
     (bundle.root / "c/state.json").write_text(json.dumps(state))
+
+
+def wait_for_lock(waiting: subprocess.Popen[bytes]) -> None:
+    """Returns when this process waits for a lock of files (proc_locks(5): "1: -> FLOCK ... PID ...")."""
+    deadline = time.monotonic() + 60
+    while f" {waiting.pid} " not in "".join(
+        line for line in Path("/proc/locks").read_text().splitlines() if "->" in line
+    ):
+        assert waiting.poll() is None
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.here
+@pytest.mark.parametrize(("creation", "word"), [(["create"], "start"), (["run", "--detach"], "delete")])
+def test_a_word_while_it_is_created(bundle: Bundle, tmp_path: Path, creation: list[str], word: str) -> None:
+    """It waits for the creator, and then sees what that has made: not the state from before."""
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    for fifo in (begun, gate):
+        os.mkfifo(fifo)
+    hook = ["sh", "-c", f"echo > {begun}; read word < {gate}"]
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": hook}]}
+    bundle.config["annotations"] = {"said": "once"}
+    bundle.config["process"]["args"] = ["/bin/sleep", "1000"]
+    bundle.write()
+    base = [bundle.runtime, "--root", str(bundle.root)]
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen([*base, *creation, "--bundle", str(bundle.path), "c"], stdout=nowhere) as creator:
+        begun.read_text()
+        assert bundle.state()["status"] == "creating"
+        with subprocess.Popen([*base, word, "c"], stderr=subprocess.PIPE) as told:
+            wait_for_lock(told)
+            gate.write_text("on\n")
+            _, error = told.communicate(timeout=60)
+        assert creator.wait(60) == 0
+    wanted = {"start": (0, ""), "delete": (1, "that is not stopped: running")}[word]
+    assert (told.returncode, wanted[1] in error.decode()) == (wanted[0], True), error
+    state = bundle.state()
+    assert (state["status"], state["annotations"]) == ("running", {"said": "once"})
 
 
 def test_list(bundle: Bundle) -> None:
