@@ -30,8 +30,8 @@ struct Process {
 struct Observer {
   // It exists, and waits before it does anything: in no cgroup and no joined namespace yet.
   std::function<Result<void>(pid_t)> cloned;
-  // The namespaces exist (/proc/PID/ns/*).  The child goes on meanwhile: what is done here overlaps with
-  // its mounts, and is complete before execve.
+  // The new namespaces exist (/proc/PID/ns/*); those to join may not be joined yet.  The child goes on
+  // meanwhile: what is done here overlaps with its mounts, and is complete before execve.
   std::function<Result<void>(pid_t)> created;
   std::function<Result<void>(pid_t)> mounted;  // the root is built but not yet entered
   std::function<Result<void>(pid_t)> ready;    // all is done but execve

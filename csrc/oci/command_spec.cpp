@@ -43,11 +43,6 @@ constexpr std::string_view kConfig = R"json({
 				"CAP_AUDIT_WRITE",
 				"CAP_KILL",
 				"CAP_NET_BIND_SERVICE"
-			],
-			"ambient": [
-				"CAP_AUDIT_WRITE",
-				"CAP_KILL",
-				"CAP_NET_BIND_SERVICE"
 			]
 		},
 		"rlimits": [

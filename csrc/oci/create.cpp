@@ -237,10 +237,10 @@ class Creation {
     }
     observer.cloned = [this](pid_t pid) -> Result<void> {
       FASTDOCK_CHECK(std::move(saved_));
-      return systemd_attaches_ ? attach_to_scope(scope_->unit(), "", pid) : Result<void>{};
+      if (systemd_attaches_) FASTDOCK_CHECK(attach_to_scope(scope_->unit(), "", pid));
+      // Before the child goes on: what linux.sysctl says of a device (net.ipv4.conf.NAME) is set by it.
+      return move_network_devices(config_, pid);
     };
-    if (!config_.network_devices.empty())
-      observer.created = [this](pid_t pid) { return move_network_devices(config_.network_devices, pid); };
     if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty())
       observer.mounted = [this](pid_t pid) { return run_creation_hooks(pid); };
     if (request_.start && !hooks.start_container.empty())

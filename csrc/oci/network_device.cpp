@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/path.h"
@@ -136,18 +137,26 @@ Result<void> set_up_inside(int socket, const NetDevice& device, const std::vecto
   return ask(socket, request, Operation::kConfigureLinkDevice, device.name);
 }
 
+// One that is joined is not yet the process's.
+std::string network_namespace_of(const launch::LaunchPlan& plan, pid_t pid) {
+  const launch::NamespacePlan& network = plan.namespaces[static_cast<std::size_t>(launch::Namespace::kNet)];
+  if (network.mode == launch::NamespaceMode::kJoin) return network.path;
+  return "/proc/" + std::to_string(pid) + "/ns/net";
+}
+
 }  // namespace
 
-Result<void> move_network_devices(const std::vector<NetDevice>& devices, pid_t pid) {
-  FASTDOCK_TRY(Fd theirs, open_file("/proc/" + std::to_string(pid) + "/ns/net", O_RDONLY));
+Result<void> move_network_devices(const Config& config, pid_t pid) {
+  if (config.network_devices.empty()) return {};
+  FASTDOCK_TRY(Fd theirs, open_file(network_namespace_of(config.plan, pid), O_RDONLY));
   FASTDOCK_TRY(Fd ours, open_file("/proc/self/ns/net", O_RDONLY));
   FASTDOCK_TRY(Fd socket, open_netlink());
-  for (const NetDevice& device : devices) {
+  for (const NetDevice& device : config.network_devices) {
     unsigned index = ::if_nametoindex(device.host_name.c_str());
     if (index == 0) return failed(Operation::kConfigureLinkDevice, device.host_name);
     FASTDOCK_TRY(auto addresses, addresses_of(socket.get(), index, device.host_name));
     FASTDOCK_CHECK(move_device(socket.get(), device, index, theirs.get()));
-    // This process has one thread: it goes there and comes back.
+    // This thread goes there and comes back.
     if (::setns(theirs.get(), CLONE_NEWNET) != 0) return failed(Operation::kJoinNamespace, device.name);
     auto inside = open_netlink();
     auto done = inside ? set_up_inside(inside->get(), device, addresses)

@@ -107,6 +107,15 @@ std::uint64_t read_capability_set(Json names, std::vector<std::string>& warnings
   return set;
 }
 
+// capabilities(7): the kernel raises nothing that is not permitted and inheritable.  The `spec` of older
+// runcs asks for such, and runc goes on without; config.md: what cannot be granted is logged as a warning.
+void drop_ambient_that_cannot_be(launch::Capabilities& sets, std::vector<std::string>& warnings) {
+  const std::uint64_t possible = sets.permitted & sets.inheritable;
+  for (const std::string& name : launch::capability_names(sets.ambient & ~possible))
+    warnings.push_back("ambient capability ignored that is not permitted and inheritable: " + name);
+  sets.ambient &= possible;
+}
+
 void read_limits(Json limits, LaunchPlan& plan) {
   limits.each([&](Json entry) {
     launch::ResourceLimit limit;
@@ -222,12 +231,7 @@ void read_process(Json process, LaunchPlan& plan, bool& terminal, std::vector<st
   plan.capabilities.permitted = read_capability_set(sets["permitted"], warnings);
   plan.capabilities.inheritable = read_capability_set(sets["inheritable"], warnings);
   plan.capabilities.ambient = read_capability_set(sets["ambient"], warnings);
-  // capabilities(7): the kernel raises nothing that is not permitted and inheritable.  runc's own `spec` asks
-  // for such, and runc goes on without.
-  const std::uint64_t possible = plan.capabilities.permitted & plan.capabilities.inheritable;
-  if ((plan.capabilities.ambient & ~possible) != 0)
-    warnings.emplace_back("ambient capabilities that are not permitted and inheritable are ignored");
-  plan.capabilities.ambient &= possible;
+  drop_ambient_that_cannot_be(plan.capabilities, warnings);
   read_limits(process["rlimits"], plan);
   process["noNewPrivileges"].read(plan.no_new_privileges);
   process["apparmorProfile"].read(plan.apparmor_profile);

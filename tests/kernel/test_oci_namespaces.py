@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,17 +104,42 @@ def test_loopback_is_up(bundle: Bundle) -> None:
     assert "UP" in bundle.output("ip link show lo")
 
 
-@pytest.mark.here
-def test_network_devices(bundle: Bundle) -> None:
-    """A device of the host's moves in, with its addresses and a new name."""
+@pytest.fixture
+def device() -> Iterator[str]:
+    """A network device of the host's, with an address."""
     name = f"fdoci{os.getpid() % 100000}"
     subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p"], check=True)
     try:
         subprocess.run(["ip", "address", "add", "192.0.2.7/24", "dev", name], check=True)
-        bundle.config["linux"]["netDevices"] = {name: {"name": "inside0"}}
-        text = bundle.output("ip address show inside0")
-        assert "192.0.2.7/24" in text
-        assert ",UP" in text
+        yield name
     finally:
         # The peer, too, goes with the namespace of the one that moved, but not at once.
         subprocess.run(["ip", "link", "delete", f"{name}p"], stderr=subprocess.DEVNULL)
+
+
+def check_device_moves_in(bundle: Bundle, device: str) -> None:
+    bundle.config["linux"]["netDevices"] = {device: {"name": "inside0"}}
+    bundle.config["linux"]["sysctl"] = {"net.ipv4.conf.inside0.forwarding": "1"}
+    text = bundle.output("ip address show inside0; cat /proc/sys/net/ipv4/conf/inside0/forwarding")
+    assert "192.0.2.7/24" in text
+    assert ",UP" in text
+    assert text.endswith("\n1\n")
+
+
+@pytest.mark.here
+def test_network_devices(bundle: Bundle, device: str) -> None:
+    """A device of the host's moves in, with its addresses and a new name, before its sysctls are set."""
+    check_device_moves_in(bundle, device)
+
+
+@pytest.mark.here
+def test_network_devices_of_a_joined_namespace(bundle: Bundle, device: str) -> None:
+    """Not into the host's own, which the container is in until it has joined (runc's netdev.bats)."""
+    # It ends with its standard input, however this ends.
+    command = ["unshare", "--net", "sh", "-c", "echo; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as network:
+        assert network.stdout is not None
+        network.stdout.readline()
+        (entry,) = (each for each in bundle.config["linux"]["namespaces"] if each["type"] == "network")
+        entry["path"] = f"/proc/{network.pid}/ns/net"
+        check_device_moves_in(bundle, device)

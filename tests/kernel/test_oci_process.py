@@ -68,6 +68,22 @@ def test_an_unknown_capability_is_a_warning(bundle: Bundle, tmp_path: Path) -> N
     assert json.loads((tmp_path / "log").read_text())["msg"] == "unknown capability ignored: CAP_FUTURE"
 
 
+def test_an_ambient_capability_that_cannot_be_is_a_warning(bundle: Bundle, tmp_path: Path) -> None:
+    """It is named, and the others are raised (config.md; runc's capabilities.bats)."""
+    bundle.config["process"]["capabilities"] |= {
+        "inheritable": ["CAP_KILL"],
+        "ambient": ["CAP_KILL", "CAP_CHOWN"],
+    }
+    bundle.shell("grep CapAmb /proc/self/status")
+    bundle.write()
+    done = bundle.command(
+        "--log", str(tmp_path / "log"), "--log-format", "json", "run", "--bundle", str(bundle.path), "c"
+    )
+    assert int(done.stdout.split()[1], 16) == 1 << 5, done.stderr
+    message = json.loads((tmp_path / "log").read_text())["msg"]
+    assert message == "ambient capability ignored that is not permitted and inheritable: CAP_CHOWN"
+
+
 def test_process_attributes(bundle: Bundle) -> None:
     process = bundle.config["process"]
     process["noNewPrivileges"] = True
