@@ -108,5 +108,5 @@ def test_a_hook_that_fails(bundle: Bundle, tmp_path: Path, when: str) -> None:
 
 
 def test_a_hook_that_does_not_end(bundle: Bundle, tmp_path: Path) -> None:
-    bundle.config["hooks"] = {"createRuntime": [hook(tmp_path, "slow", "sleep 1000", timeout=1)]}
+    bundle.config["hooks"] = {"createRuntime": [hook(tmp_path, "slow", "exec sleep 1000", timeout=1)]}
     assert "did not end within 1 s" in bundle.refused()
