@@ -36,6 +36,7 @@ Result<void> make_below(const std::string& top, const std::string& directory, Ma
 bool is_blank(const std::string& text) { return text.find_first_not_of(" \n") == std::string::npos; }
 
 // cgroups(7), cpuset(7): a v1 cpuset starts empty, and no process can join it before both are set.
+// `is_new`: without a look at what it has.
 Result<void> inherit_cpuset(const std::string& top, const std::string& directory, bool is_new) {
   if (directory.size() <= top.size()) return {};
   Files child(directory);

@@ -139,9 +139,9 @@ struct LaunchPlan {
 
   // cgroup.  Descriptors of v1 `tasks` files, or one of a v2 directory: see cgroup/cgroup.h.
   std::vector<int> cgroup_tasks;
-  // Of the mounts with a late source: rootfs::open_late_sources().
-  std::vector<int> late_sources;
   int cgroup_directory = -1;
+  // Descriptors of the mounts with a late source, in their order: rootfs::open_late_sources().
+  std::vector<int> late_sources;
 };
 
 }  // namespace fastdock::launch

@@ -30,7 +30,7 @@ void send_elsewhere(std::thread& thread, cpu_set_t allowed) {
 
 // Waits without sleeping, for as long as the other thread's next step takes: to wake a processor that sleeps
 // takes 0.1 to 0.25 ms in a virtual machine.
-void acquire(std::binary_semaphore& semaphore) {
+void acquire(std::counting_semaphore<2>& semaphore) {
   using namespace std::chrono;
   const auto end = steady_clock::now() + microseconds(500);
   while (!semaphore.try_acquire()) {

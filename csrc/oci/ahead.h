@@ -42,7 +42,9 @@ class Ahead {
   launch::LaunchPlan* plan_ = nullptr;
   Result<std::unique_ptr<launch::Flattened>> flat_;
   const std::function<void()>* task_ = nullptr;
-  std::binary_semaphore has_plan_{0}, has_task_{0}, has_run_{0};
+  // The destructor, too, gives a word.
+  std::counting_semaphore<2> has_plan_{0}, has_task_{0};
+  std::binary_semaphore has_run_{0};
   std::thread thread_;
 };
 
